@@ -1,0 +1,254 @@
+"""The certificate: a claim, the proof of it, and what was sought besides. Pure data.
+
+CERTIFICATE.md says what each proof claims and how it is checked; `certificate_json` has both
+ways of the JSON. A `Candidate` is what a method returns: unproved, and of another type, so that
+nothing but the checker's word turns one into the other.
+
+Names inside proofs are ONNX tensor names: a nonlinear node is named by the tensor that leaves it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Context, Decimal
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float64
+
+    from verifier.norms import Norm
+    from verifier.property import Property
+
+FORMAT = "lipcert/1"
+
+Soundness: TypeAlias = Literal["exact", "rigorous"]
+Verdict: TypeAlias = Literal["certified", "violated", "undecided"]
+
+# --- Proofs --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """A hint: the tensor `output` is this function of the tensor `input`. The checker verifies."""
+
+    kind: Literal["maxmin", "groupsort", "householder"]
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockNorm:
+    """The linear map from one nonlinear node's output to another's input has at most this norm."""
+
+    target: str  #: the nonlinear node that is entered, or "" for the network's output
+    source: str  #: the nonlinear node that is left, or "" for the network's input
+    norm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorNorm:
+    """One linear operator of the file has at most this l2 norm; for maps too large for a block."""
+
+    node: str  #: the tensor that leaves the operator
+    norm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductItem:
+    """Norms for one item of the claim; hidden increments are measured in `internal`."""
+
+    internal: Norm
+    blocks: tuple[BlockNorm, ...] = ()
+    factors: tuple[FactorNorm, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductProof:
+    """Norms of the linear maps between nonlinear nodes, multiplied and added over the graph."""
+
+    patterns: tuple[Pattern, ...]
+    items: tuple[ProductItem, ...]
+    kind: Literal["product"] = "product"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmiRow:
+    """One linear matrix inequality: of all outputs of the item jointly, or of one of them."""
+
+    output: int | None  #: position among the item's outputs; None: all of them, in l2
+    level: float  #: rho for l2 inputs (the bound is its root), s for linf inputs
+    input_multipliers: Float64[np.ndarray, " inputs"] | None  #: tau, for linf inputs only
+    multipliers: Mapping[str, Float64[np.ndarray, " gates"]]  #: lambda by nonlinear node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmiItem:
+    """The inequalities that bound one item of the claim."""
+
+    rows: tuple[LmiRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LmiProof:
+    """Multipliers of quadratic constraints with the activations' global slopes."""
+
+    patterns: tuple[Pattern, ...]
+    items: tuple[LmiItem, ...]
+    kind: Literal["lmi"] = "lmi"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """Slopes of the lines below and above each neuron's activation; the checker finds offsets."""
+
+    lower: Float64[np.ndarray, " neurons"]
+    upper: Float64[np.ndarray, " neurons"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardProof:
+    """How the bounds of every pre-activation over the region are proved again."""
+
+    technique: Literal["interval", "linear"]
+    lines: Mapping[str, Lines] = field(default_factory=dict[str, Lines])  #: absent: the checker's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropagationProof:
+    """Bounds of the Clarke Jacobian over the region, propagated through the graph backwards."""
+
+    patterns: tuple[Pattern, ...]
+    forward: ForwardProof
+    technique: Literal["interval", "linear"]
+    kind: Literal["propagation"] = "propagation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlopeRange:
+    """Every secant of each neuron's activation over the region has a slope in [lower, upper]."""
+
+    lower: Float64[np.ndarray, " neurons"]
+    upper: Float64[np.ndarray, " neurons"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLmiProof:
+    """Multipliers of quadratic constraints with the slopes that the region leaves."""
+
+    patterns: tuple[Pattern, ...]
+    forward: ForwardProof
+    slopes: Mapping[str, SlopeRange]
+    items: tuple[LmiItem, ...]
+    kind: Literal["gate-lmi"] = "gate-lmi"
+
+
+Proof: TypeAlias = ProductProof | LmiProof | PropagationProof | GateLmiProof
+
+# --- What a method returns -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What a method found: numbers in any arithmetic, and the proof that it hopes for."""
+
+    method: str
+    estimates: tuple[float, ...]  #: one for each item of the claim; inf where float64 overflows
+    proof: Proof
+
+
+# --- The certificate -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemBound:
+    """The bound of one item of a list: of one output, or of one margin."""
+
+    bound: float | None  #: None where it exceeds float64
+    output: int | None = None
+    margin: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """|f(x) - f(y)|_out <= bound |x - y|_in over the region; the largest bound, for a list."""
+
+    model: str  #: `sha256:` and the hex digest of the file
+    property: Property
+    bound: float | None  #: None where it exceeds float64
+    log10_bound: float | None  #: rounded up; None only where the bound is 0
+    bounds: tuple[ItemBound, ...] | None = None  #: for lists of outputs or margins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """A pair that reaches `value`: value |x - y|_in <= |f(x) - f(y)|_out."""
+
+    value: float
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    item: int | None = None  #: position in the claim's list, for lists
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One method's best bound, as checked; None where it proved none."""
+
+    method: str
+    bound: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A claim with its proof. Outside the id: attempts, producer, resources."""
+
+    claim: Claim
+    proof: Proof
+    lower_bound: Witness | None = None
+    target: float | None = None
+    verdict: Verdict | None = None
+    soundness: Soundness = "rigorous"
+    attempts: tuple[Attempt, ...] = ()
+    producer: Mapping[str, str | int | None] = field(default_factory=dict[str, str | int | None])
+    resources: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def verdict_of(
+    bound: float | None, witness: Witness | None, target: float | None
+) -> Verdict | None:
+    """The answer to "is the constant at most `target`?", as far as it is known."""
+    if target is None:
+        return None
+    if bound is not None and bound <= target:
+        return "certified"
+    if witness is not None and target < witness.value:
+        return "violated"
+    return "undecided"
+
+
+# --- Decimals that keep their side ---------------------------------------------------------------
+
+
+def decimal_upper(value: float) -> float:
+    """The least float64 from `value` up whose shortest decimal is not below `value`."""
+    return value if Fraction(value) <= Fraction(repr(value)) else math.nextafter(value, math.inf)
+
+
+def decimal_lower(value: float) -> float:
+    """The greatest float64 from `value` down whose shortest decimal is not above `value`."""
+    return value if Fraction(repr(value)) <= Fraction(value) else math.nextafter(value, -math.inf)
+
+
+def log10_upper(mantissa: float, exponent: int = 0) -> float | None:
+    """log10(mantissa 2^exponent) rounded up; None for 0. Holds far beyond float64's range."""
+    if mantissa == 0:
+        return None
+    # 60 digits, each step correctly rounded: the error is far below the one ulp added.
+    context = Context(prec=60)
+    power = context.multiply(Decimal(exponent), context.log10(Decimal(2)))
+    exact = context.add(context.log10(Decimal(mantissa)), power)
+    return math.nextafter(float(exact), math.inf)

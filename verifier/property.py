@@ -1,0 +1,77 @@
+"""What is asked: a property of a model, how to look for it, and when to stop.
+
+Frozen, validated once, and the same JSON as in the interface. Parsing lives in `request_json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from verifier.norms import Norm, NormPair
+from verifier.regions import Everywhere, Region
+
+Kind: TypeAlias = Literal["lipschitz"]
+Scope: TypeAlias = Literal["global", "local"]
+Method: TypeAlias = Literal["auto", "product", "lipsdp", "propagation"]
+OptionValue: TypeAlias = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every coordinate, jointly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Indices:
+    """Some coordinates, jointly, in the flat row-major order."""
+
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """Every output by itself: a list of bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Differences f_i - f_j, each by itself: a list of bounds. None: all pairs i < j."""
+
+    pairs: tuple[tuple[int, int], ...] | None
+
+
+Inputs: TypeAlias = All | Indices
+Outputs: TypeAlias = All | Indices | Each | Margins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Property:
+    """|f(x) - f(y)|_out <= L |x - y|_in for all x, y of the region: the L that is asked for."""
+
+    kind: Kind = "lipschitz"
+    scope: Scope = "global"
+    norm: NormPair = field(default_factory=lambda: NormPair(Norm.L2, Norm.L2))
+    region: Region = field(default_factory=Everywhere)
+    inputs: Inputs = field(default_factory=All)
+    outputs: Outputs = field(default_factory=All)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When to stop looking: at the first that is reached."""
+
+    seconds: float = 60.0  #: wall-clock seconds of work
+    gap: float = 0.01  #: bound / lower bound - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A property, the method to look with, and the budget. Of which model, is said elsewhere."""
+
+    property: Property = field(default_factory=Property)
+    method: Method = "auto"
+    options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
+    budget: Budget = field(default_factory=Budget)
+    target: float | None = None  #: stop as soon as "is the constant <= target?" is answered

@@ -1,0 +1,191 @@
+"""The sets on which a claim holds: everywhere, a box, a ball. All convex, all closed.
+
+Numbers are kept as the request gave them: a box with center c and radius r is the set of real
+points with |x_k - c_k| <= r_k exactly, which float64 ends c - r and c + r need not be. Whoever
+needs float64 ends takes `interval`, rounded outward; membership is decided in rationals.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from verifier.errors import RegionEmptyInterior
+from verifier.norms import Norm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float64
+
+Vector: TypeAlias = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """All of R^n: the region of a global claim."""
+
+    def contains(self, point: Sequence[float]) -> bool:
+        """Whether a point lies in the region."""
+        return all(math.isfinite(coordinate) for coordinate in point)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """The input domain that a region is intersected with: lower <= x_k <= upper."""
+
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CenterBox:
+    """|x_k - center_k| <= radius_k, intersected with `clip`. One radius stands for all."""
+
+    center: Vector
+    radius: float | Vector
+    clip: Clip | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_empty(*self._exact_ends())
+
+    @property
+    def dimension(self) -> int:
+        """The number of coordinates."""
+        return len(self.center)
+
+    def _exact_ends(self) -> tuple[list[Fraction], list[Fraction]]:
+        radii = self.radius if isinstance(self.radius, tuple) else (self.radius,) * self.dimension
+        lower = [Fraction(c) - Fraction(r) for c, r in zip(self.center, radii, strict=True)]
+        upper = [Fraction(c) + Fraction(r) for c, r in zip(self.center, radii, strict=True)]
+        return _clipped(lower, upper, self.clip)
+
+    def interval(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Float64 ends, rounded outward: the box lies within [lower, upper]."""
+        return _outward(*self._exact_ends())
+
+    def contains(self, point: Sequence[float]) -> bool:
+        """Whether a point lies in the box, decided exactly."""
+        return _within(point, *self._exact_ends())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndsBox:
+    """lower_k <= x_k <= upper_k, intersected with `clip`. Equal ends: that coordinate is fixed."""
+
+    lower: Vector
+    upper: Vector
+    clip: Clip | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_empty(*self._exact_ends())
+
+    @property
+    def dimension(self) -> int:
+        """The number of coordinates."""
+        return len(self.lower)
+
+    def _exact_ends(self) -> tuple[list[Fraction], list[Fraction]]:
+        return _clipped(
+            [Fraction(x) for x in self.lower], [Fraction(x) for x in self.upper], self.clip
+        )
+
+    def interval(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Float64 ends; the box lies within [lower, upper]."""
+        return _outward(*self._exact_ends())
+
+    def contains(self, point: Sequence[float]) -> bool:
+        """Whether a point lies in the box, decided exactly."""
+        return _within(point, *self._exact_ends())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ball:
+    """|x - center|_norm <= radius."""
+
+    norm: Norm
+    center: Vector
+    radius: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.radius < math.inf:
+            raise RegionEmptyInterior(
+                f"the ball's radius is {self.radius}", fix="give a finite radius above 0"
+            )
+
+    @property
+    def dimension(self) -> int:
+        """The number of coordinates."""
+        return len(self.center)
+
+    def interval(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Float64 ends of the least box around the ball, rounded outward."""
+        radius = Fraction(self.radius)
+        return _outward(
+            [Fraction(c) - radius for c in self.center], [Fraction(c) + radius for c in self.center]
+        )
+
+    def contains(self, point: Sequence[float]) -> bool:
+        """Whether a point lies in the ball, decided exactly."""
+        if len(point) != self.dimension or not all(map(math.isfinite, point)):
+            return False
+        offsets = [abs(Fraction(x) - Fraction(c)) for x, c in zip(point, self.center, strict=True)]
+        radius = Fraction(self.radius)
+        match self.norm:
+            case Norm.L1:
+                return sum(offsets) <= radius
+            case Norm.L2:
+                return sum(offset * offset for offset in offsets) <= radius * radius
+            case Norm.LINF:
+                return max(offsets) <= radius
+
+
+Box: TypeAlias = CenterBox | EndsBox
+Region: TypeAlias = Everywhere | Box | Ball
+Bounded: TypeAlias = Box | Ball
+
+
+def _clipped(
+    lower: list[Fraction], upper: list[Fraction], clip: Clip | None
+) -> tuple[list[Fraction], list[Fraction]]:
+    if clip is None:
+        return lower, upper
+    low, high = Fraction(clip.lower), Fraction(clip.upper)
+    return [max(x, low) for x in lower], [min(x, high) for x in upper]
+
+
+def _refuse_empty(lower: list[Fraction], upper: list[Fraction]) -> None:
+    """A claim about fewer than two points is vacuous, and mostly a mistake."""
+    for index, (low, high) in enumerate(zip(lower, upper, strict=True)):
+        if high < low:
+            raise RegionEmptyInterior(
+                f"coordinate {index} of the region is empty: [{float(low)}, {float(high)}]",
+                fix="give lower <= upper, a radius above 0, and a center inside `clip`",
+            )
+    if lower == upper:
+        raise RegionEmptyInterior(
+            "the region is a single point", fix="give a radius above 0 to some coordinate"
+        )
+
+
+def _outward(
+    lower: list[Fraction], upper: list[Fraction]
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    down = [math.nextafter(f, -math.inf) if x < Fraction(f) else f for x, f in _nearest(lower)]
+    up = [math.nextafter(f, math.inf) if Fraction(f) < x else f for x, f in _nearest(upper)]
+    return np.array(down), np.array(up)
+
+
+def _nearest(values: list[Fraction]) -> list[tuple[Fraction, float]]:
+    return [(value, float(value)) for value in values]
+
+
+def _within(point: Sequence[float], lower: list[Fraction], upper: list[Fraction]) -> bool:
+    if len(point) != len(lower) or not all(map(math.isfinite, point)):
+        return False
+    ends = zip(lower, point, upper, strict=True)
+    return all(low <= Fraction(x) <= high for low, x, high in ends)
