@@ -1,0 +1,202 @@
+"""The checker's own picture of a network: what it read from the file, and nothing else.
+
+Signals are flat vectors, row-major. A stored constant is exact; a folded one is a pair (W, E) with
+|W_true - W| <= E entrywise (rigour: stored, folded and fused constants). A map states how it acts
+on rows of numbers in float64, how its magnitudes act, and how many terms one of its sums has, so
+that every proof accounts for rounding in the same way:
+
+    |fl(A x) - A_true x_true| <= |A|(dx + gamma_(terms+2) |x|) + E (|x| + dx)               (1)
+
+where dx bounds the error that x already has. `magnitudes` applies |A|, `slack` applies E.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float64, Int64
+
+
+class Map(Protocol):
+    """A linear map A with its error E; rows are vectors, so [k, in] becomes [k, out]."""
+
+    @property
+    def in_size(self) -> int:
+        """The number of entries that enter."""
+        ...
+
+    @property
+    def out_size(self) -> int:
+        """The number of entries that leave."""
+        ...
+
+    @property
+    def terms(self) -> int:
+        """The most terms that a sum of `forward` has; 1 where nothing is rounded but a product."""
+        ...
+
+    @property
+    def adjoint_terms(self) -> int:
+        """The same for `backward`."""
+        ...
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether E = 0 and every entry is 0 or 1 with no sums: then nothing is rounded at all."""
+        ...
+
+    def forward(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
+        """fl(A x) of every row."""
+        ...
+
+    def backward(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
+        """fl(A' y) of every row."""
+        ...
+
+    def magnitudes(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
+        """fl(|A| x) of every row."""
+        ...
+
+    def adjoint_magnitudes(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
+        """fl(|A|' y) of every row."""
+        ...
+
+    def slack(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
+        """fl(E x) of every row; zeros where the map is stored."""
+        ...
+
+    def adjoint_slack(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
+        """fl(E' y) of every row."""
+        ...
+
+
+class Scalar(Protocol):
+    """An elementwise function with everything that proofs ask of it, rounded outward.
+
+    Parameters may differ from entry to entry; every array has the signal's length.
+    """
+
+    def slope_range(
+        self, size: int
+    ) -> tuple[Float64[np.ndarray, " size"], Float64[np.ndarray, " size"]]:
+        """Every secant anywhere has a slope within [lower, upper]. Raises NotLipschitzGlobally."""
+        ...
+
+    def slope_range_on(
+        self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Every Clarke slope, hence every secant, on the closed [lower, upper] lies within."""
+        ...
+
+    def image(
+        self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Every value on the closed [lower, upper] lies within."""
+        ...
+
+    def lines(
+        self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Good slopes (below, above) where a proof brings none."""
+        ...
+
+    def offsets(
+        self,
+        lower: Float64[np.ndarray, " n"],
+        upper: Float64[np.ndarray, " n"],
+        below: Float64[np.ndarray, " n"],
+        above: Float64[np.ndarray, " n"],
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """(c, d) with below x + c <= f(x) <= above x + d on [lower, upper], for any slopes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One linear map of a sum, and the signal that enters it ("" is the network's input)."""
+
+    source: str
+    map: Map
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """The sum of linear maps of signals, and a bias with its error."""
+
+    name: str
+    size: int
+    terms: tuple[Term, ...]
+    bias: Float64[np.ndarray, " size"]
+    bias_error: Float64[np.ndarray, " size"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elementwise:
+    """A scalar function of every entry of a signal."""
+
+    name: str
+    size: int
+    source: str
+    function: Scalar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sort:
+    """Entries sorted within disjoint groups; entries of no group do not exist.
+
+    `groups[g]` are the flat input indices of group g in the order of its axis, `places[g]` the flat
+    output indices that receive its sorted values, smallest first.
+    """
+
+    name: str
+    size: int
+    source: str
+    groups: Int64[np.ndarray, "groups n"]
+    places: Int64[np.ndarray, "groups n"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reflection:
+    """x - v (v.x) + v |v.x| for each row of `slices` (flat indices, disjoint, covering)."""
+
+    name: str
+    size: int
+    source: str
+    slices: Int64[np.ndarray, "slices n"]
+    vectors: Float64[np.ndarray, "slices n"]
+    vector_error: Float64[np.ndarray, "slices n"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maximum:
+    """The greatest entry of each window: max pooling, or a maximum over axes.
+
+    `windows[j]` are flat input indices in kernel order; a missing place repeats the window's first
+    valid index. `sign` is -1 for the least entry. `overlap` is the most windows that share an
+    entry (each counted once a window).
+    """
+
+    name: str
+    size: int
+    source: str
+    windows: Int64[np.ndarray, "size k"]
+    sign: int
+    overlap: int
+
+
+Node: TypeAlias = Affine | Elementwise | Sort | Reflection | Maximum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The function that the file denotes, in topological order."""
+
+    input_size: int
+    output: str  #: the name of the node whose signal is the output; "" for the identity
+    output_size: int
+    nodes: tuple[Node, ...]
+    tensors: Mapping[str, int]  #: the size of every signal by name, the input's included as ""
