@@ -22,7 +22,7 @@ class HardSwish(Piecewise):
         return (-3.0, 3.0)
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X min(max(x/6 + 1/2, 0), 1)."""
+        """`x min(max(x/6 + 1/2, 0), 1)`."""
         return x * (x / 6 + 0.5).clamp(0, 1)
 
     def sides(

@@ -66,7 +66,7 @@ class LeakyRelu(PiecewiseLinear):
         return (self.slope, 1.0)
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X or slope x."""
+        """Either x or slope x."""
         return torch.where(x < 0, self.slope * x, x)
 
 
@@ -87,7 +87,7 @@ class PRelu(PiecewiseLinear):
         return (self.negative, 1.0)
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X or slope x."""
+        """Either x or slope x."""
         return torch.where(x < 0, self.negative * x, x)
 
 

@@ -94,7 +94,7 @@ class Softsign(Smooth):
         return (0.0,)
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X / (1 + |x|)."""
+        """`x / (1 + |x|)`."""
         return x / (1 + x.abs())
 
     def derivative(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
@@ -117,7 +117,7 @@ class Gelu(Smooth):
         return (-math.sqrt(2), math.sqrt(2))
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X Phi(x)."""
+        """`x Phi(x)`."""
         return x * _normal(x)
 
     def derivative(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
@@ -136,11 +136,11 @@ class GeluTanh(Smooth):
         return (-1.4185040087908284, 1.4185040087908284)
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X s(2 g(x)), s the sigmoid."""
+        """`x s(2 g(x))`, s the sigmoid."""
         return x * (2 * self._inner(x)).sigmoid()
 
     def derivative(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """S + 2 x g' s (1 - s)."""
+        """`s + 2 x g' s (1 - s)`."""
         rise = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x.square())
         inner = 2 * self._inner(x)
         return inner.sigmoid() + 2 * x * rise * _bell(inner)
@@ -166,11 +166,11 @@ class Silu(Smooth):
         return (-2.3993572805154677 / self.scale, 2.3993572805154677 / self.scale)
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X s(c x)."""
+        """`x s(c x)`."""
         return x * (self.scale * x).sigmoid()
 
     def derivative(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """S + c x s (1 - s)."""
+        """`s + c x s (1 - s)`."""
         inner = self.scale * x
         return inner.sigmoid() + inner * _bell(inner)
 
@@ -185,7 +185,7 @@ class Mish(Smooth):
         return (-2.256376396360793, 1.4905711794854285)
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """X tanh(softplus(x))."""
+        """`x tanh(softplus(x))`."""
         return x * _softplus(x).tanh()
 
     def derivative(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
