@@ -178,6 +178,8 @@ def _log_sum(logs: Sequence[float]) -> float:
     if not finite:
         return -math.inf
     greatest = max(finite)
+    if greatest == math.inf:
+        return math.inf
     return greatest + math.log(math.fsum(math.exp(log - greatest) for log in finite))
 
 
