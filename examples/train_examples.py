@@ -159,12 +159,21 @@ def train(
 def export(network: nn.Module, example: Tensor, *, legacy: bool) -> bytes:
     """The ONNX bytes, with a symbolic batch, without names of files, modules or scopes."""
     buffer = io.BytesIO()
-    names = {"input_names": ["image"], "output_names": ["logits"], "opset_version": OPSET}
+    inputs, outputs = ["image"], ["logits"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the legacy exporter announces its own end
         if legacy:
             axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
-            torch.onnx.export(network, (example,), buffer, dynamo=False, dynamic_axes=axes, **names)
+            torch.onnx.export(
+                network,
+                (example,),
+                buffer,
+                dynamo=False,
+                dynamic_axes=axes,
+                input_names=inputs,
+                output_names=outputs,
+                opset_version=OPSET,
+            )
         else:
             program = torch.onnx.export(
                 network,
@@ -172,7 +181,9 @@ def export(network: nn.Module, example: Tensor, *, legacy: bool) -> bytes:
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
-                **names,
+                input_names=inputs,
+                output_names=outputs,
+                opset_version=OPSET,
             )
             if program is None:
                 raise RuntimeError("the exporter returned nothing")
