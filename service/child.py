@@ -200,7 +200,9 @@ def main() -> None:
     except MemoryError:
         error = ResourceExhausted("the run needs more memory", fix="ask for method product")
         answer({"failure": {"error": error.to_json(), "exit_code": FAILED}})
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("verifier", "service")):
+            raise  # ours: a defect, not a light installation
         light = RequestRefused(
             f"this installation cannot certify: module {error.name!r} is missing",
             fix="pip install 'lipcert[verify]'",
