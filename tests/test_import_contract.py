@@ -23,6 +23,7 @@ PURE = (
     "verifier.property",
     "verifier.regions",
     "verifier.request_json",
+    "verifier.version",
 )
 
 #: Path, without suffix: what it must not import, by prefix.

@@ -16,6 +16,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from verifier.version import VERSION
+
 if TYPE_CHECKING:
     from verifier.certificate import Certificate, Witness
     from verifier.certificate_json import certificate_text, parse_certificate
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from verifier.request_json import parse_request
     from verifier.verify import Progress, inspect, verify
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "Ball",
@@ -47,6 +49,7 @@ __all__ = [
     "Request",
     "Verdict",
     "Witness",
+    "__version__",
     "certificate_text",
     "check",
     "inspect",
