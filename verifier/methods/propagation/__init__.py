@@ -17,7 +17,7 @@ from verifier.certificate import Candidate, ForwardProof, PropagationProof
 from verifier.errors import InvalidRequest, OutOfBudget
 from verifier.methods.clock import Clock
 from verifier.methods.items import Item, items_of, varying_inputs
-from verifier.methods.propagation.domain import Domain
+from verifier.methods.domain import Domain
 from verifier.methods.propagation.forward import Forward, Interval, Technique, forward_bounds
 from verifier.methods.propagation.jacobian import Jacobian
 from verifier.methods.propagation.norms import norm_bound
@@ -54,7 +54,7 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
     lowered = network.lowered("compare")
     inputs = varying_inputs(asked, network.input_size)
     items = items_of(asked, network.output_size)
-    forward = Forward(lowered, Domain.of(asked.region), options.technique, {})
+    forward = Forward(lowered, Domain.of(asked.region, network.input_size), options.technique, {})
     slopes = gate_slopes(lowered, forward.bounds())
     jacobian = Jacobian(lowered, slopes, torch.cat([item.rows for item in items]), clock)
     technique, entries = options.technique, None

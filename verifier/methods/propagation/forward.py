@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from verifier.certificate import Lines
-from verifier.methods.propagation.domain import Domain
+from verifier.methods.domain import Domain
 from verifier.network.graph import Network
 from verifier.network.nodes import Affine, Elementwise
 from verifier.regions import Bounded
@@ -79,7 +79,7 @@ def forward_bounds(
         gate: (torch.from_numpy(line.lower), torch.from_numpy(line.upper))
         for gate, line in (lines or {}).items()
     }
-    return Forward(lowered, Domain.of(region), technique, slopes).bounds()
+    return Forward(lowered, Domain.of(region, lowered.input_size), technique, slopes).bounds()
 
 
 class Forward:
@@ -137,7 +137,9 @@ class Forward:
                 case _:
                     raise TypeError(f"node {node.name!r} is not lowered")
             for source, part in parts:
-                coefficients[source] = coefficients[source] + part if source in coefficients else part
+                coefficients[source] = (
+                    coefficients[source] + part if source in coefficients else part
+                )
         if "" in coefficients:
             constant = constant + self._domain.greatest(coefficients[""])
         return constant
@@ -154,7 +156,9 @@ class Forward:
             unit[torch.arange(len(places)), places] = 1
             highest = self.upper_bound(node.source, torch.cat((unit, -unit)))
             upper = upper.index_put((places,), torch.minimum(upper[places], highest[: len(places)]))
-            lower = lower.index_put((places,), torch.maximum(lower[places], -highest[len(places) :]))
+            lower = lower.index_put(
+                (places,), torch.maximum(lower[places], -highest[len(places) :])
+            )
         # Rounding may let the ends of a point cross.
         return torch.minimum(lower, upper), upper
 

@@ -66,13 +66,9 @@ class Chords:
         height = (greatest - least) * lower * upper / width
         positive, one_sign = 0 <= lower, (0 <= lower) | (upper <= 0)
         return Chords(
-            below=torch.where(
-                one_sign, torch.where(positive, least, greatest), below
-            ),
+            below=torch.where(one_sign, torch.where(positive, least, greatest), below),
             below_offset=torch.where(one_sign, 0.0, height),
-            above=torch.where(
-                one_sign, torch.where(positive, greatest, least), above
-            ),
+            above=torch.where(one_sign, torch.where(positive, greatest, least), above),
             above_offset=torch.where(one_sign, 0.0, -height),
         )
 
@@ -110,9 +106,7 @@ class Jacobian:
         self._rows = rows
         self._clock = clock
         self._live = _ancestors(lowered)
-        self._last_reader = {
-            source: node.name for node in lowered.nodes for source in node.sources
-        }
+        self._last_reader = {source: node.name for node in lowered.nodes for source in node.sources}
         self._chords: dict[str, Chords] = {}
 
     def intervals(

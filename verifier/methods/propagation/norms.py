@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.methods.propagation.domain import ORDERS
+from verifier.methods.duality import ORDERS
 from verifier.norms import Norm, NormPair
 
 
