@@ -6,13 +6,14 @@ Facts are for the search, in plain float64; the checker has its own, proved.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 
+@runtime_checkable
 class Activation(Protocol):
     """A scalar function of every entry of a signal of `size` entries; batched over rows."""
 

@@ -7,7 +7,7 @@ row and column sums are one application to ones.
 
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name that every reader of torch knows)
@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 
+@runtime_checkable
 class LinearMap(Protocol):
     """A linear map A from R^in to R^out."""
 
