@@ -21,12 +21,13 @@ multiplier of psi_j, one for each gate and one for each sorted group.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name that every reader of torch knows)
 
-from verifier.errors import NotLipschitzGlobally, TooLarge
+from verifier.errors import TooLarge
 from verifier.network.graph import Grouped, Network
 from verifier.network.grouped import GroupSort
 from verifier.network.nodes import Affine, Elementwise
@@ -37,15 +38,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float64, Int64
     from torch import Tensor
 
+    from verifier.methods.lipsdp.slopes import Slopes
+
 LARGEST_XI = 4000  #: entries of xi beyond which dense matrices take minutes and gigabytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Slopes:
-    """Every secant of each entry of a gate has a slope within [lower, upper]."""
-
-    lower: Float64[Tensor, " n"]
-    upper: Float64[Tensor, " n"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -79,7 +74,7 @@ class Form:
         ends = [0]
         for array in self.gates:
             ends.append(ends[-1] + len(array.active) * array.psis)
-        return tuple(slice(*pair) for pair in zip(ends[:-1], ends[1:], strict=True))
+        return tuple(slice(*pair) for pair in pairwise(ends))
 
     def by_gate(self, multipliers: Float64[Tensor, " multipliers"]) -> dict[str, Tensor]:
         """Multipliers as proofs store them: full arrays by name, 0 where there is no psi."""
@@ -91,26 +86,6 @@ class Form:
             arrays[array.gate] = full
             first += len(array.active)
         return arrays
-
-
-def global_slopes(network: Network) -> dict[str, Slopes]:
-    """The slopes of every elementwise node's secants anywhere, by gate.
-
-    Raises:
-        NotLipschitzGlobally: an activation has secants of every slope.
-    """
-    slopes: dict[str, Slopes] = {}
-    for node in network.nodes:
-        if isinstance(node, Elementwise):
-            lower, upper = node.function.slope_range()
-            if not (lower.isfinite().all() and upper.isfinite().all()):
-                raise NotLipschitzGlobally(
-                    f"the slopes of {node.name!r} are unbounded",
-                    fix="ask for a local bound on a box or a ball",
-                    node=node.name,
-                )
-            slopes[node.gate] = Slopes(lower, upper)
-    return slopes
 
 
 def form_of(
@@ -215,8 +190,8 @@ class _Walk:
         leaving = torch.empty_like(entering)
         leaving[:, sort.places] = means
         fresh = entering.new_zeros(count, size - 1, entering.shape[1])
-        for group in range(count):
-            fresh[group, :, sort.places[group]] = basis.T
+        group, psi = torch.arange(count)[:, None, None], torch.arange(size - 1)[None, :, None]
+        fresh[group, psi, sort.places[:, None, :]] = basis.T
         self._signals[node.name] = torch.cat([_grown(leaving, self._columns), fresh.flatten(0, 1)])
         inflow = (grouped @ basis).flatten(1)
         self._add(node.name, count, torch.arange(count), inflow, size - 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,23 +52,21 @@ class Family:
 
     def __init__(self, form: Form, *, inputs_in_linf: bool) -> None:
         self._form = form
-        self._linf = inputs_in_linf
+        self.inputs_in_linf = inputs_in_linf
         drive, spread = form.inflow[:, : form.inputs], form.inflow[:, form.inputs :]
         self._gram = drive @ drive.T
         entered = _entered(drive, spread, form.owner, form.multipliers)
         self._entered = entered
         self._psis = torch.nonzero(entered[form.owner]).flatten()
-        self._start = self._started(drive, spread)
+        self._start = self._started(spread)
 
-    def _started(
-        self, drive: Float64[Tensor, "psis inputs"], spread: Float64[Tensor, "psis psis"]
-    ) -> Start:
+    def _started(self, spread: Float64[Tensor, "psis psis"]) -> Start:
         """The start of the psis that are entered; g is 0 for the others."""
         psis, form = self._psis, self._form
         numbers = torch.cumsum(self._entered.long(), dim=0) - 1
         ends = torch.cumsum(self._entered[form.owner].long(), dim=0)
         cuts = [0, *(int(ends[block.stop - 1]) for block in form.blocks if block.stop)]
-        blocks = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if a < b]
+        blocks = [slice(a, b) for a, b in pairwise(cuts) if a < b]
         return forward_start(
             spread[psis][:, psis], self._gram[psis][:, psis], numbers[form.owner[psis]], blocks
         )
@@ -85,7 +84,7 @@ class Family:
         picked = torch.cat([torch.arange(len(rows)), len(rows) + live])
         drive = whole[picked][:, : form.inputs]
         inputs = torch.nonzero((drive != 0).any(dim=0)).flatten()
-        if not self._linf:
+        if not self.inputs_in_linf:
             inputs = inputs[:0]
         problem = Inequality(
             outputs=len(rows),
@@ -106,7 +105,7 @@ class Family:
         """F F' of l2, its largest part shared; 0 for linf."""
         rows = drive.shape[0]
         fixed = drive.new_zeros(rows, rows)
-        if self._linf:
+        if self.inputs_in_linf:
             return fixed
         above = drive[:outputs] @ drive.T
         fixed[:outputs] = above
@@ -118,15 +117,15 @@ class Family:
     def bound(self, scaled: Scaled, objective: float) -> float:
         """The bound that an objective of the scaled problem stands for."""
         unscaled = float(scaled.unit.level) * objective
-        return unscaled / 2 if self._linf else math.sqrt(max(unscaled, 0.0))
+        return unscaled / 2 if self.inputs_in_linf else math.sqrt(max(unscaled, 0.0))
 
     def multipliers(self, scaled: Scaled, point: Point) -> Multipliers:
         """What the certificate stores, from a point of the scaled problem."""
         form, unit = self._form, scaled.unit
         level = point.level * unit.level
         # T's level is 1 for the outputs, unscaled; for l2, rho takes it in by homogeneity.
-        factor = level.new_ones(()) if self._linf else level
-        inputs = level.new_zeros(form.inputs if self._linf else 0)
+        factor = level.new_ones(()) if self.inputs_in_linf else level
+        inputs = level.new_zeros(form.inputs if self.inputs_in_linf else 0)
         inputs[scaled.inputs] = 1 / (unit.inputs * point.inputs)
         unused = torch.ones_like(inputs, dtype=torch.bool)
         unused[scaled.inputs] = False
@@ -142,7 +141,7 @@ class Family:
         gates = found.gates[scaled.kept]
         inputs = found.inputs[scaled.inputs]
         level = found.gates.new_tensor(found.level)
-        factor = torch.ones_like(level) if self._linf else level
+        factor = torch.ones_like(level) if self.inputs_in_linf else level
         return Point(
             level=level / unit.level,
             gates=factor / gates / unit.gates,
@@ -157,7 +156,7 @@ class Family:
         outflow = (rows @ form.outflow)[:, form.inputs :].square().sum(dim=0)
         weights = found.gates[form.owner]
         through = (form.inflow[:, form.inputs :].square() * weights[:, None]).sum(dim=0)
-        scale = found.level if self._linf else 1.0
+        scale = found.level if self.inputs_in_linf else 1.0
         needed = (outflow / scale + through) / NEGLIGIBLE
         most = torch.ones_like(found.gates).scatter_reduce(0, form.owner, needed, "amax")
         gates = torch.where(self._entered, found.gates, most)

@@ -1,9 +1,11 @@
 """Which inequalities bound an item, and solving them: jointly, or one output after another.
 
-    input l2, output l2       one inequality of all outputs jointly
     one output                one inequality, whatever the output norm
-    otherwise                 one for each output: the maximum (linf), the root of the sum of
-                              squares (l2) or the sum (l1) of their bounds
+    input l2, output l2       one inequality of all outputs jointly
+    output linf               one for each output: the maximum of their bounds
+    otherwise                 one for each output: the root of the sum of squares (l2) or the sum
+                              (l1) of their bounds; or the joint one, by
+                              |y|_1 <= sqrt(m) |y|_2 and |x|_2 <= sqrt(n) |x|_inf
 
 An input norm of l1 is treated as l2: |x|_2 <= |x|_1. For a maximum, outputs are taken by the
 bound of their start, largest first, and each later one only until it is below the best.
@@ -23,6 +25,8 @@ from verifier.methods.lipsdp.repair import margin_for, repaired
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Float64
     from torch import Tensor
 
@@ -33,119 +37,127 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Search:
-    """What all inequalities of one run share."""
+    """One run: the inequalities of a form, for all items of a property."""
 
     form: Form
     norm: NormPair
     options: Options
     clock: Clock
 
-    @property
-    def inputs_in_linf(self) -> bool:
-        """Whether inputs are measured in linf; otherwise in l2, which also bounds l1."""
-        return self.norm.input is Norm.LINF
+    def items(
+        self, selections: Sequence[Float64[Tensor, "_ outputs"]]
+    ) -> list[tuple[LmiItem, float]]:
+        """Inequalities that bound each selection of outputs, and the bounds."""
+        linf = self.norm.input is Norm.LINF
+        single = _Rows(self, Family(self.form, inputs_in_linf=linf))
+        several = any(1 < rows.shape[0] for rows in selections)
+        joint = single
+        if linf and several and self.norm.output is not Norm.LINF:
+            joint = _Rows(self, Family(self.form, inputs_in_linf=False))
+        return [self._item(single, joint, rows) for rows in selections]
 
-    def family(self) -> Family:
-        """The inequalities, with their shared start."""
-        return Family(self.form, inputs_in_linf=self.inputs_in_linf)
-
-
-def item_of(
-    search: Search, family: Family, rows: Float64[Tensor, "selected outputs"]
-) -> tuple[LmiItem, float]:
-    """Inequalities that bound the outputs `rows` y jointly in the output norm, and the bound."""
-    if rows.shape[0] == 1 or (not search.inputs_in_linf and search.norm.output is Norm.L2):
-        # A single row is named: for inputs in linf the certificate has no joint inequality.
-        output = 0 if search.inputs_in_linf else None
-        row, bound = _row(search, family, rows, output=output, enough=0.0)
-        return LmiItem(rows=(row,)), bound
-    starts = [_start_bound(family, rows[[i]]) for i in range(rows.shape[0])]
-    order = sorted(range(rows.shape[0]), key=lambda i: -starts[i])
-    found: dict[int, tuple[LmiRow, float]] = {}
-    best = 0.0
-    for output in order:
-        enough = best if search.norm.output is Norm.LINF else 0.0
-        found[output] = _row(search, family, rows[[output]], output=output, enough=enough)
-        best = max(best, found[output][1])
-    bounds = [found[output][1] for output in range(rows.shape[0])]
-    item = LmiItem(rows=tuple(found[output][0] for output in range(rows.shape[0])))
-    return item, _combined(bounds, search.norm.output)
-
-
-def _combined(bounds: list[float], output: Norm) -> float:
-    match output:
-        case Norm.LINF:
-            return max(bounds)
-        case Norm.L2:
-            return math.hypot(*bounds)
-        case Norm.L1:
-            return math.fsum(bounds)
+    def _item(
+        self, single: _Rows, joint: _Rows, rows: Float64[Tensor, "selected outputs"]
+    ) -> tuple[LmiItem, float]:
+        count = rows.shape[0]
+        if count == 1:
+            row, bound = single.solved(rows, output=0)
+            return LmiItem(rows=(row,)), bound
+        if self.norm.output is Norm.LINF:
+            return single.greatest(rows)
+        row, bound = joint.solved(rows, output=None)
+        if self.norm.input is Norm.LINF:
+            bound *= math.sqrt(self.form.inputs)
+        if self.norm.output is Norm.L1:
+            bound *= math.sqrt(count)
+        together = LmiItem(rows=(row,)), bound
+        if joint is single and self.norm.output is Norm.L2:
+            return together
+        apart = single.apart(rows, self.norm.output)
+        return min(apart, together, key=lambda found: found[1])
 
 
-def _start_bound(family: Family, row: Float64[Tensor, "1 outputs"]) -> float:
-    scaled = family.scaled(row)
-    return family.bound(scaled, scaled.problem.objective(ones(scaled.problem)))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Solves the inequalities of one family."""
 
+    search: Search
+    family: Family
 
-def _row(
-    search: Search,
-    family: Family,
-    rows: Float64[Tensor, "selected outputs"],
-    *,
-    output: int | None,
-    enough: float,
-) -> tuple[LmiRow, float]:
-    """One inequality's multipliers and the bound; it may stop at a bound of `enough`."""
-    scaled = family.scaled(rows)
-    point = _solved(search, family, scaled, rows, enough)
-    margin = margin_for(search.form.inflow.shape[1] + 1)
-    point = repaired(scaled.problem, point, margin)
-    found = family.completed(rows, family.multipliers(scaled, point))
-    row = LmiRow(
-        output=output,
-        level=found.level,
-        input_multipliers=found.inputs.numpy() if search.inputs_in_linf else None,
-        multipliers={
-            gate: numbers.numpy() for gate, numbers in search.form.by_gate(found.gates).items()
-        },
-    )
-    return row, _bound_of(found, search.inputs_in_linf)
+    def apart(
+        self, rows: Float64[Tensor, "selected outputs"], output: Norm
+    ) -> tuple[LmiItem, float]:
+        """One inequality for each output, and the l2 norm or the sum of their bounds."""
+        found = [self.solved(rows[[i]], output=i) for i in range(rows.shape[0])]
+        bounds = [bound for _, bound in found]
+        total = math.hypot(*bounds) if output is Norm.L2 else math.fsum(bounds)
+        return LmiItem(rows=tuple(row for row, _ in found)), total
 
+    def greatest(self, rows: Float64[Tensor, "selected outputs"]) -> tuple[LmiItem, float]:
+        """One inequality for each output, and the greatest of their bounds."""
+        starts = [self._start_bound(rows[[i]]) for i in range(rows.shape[0])]
+        found: dict[int, LmiRow] = {}
+        best = 0.0
+        for output in sorted(range(len(starts)), key=lambda i: -starts[i]):
+            found[output], bound = self.solved(rows[[output]], output=output, enough=best)
+            best = max(best, bound)
+        return LmiItem(rows=tuple(found[output] for output in range(len(starts)))), best
 
-def _bound_of(found: Multipliers, inputs_in_linf: bool) -> float:
-    if inputs_in_linf:
-        return (found.level + float(found.inputs.sum())) / 2
-    return math.sqrt(found.level)
+    def _start_bound(self, row: Float64[Tensor, "1 outputs"]) -> float:
+        scaled = self.family.scaled(row)
+        return self.family.bound(scaled, scaled.problem.objective(ones(scaled.problem)))
 
+    def solved(
+        self,
+        rows: Float64[Tensor, "selected outputs"],
+        *,
+        output: int | None,
+        enough: float = 0.0,
+    ) -> tuple[LmiRow, float]:
+        """One inequality's multipliers and the bound; the search may end at a bound `enough`."""
+        scaled = self.family.scaled(rows)
+        point = self._point(scaled, rows, enough)
+        form = self.search.form
+        point = repaired(scaled.problem, point, margin_for(form.inflow.shape[1] + 1))
+        found = self.family.completed(rows, self.family.multipliers(scaled, point))
+        row = LmiRow(
+            output=output,
+            level=found.level,
+            input_multipliers=found.inputs.numpy() if self.family.inputs_in_linf else None,
+            multipliers={gate: each.numpy() for gate, each in form.by_gate(found.gates).items()},
+        )
+        return row, self._bound(found)
 
-def _solved(
-    search: Search,
-    family: Family,
-    scaled: Scaled,
-    rows: Float64[Tensor, "selected outputs"],
-    enough: float,
-) -> Point:
-    """The solver's point, whatever it is worth; the start where nothing varies."""
-    start = ones(scaled.problem)
-    if float(scaled.unit.level) <= LEAST_LEVEL:
-        return start
-    options = search.options
-    if options.solver != "interior_point":
-        return _by_reference(search, family, scaled, rows, options.solver) or start
-    return interior_point.solve(
-        scaled.problem,
-        gap=options.gap if search.inputs_in_linf else 2 * options.gap,
-        iterations=options.iterations,
-        stop=lambda value: family.bound(scaled, value) <= enough or search.clock.has_expired,
-    ).point
+    def _bound(self, found: Multipliers) -> float:
+        if self.family.inputs_in_linf:
+            return (found.level + float(found.inputs.sum())) / 2
+        return math.sqrt(found.level)
 
+    def _point(
+        self, scaled: Scaled, rows: Float64[Tensor, "selected outputs"], enough: float
+    ) -> Point:
+        """The solver's point, whatever it is worth; the start where the outputs do not vary."""
+        start = ones(scaled.problem)
+        if float(scaled.unit.level) <= LEAST_LEVEL:
+            return start
+        options, clock = self.search.options, self.search.clock
+        if options.solver != "interior_point":
+            return self._by_reference(scaled, rows, options.solver) or start
+        return interior_point.solve(
+            scaled.problem,
+            # For l2 inputs the objective is the bound's square.
+            gap=options.gap if self.family.inputs_in_linf else 2 * options.gap,
+            iterations=options.iterations,
+            stop=lambda value: self.family.bound(scaled, value) <= enough or clock.has_expired,
+        ).point
 
-def _by_reference(
-    search: Search,
-    family: Family,
-    scaled: Scaled,
-    rows: Float64[Tensor, "selected outputs"],
-    solver: Literal["scs", "clarabel"],
-) -> Point | None:
-    found = reference.solved(search.form, rows, inputs_in_linf=search.inputs_in_linf, solver=solver)
-    return None if found is None else family.point(scaled, found)
+    def _by_reference(
+        self,
+        scaled: Scaled,
+        rows: Float64[Tensor, "selected outputs"],
+        solver: Literal["scs", "clarabel"],
+    ) -> Point | None:
+        found = reference.solved(
+            self.search.form, rows, inputs_in_linf=self.family.inputs_in_linf, solver=solver
+        )
+        return None if found is None else self.family.point(scaled, found)
