@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verifier.certificate import Candidate, LmiProof
+from verifier.certificate import Candidate, ForwardProof, GateLmiProof, LmiItem, LmiProof
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.lipsdp.form import form_of
 from verifier.methods.lipsdp.rows import Search
