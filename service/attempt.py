@@ -160,7 +160,6 @@ class Attempt:
             CheckOrder(
                 text=text,
                 models=tools.blobs.folder("models", claim.tenant),
-                entry=tools.settings.entry_points.check,
                 out=out,
                 asked={
                     "model": claim.model,
@@ -195,6 +194,7 @@ class Attempt:
             if draft.digest != outcome["blob"]:
                 self._rejection = checking.rejection("error", "the checked text has changed")
                 return False
+            draft.flush()
             draft.keep(tools.blobs.place("certificates", self.claim.tenant, draft.digest))
         return True
 
@@ -208,9 +208,7 @@ class Attempt:
 
     def _show(self, incumbent: Mapping[str, Any] | None) -> None:
         with self._tools.database.write() as connection:
-            is_ours = leases.report(
-                connection, self.claim, self._progress(), incumbent, now_ms()
-            )
+            is_ours = leases.report(connection, self.claim, self._progress(), incumbent, now_ms())
         self._shown = time.monotonic()
         self._is_shown = True
         self.is_over = not is_ours

@@ -39,11 +39,14 @@ class Draft:
         self._hash.update(chunk)
         self.size += len(chunk)
 
-    def keep(self, place: Path) -> None:
-        """Make the bytes durable under their final name."""
+    def flush(self) -> None:
+        """Have the bytes on the disk; nothing can be received after this."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def keep(self, place: Path) -> None:
+        """Give flushed bytes their final name."""
         place.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(place)
         _flush_folder(place.parent)

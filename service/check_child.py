@@ -1,11 +1,11 @@
 """The second child: reads a certificate, has the independent checker check it, tells what it is.
 
-Imports numpy, the checker and the certificate's format: no torch, no onnx, no solver. It reads
-one JSON line, writes one JSON line and ends. It is a process of its own because the certificate
+Imports numpy, the checker and the certificate's format: no torch, no onnx, no solver. Its argument
+names the checker; it reads one JSON line, writes one JSON line and ends. It is a process of its own because the certificate
 comes from a process that has read a hostile model, and because the checker reads the model too.
 
     in   {"text": path, "wrapped": bool, "models": folder, "out": path or null, "asked": {...} or
-          null, "entry": "module:function", "memory_bytes": n}
+          null, "memory_bytes": n}
     out  {"valid": bool, "code", "reason", "node", "id", ...}
 
 `wrapped`: the text is {"certificate": ..., "model": ...} instead of the certificate itself.
@@ -16,9 +16,9 @@ import hashlib
 import json
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from service import lifeline
 from service.worker import load_entry
@@ -33,17 +33,23 @@ from verifier.certificate_json import (
 )
 from verifier.request_json import property_json
 
-Outcome = dict[str, object]
+Outcome: TypeAlias = dict[str, object]
+Check: TypeAlias = Callable[[Certificate, bytes], Any]  # Any: found by name
+
+
+class UnreadableBody(ValueError):
+    """The body around the certificate is not one; `code` is the problem to answer."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def main() -> None:
     """Serve one order from standard input."""
     lifeline.die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import numpy as np  # noqa: F401, PLC0415 - imported before the order comes, to be warm
-
-    import verifier.checker  # noqa: F401, PLC0415
-
+    check = load_entry(sys.argv[1])  # before the order comes: the process waits warm
     line = sys.stdin.readline()
     if not line:
         return
@@ -52,16 +58,18 @@ def main() -> None:
         limit = order["memory_bytes"]
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     try:
-        outcome = examine(order)
+        outcome = examine(order, check)
     except MemoryError:
         outcome = _rejected("error", "the check needed more memory than it may use")
     sys.stdout.write(json.dumps(outcome, allow_nan=False) + "\n")
 
 
-def examine(order: Mapping[str, Any]) -> Outcome:
+def examine(order: Mapping[str, Any], check: Check) -> Outcome:
     """What the checker says of the certificate that an order names."""
     try:
         certificate, model_id = _read(Path(order["text"]), wrapped=order["wrapped"])
+    except UnreadableBody as error:
+        return _rejected(error.code, str(error))
     except MalformedCertificate as error:
         return _rejected("malformed", str(error))
     about = certificate.claim.model
@@ -73,7 +81,7 @@ def examine(order: Mapping[str, Any]) -> Outcome:
     path = _place(Path(order["models"]), about)
     if path is None:
         return _rejected("model-not-here", f"{about} is not stored here")
-    verdict = load_entry(order["entry"])(certificate, path.read_bytes())
+    verdict = check(certificate, path.read_bytes())
     outcome: Outcome = {
         "valid": bool(verdict.valid),
         "code": verdict.code,
@@ -94,15 +102,15 @@ def _read(path: Path, *, wrapped: bool) -> tuple[Certificate, str | None]:
     try:
         members = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise MalformedCertificate(f"not strict JSON: {error}") from error
+        raise UnreadableBody("malformed-json", f"the body is not strict JSON: {error}") from error
     if not isinstance(members, dict) or "certificate" not in members:
-        raise MalformedCertificate("the body has no member `certificate`")
+        raise UnreadableBody("invalid-request", "the body has no member `certificate`")
     body = cast("dict[str, object]", members)
     if unknown := sorted(set(body) - {"certificate", "model"}):
-        raise MalformedCertificate(f"the body has unknown members {unknown}")
+        raise UnreadableBody("invalid-request", f"the body has unknown members {unknown}")
     model_id = body.get("model")
     if model_id is not None and not isinstance(model_id, str):
-        raise MalformedCertificate("the body's member `model` is not text")
+        raise UnreadableBody("invalid-request", "the body's member `model` is not text")
     return certificate_from_json(body["certificate"]), model_id
 
 

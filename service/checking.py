@@ -31,7 +31,6 @@ class CheckOrder:
 
     text: Path  #: the file with the certificate
     models: Path  #: the folder with the models that it may be about
-    entry: str  #: the checker
     wrapped: bool = False
     out: Path | None = None  #: where to put the canonical text
     asked: Mapping[str, Any] | None = None  #: the model, property and target it has to be about
@@ -42,7 +41,6 @@ class CheckOrder:
         members = {
             "text": str(self.text),
             "models": str(self.models),
-            "entry": self.entry,
             "wrapped": self.wrapped,
             "out": None if self.out is None else str(self.out),
             "asked": self.asked,
@@ -54,9 +52,9 @@ class CheckOrder:
 class Checker:
     """One process that checks one certificate."""
 
-    def __init__(self) -> None:
+    def __init__(self, entry: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-P", "-m", "service.check_child"],
+            [sys.executable, "-P", "-m", "service.check_child", entry],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -102,12 +100,13 @@ class Checker:
 class Bench:
     """Keeps one checker started ahead of its use: a start costs more than most checks."""
 
-    def __init__(self) -> None:
-        self._ready = Checker()
+    def __init__(self, entry: str) -> None:
+        self._entry = entry
+        self._ready = Checker(entry)
 
     def take(self) -> Checker:
         """A started checker; the next one starts meanwhile."""
-        taken, self._ready = self._ready, Checker()
+        taken, self._ready = self._ready, Checker(self._entry)
         return taken
 
     def close(self) -> None:

@@ -64,9 +64,7 @@ class Inspection:
             case Erred(error):
                 self._error = error
             case Overran(used):
-                self._error = {
-                    **_unreadable(f"reading the model took {used >> 20} MiB of memory")
-                }
+                self._error = {**_unreadable(f"reading the model took {used >> 20} MiB of memory")}
             case Ended():
                 self._conclude()
             case _:
@@ -265,7 +263,7 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     with _only_one(settings):
         executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
         executor.start()
-        bench = Bench()
+        bench = Bench(settings.entry_points.check)
         try:
             Dispatcher(settings, Tools(settings, database, blobs, bench), executor).run(stop)
         finally:

@@ -48,6 +48,7 @@ class Problem(Exception):
     ) -> None:
         super().__init__(detail)
         self.entry = CATALOGUE[code]
+        self.status = self.entry.status
         self.detail = detail
         self.fix = self.entry.fix if fix is None else fix
         self.node = node
@@ -62,7 +63,7 @@ class Problem(Exception):
             "type": f"/problems/{self.entry.code}",
             "code": self.entry.code,
             "title": self.entry.title,
-            "status": self.entry.status,
+            "status": self.status,
             "detail": self.detail,
             "fix": self.fix,
             "request_id": request_id,

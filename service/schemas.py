@@ -84,7 +84,9 @@ class MarginsBody(Body):
 
     margins: (
         Literal["all"]
-        | Annotated[list[Annotated[list[Index], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+        | Annotated[
+            list[Annotated[list[Index], Field(min_length=2, max_length=2)]], Field(min_length=1)
+        ]
     )
 
 
@@ -100,7 +102,7 @@ class PropertyBody(Body):
 
     kind: Literal["lipschitz"] = "lipschitz"
     scope: Literal["global", "local"] | None = Field(
-        default=None, description="default: local with a region, global without", exclude=True
+        default=None, description="default: local with a region, global without"
     )
     norm: NormName | NormPairBody = "l2"
     region: CenterBoxBody | EndsBoxBody | BallBody | None = None

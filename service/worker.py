@@ -72,9 +72,9 @@ Tell: TypeAlias = Callable[[bytes, bytes], None]
 
 
 def _verify(order: Order, tell: Tell) -> None:
-    from verifier.certificate import Certificate  # noqa: PLC0415 - after the limits are set
-    from verifier.certificate_json import certificate_json  # noqa: PLC0415
-    from verifier.request_json import parse_request  # noqa: PLC0415
+    from verifier.certificate import Certificate
+    from verifier.certificate_json import certificate_json
+    from verifier.request_json import parse_request
 
     def text(certificate: Certificate) -> bytes:
         return json.dumps(certificate_json(certificate), allow_nan=False).encode()
@@ -161,7 +161,7 @@ def _json(value: object) -> bytes:
 
 
 def _exhausted(order: Order) -> dict[str, str | None]:
-    from verifier.errors import ResourceExhausted  # noqa: PLC0415
+    from verifier.errors import ResourceExhausted
 
     return ResourceExhausted(
         f"the attempt needed more than its {order.memory_bytes >> 20} MiB of memory",
@@ -170,7 +170,7 @@ def _exhausted(order: Order) -> dict[str, str | None]:
 
 
 def _explained(order: Order, error: Exception) -> dict[str, str | None]:
-    from verifier.errors import LipcertError  # noqa: PLC0415
+    from verifier.errors import LipcertError
 
     if isinstance(error, LipcertError):
         return {**error.to_json(), "pointer": getattr(error, "pointer", None)}

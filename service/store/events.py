@@ -46,9 +46,7 @@ def append(
         )
 
 
-def after(
-    connection: Connection, tenant: str, job: str, seq: int, limit: int
-) -> list[StoredEvent]:
+def after(connection: Connection, tenant: str, job: str, seq: int, limit: int) -> list[StoredEvent]:
     """The events of a job after number `seq`, in order."""
     rows = connection.execute(
         select(job_event)

@@ -188,9 +188,7 @@ def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
         elif row.max_attempts <= row.attempt:
             _end(connection, guards, "failed", row.incumbent, lost, now, {})
             if row.kind == "inspect":
-                models.settle(
-                    connection, row.tenant, row.model, summary=None, error=lost, now=now
-                )
+                models.settle(connection, row.tenant, row.model, summary=None, error=lost, now=now)
     late = [job.c.state == "queued", job.c.deadline < now]
     for job_id in connection.scalars(select(job.c.id).where(*late)).all():
         jobs.change(
@@ -200,9 +198,7 @@ def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
             jobs.ended_events("expired", None, None, None),
             now,
         )
-    connection.execute(
-        delete(idempotency).where(idempotency.c.created < now - IDEMPOTENCY_MS)
-    )
+    connection.execute(delete(idempotency).where(idempotency.c.created < now - IDEMPOTENCY_MS))
 
 
 def needs_sweep(connection: Connection, now: int) -> bool:

@@ -38,9 +38,9 @@ def wait_for_head(database: Database, timeout_s: float) -> bool:
 
 
 def _upgrade(database: Database) -> None:
-    from alembic import command  # noqa: PLC0415 - 0.4 s that a start without migrations saves
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
