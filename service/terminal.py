@@ -127,6 +127,7 @@ def print_verdict(verdict: Verdict) -> None:
         ("certificate", "valid" if verdict.valid else "rejected"),
         ("code", verdict.code),
         ("reason", verdict.reason),
+        ("node", verdict.node),
         ("proved", proved),
     ]
     _print_rows([(name, value) for name, value in rows if value])
@@ -141,6 +142,7 @@ def verdict_json(verdict: Verdict) -> dict[str, object]:
         "valid": verdict.valid,
         "code": verdict.code,
         "reason": verdict.reason,
+        "node": verdict.node,
         "proved": proved,
         "log10": verdict.log10,
     }

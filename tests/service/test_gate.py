@@ -34,7 +34,7 @@ Progress = Callable[[Mapping[str, object]], None] | None
 
 
 def policy(*rules: Mapping[str, object]) -> bytes:
-    return yaml.safe_dump({"version": 1, "rules": list(rules)}).encode()
+    return json.dumps({"version": 1, "rules": list(rules)}).encode()  # JSON is YAML
 
 
 def answer(
