@@ -33,7 +33,7 @@ def fold(call: Call) -> list[Constant]:
             first = call.inputs[0]
             assert isinstance(first, Constant)  # noqa: S101 (the caller's own condition)
             moved = _moved(call, first)
-            results = [Constant(np.ascontiguousarray(array), first.dtype) for array in moved]
+            results = [Constant(np.array(array, order="C"), first.dtype) for array in moved]
         elif call.op in FOLDERS:
             results = [FOLDERS[call.op](call)]
         else:
