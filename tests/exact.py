@@ -1,7 +1,7 @@
 """ONNX operators and norms over the rationals, on numpy arrays of `Fraction`: nothing is rounded.
 
-Transcendental functions and roots are the exception: they are evaluated to 50 digits, and the
-result is taken as it is. That is 1e-50, where the bounds of tests are compared at 1e-9 at best.
+Transcendental functions, roots and quotients of two signals are the exception: they are right to
+`BITS` bits after the point, where bounds and secants of tests differ by 1e-9 at least.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Digits: TypeAlias = Any  #: a number of mpmath, which ships no types
 Size: TypeAlias = Literal["l1", "l2", "linf"]
 Pair: TypeAlias = tuple[Size, Size]
 
-mpmath.mp.dps = 50
+BITS = 200
+mpmath.mp.prec = 2 * BITS
 
 
 def fractions(numbers: Floats | Sequence[float]) -> Exact:
@@ -43,18 +44,32 @@ def _each(function: Callable[[Any], Fraction], x: npt.NDArray[Any]) -> Exact:
     return out
 
 
-def from_digits(value: Digits) -> Fraction:
-    """The rational that a multiple-precision number is."""
-    sign, mantissa, exponent, _ = value._mpf_
-    return (-1) ** int(sign) * int(mantissa) * Fraction(2) ** int(exponent)
-
-
 def _digits(function: Callable[[Digits], Digits]) -> Callable[[Fraction], Fraction]:
-    return lambda x: from_digits(function(mpmath.mpf(x.numerator) / x.denominator))
+    def rounded(x: Fraction) -> Fraction:
+        value = function(mpmath.mpf(x.numerator) / x.denominator)
+        return Fraction(int(mpmath.nint(mpmath.ldexp(value, BITS))), 2**BITS)
+
+    return rounded
 
 
 def _sigmoid(x: Digits) -> Digits:
     return 1 / (1 + mpmath.exp(-x))
+
+
+def _softplus(x: Digits) -> Digits:
+    return mpmath.log1p(mpmath.exp(x))
+
+
+def _silu(x: Digits) -> Digits:
+    return x * _sigmoid(x)
+
+
+def _mish(x: Digits) -> Digits:
+    return x * mpmath.tanh(_softplus(x))
+
+
+def _gelu(x: Digits) -> Digits:
+    return x * mpmath.ncdf(x)
 
 
 def _gelu_tanh(x: Digits) -> Digits:
@@ -87,19 +102,19 @@ SCALAR: Mapping[str, Callable[[Fraction], Fraction]] = {
     "Cos": _digits(mpmath.cos),
     "Elu": elu(1.0),
     "Erf": _digits(mpmath.erf),
-    "Gelu": _digits(lambda x: x * mpmath.ncdf(x)),
+    "Gelu": _digits(_gelu),
     "GeluTanh": _digits(_gelu_tanh),
     "HardSigmoid": lambda x: _clamped(_single(0.2) * x + Fraction(1, 2), Fraction(0), Fraction(1)),
     "HardSwish": lambda x: x * _clamped(x / 6 + Fraction(1, 2), Fraction(0), Fraction(1)),
     "LeakyRelu": leaky(0.01),
-    "Mish": _digits(lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x)))),
+    "Mish": _digits(_mish),
     "Relu": lambda x: max(x, Fraction(0)),
     "Selu": lambda x: _single(1.05070102214813232421875) * elu(1.67326319217681884765625)(x),
     "Sigmoid": _digits(_sigmoid),
-    "Silu": _digits(lambda x: x * _sigmoid(x)),
+    "Silu": _digits(_silu),
     "Sin": _digits(mpmath.sin),
-    "Softplus": _digits(lambda x: mpmath.log1p(mpmath.exp(x))),
-    "Softsign": lambda x: x / (1 + abs(x)),
+    "Softplus": _digits(_softplus),
+    "Softsign": _digits(lambda x: x / (1 + abs(x))),
     "Tanh": _digits(mpmath.tanh),
 }
 
@@ -109,14 +124,16 @@ def entrywise(function: Callable[[Fraction], Fraction]) -> Callable[[Exact], Exa
     return lambda x: _each(function, x)
 
 
-def batch_norm(
-    x: Exact, scale: Exact, bias: Exact, mean: Exact, variance: Exact, epsilon: Fraction
-) -> Exact:
-    """(x - mean) scale / sqrt(variance + epsilon) + bias, by channel."""
+def batch_norm(x: Exact, parameters: Sequence[Exact], epsilon: Fraction) -> Exact:
+    """(x - mean) scale / sqrt(variance + epsilon) + bias, by channel.
+
+    `parameters` are scale, bias, mean and variance, as in ONNX.
+    """
+    scale, bias, average, variance = parameters
     root = _each(_digits(mpmath.sqrt), variance + epsilon)
     shape = (1, -1) + (1,) * (x.ndim - 2)
     factor = (scale / root).reshape(shape)
-    return (x - mean.reshape(shape)) * factor + bias.reshape(shape)
+    return (x - average.reshape(shape)) * factor + bias.reshape(shape)
 
 
 def _windows(
