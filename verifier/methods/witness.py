@@ -190,30 +190,6 @@ class _Climb:
         rises = (self._network.forward(x) @ self._rows.T * points.functional).sum()
         return torch.autograd.grad(rises, x)[0] * self._varying
 
-    def _secants(self, starts: _Points, clock: Clock) -> Float64[Tensor, "points inputs"]:
-        """Where secants have led the points."""
-        x, direction = starts.x, dual_vector(self._norm.input, self._slopes(starts))
-        direction = self._moving(direction)
-        mask = self._mask[starts.item]
-        size = self._size(x)
-        for step in range(_SECANT_STEPS):
-            if clock.has_expired:
-                break
-            share = 0.7 * 0.01 ** (step / _SECANT_STEPS)
-            reach = (share * torch.minimum(self._domain.farthest(direction), size))[:, None]
-            x = self._domain.middle(x, reach * direction).detach().requires_grad_(True)
-            direction = direction.detach().requires_grad_(True)
-            ends = torch.cat((x + reach * direction, x - reach * direction))
-            high, low = (self._network.forward(ends) @ self._rows.T).chunk(2)
-            rise = norm_of(self._norm.output, (high - low) * mask)
-            by_x, by_direction = torch.autograd.grad(rise.sum(), (x, direction))
-            direction = self._moving(
-                dual_vector(self._norm.input, by_direction * self._varying), direction
-            )
-            x = x.detach() + step_share * self._ascent(by_x, size)
-        nothing = torch.zeros_like(direction)
-        return self._domain.middle(x.detach(), nothing)
-
     def _climbed(
         self, starts: _Points, width: float, clock: Clock
     ) -> Float64[Tensor, "points inputs"]:
@@ -356,10 +332,10 @@ class _Climb:
             item=item if self._is_list else None,
         )
 
-    def _normal(self, *shape: int) -> Float64[Tensor, "..."]:
+    def _normal(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.randn(*shape, dtype=torch.float64, generator=self._random)
 
-    def _uniform(self, *shape: int) -> Float64[Tensor, "..."]:
+    def _uniform(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.rand(*shape, dtype=torch.float64, generator=self._random)
 
 

@@ -162,12 +162,20 @@ class Forward:
         # Rounding may let the ends of a point cross.
         return torch.minimum(lower, upper), upper
 
+    def chosen(
+        self,
+        node: Elementwise,
+        lower: Float64[Tensor, " n"],  # noqa: ARG002 (whoever chooses anew may want the interval)
+        upper: Float64[Tensor, " n"],  # noqa: ARG002
+    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]] | None:
+        """The slopes of the lines (below, above) of a gate; None for the activation's own."""
+        return self._slopes.get(node.gate)
+
     def _relaxation(self, node: Elementwise, interval: Interval) -> Relaxation:
         lower, upper = interval
-        if node.gate in self._slopes:
-            below, above = self._slopes[node.gate]
-            offsets = node.function.offsets(lower, upper, below, above)
-            below_offset, above_offset = offsets
+        if (slopes := self.chosen(node, lower, upper)) is not None:
+            below, above = slopes
+            below_offset, above_offset = node.function.offsets(lower, upper, below, above)
         else:
             below, below_offset, above, above_offset = node.function.relaxation(lower, upper)
         return Relaxation(
