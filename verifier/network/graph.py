@@ -1,0 +1,114 @@
+"""What a network is to the methods: a graph of three kinds of node over flat vectors.
+
+    Affine        a sum of linear maps of earlier signals, and a bias
+    Elementwise   a scalar function of every entry
+    Grouped       a function of groups of entries (sorting, mirrors, maxima)
+
+Nodes stand in topological order and are named by the ONNX tensors that leave them; the network's
+input is the signal "". Methods match on the kind and read facts; none names an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from verifier.network.grouped import Group, GroupSort
+from verifier.network.nodes import Affine, Elementwise, Lowered
+
+if TYPE_CHECKING:
+    from verifier.certificate import Pattern
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grouped:
+    """A function of groups of entries."""
+
+    name: str
+    source: str
+    group: Group
+
+    @property
+    def size(self) -> int:
+        """The number of entries that leave."""
+        return self.group.size
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The signal that enters."""
+        return (self.source,)
+
+
+Node: TypeAlias = Affine | Elementwise | Grouped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Network:
+    """A function from R^input_size to R^output_size."""
+
+    nodes: tuple[Node, ...]
+    input_size: int
+    output: str  #: the node whose signal is the output; "" where the network is the identity
+    patterns: tuple[Pattern, ...] = ()  #: groups that were recognised, for the checker to verify
+
+    def __post_init__(self) -> None:
+        known = {"": self.input_size}
+        for node in self.nodes:
+            missing = [source for source in node.sources if source not in known]
+            if missing or node.name in known:
+                raise ValueError(f"node {node.name!r}: sources {missing} or name out of order")
+            known[node.name] = node.size
+        if self.output not in known:
+            raise ValueError(f"output {self.output!r} is no node")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of every signal by name, the input's included."""
+        return {"": self.input_size} | {node.name: node.size for node in self.nodes}
+
+    @property
+    def output_size(self) -> int:
+        """The number of entries of the output."""
+        return self.sizes[self.output]
+
+    def signals(self, x: Float64[Tensor, "batch inputs"]) -> dict[str, Float64[Tensor, "batch n"]]:
+        """Every signal of every row, by name."""
+        signals = {"": x}
+        for node in self.nodes:
+            match node:
+                case Affine():
+                    parts = (term.map.apply(signals[term.source]) for term in node.terms)
+                    signals[node.name] = sum(parts, node.bias.expand(x.shape[0], -1))
+                case Elementwise():
+                    signals[node.name] = node.function.forward(signals[node.source])
+                case Grouped():
+                    signals[node.name] = node.group.forward(signals[node.source])
+        return signals
+
+    def forward(self, x: Float64[Tensor, "batch inputs"]) -> Float64[Tensor, "batch outputs"]:
+        """The function of every row."""
+        return self.signals(x)[self.output]
+
+    def lowered(self, sorts: Literal["keep", "compare"]) -> Network:
+        """The same function with groups made of affine nodes and gates.
+
+        Sorting groups of three and more are kept on request: as groups they have a tighter
+        quadratic constraint than as comparisons.
+        """
+        return replace(self, nodes=tuple(self._lowered_nodes(sorts)))
+
+    def _lowered_nodes(self, sorts: Literal["keep", "compare"]) -> Iterator[Lowered | Grouped]:
+        for node in self.nodes:
+            match node:
+                case Grouped(group=GroupSort() as sort) if (
+                    sorts == "keep" and 2 < sort.groups.shape[1]
+                ):
+                    yield node
+                case Grouped():
+                    yield from node.group.lowered(node.name, node.source)
+                case _:
+                    yield node
