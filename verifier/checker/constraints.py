@@ -171,10 +171,8 @@ def _scaled(entering: Carried, factor: Float64[np.ndarray, " n"], height: int) -
 
 def _sort(found: Increments, node: Sort, entering: Carried) -> Carried:
     count, width = node.groups.shape
-    places = np.zeros((count, width - 1), np.int64)
-    places[:] = found.size + np.arange(count * (width - 1)).reshape(count, width - 1)
-    order = np.arange(1, width)
-    length = (order * (order + 1)).astype(np.float64)
+    places = found.size + np.arange(count * (width - 1)).reshape((count, width - 1))
+    length = np.array([float(k * (k + 1)) for k in range(1, width)])
     contrasts = push(_helmert(node.groups, entering.value.shape[1]), entering)
     found.constraints.append(
         Constraint(

@@ -116,19 +116,11 @@ def _item_bound(
         single = {i: least(joint, single.get(i, joint)) for i in range(count)}
     if len(single) != count:
         raise NotProved(f"the rows bound {len(single)} of {count} outputs")
-    bounds = single.values()
-    match pair.output:
-        case Norm.LINF:
-            return greatest(bounds)
-        case Norm.L2:
-            apart = root_of_squares(bounds)
-            return apart if joint is None else least(joint, apart)
-        case Norm.L1:
-            apart = total(bounds)
-            if joint is None:
-                return apart
-            factor = Magnitude.of(norm_factor(NormPair(Norm.L2, Norm.L1), count))
-            return least(apart, joint * factor)
+    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[pair.output]
+    apart = combine(single.values())
+    if joint is None:
+        return apart
+    return least(apart, joint * Magnitude.of(norm_factor(NormPair(Norm.L2, pair.output), count)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +247,9 @@ def _require_psd(inequality: _Inequality, level: str) -> None:
 
 def _without_idle(given: _Inequality) -> _Inequality:
     """Without coordinates whose row and column of the matrix are exactly 0."""
-    used = (given.diagonal != 0) | np.any(given.rows != 0, axis=0) | np.any(given.error != 0, axis=0)
+    used = (
+        (given.diagonal != 0) | np.any(given.rows != 0, axis=0) | np.any(given.error != 0, axis=0)
+    )
     border, border_error = given.border, given.border_error
     if border is not None and border_error is not None:
         used |= (border != 0) | (border_error != 0)
@@ -277,8 +271,11 @@ def _holds(given: _Inequality) -> bool:
     size = len(given.diagonal)
     inner = -(given.rows.T @ given.rows)
     inner[np.arange(size), np.arange(size)] += given.diagonal
-    if given.corner is None or given.border is None or given.border_error is None or (
-        given.corner == 0 and not np.any(given.border) and not np.any(given.border_error)
+    if (
+        given.corner is None
+        or given.border is None
+        or given.border_error is None
+        or (given.corner == 0 and not np.any(given.border) and not np.any(given.border_error))
     ):
         return size == 0 or proves_psd(inner, lambda scale: _scaled_error(given, scale))
     matrix = np.empty((size + 1, size + 1))
@@ -314,5 +311,3 @@ def _scaled_error(given: _Inequality, scale: Float64[np.ndarray, " n"]) -> float
         + underflow
     ) * (1 + 64 * UNIT)
     return error if math.isfinite(error) else math.inf
-
-
