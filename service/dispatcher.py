@@ -79,15 +79,14 @@ class Inspection:
     def _conclude(self) -> None:
         if self.killed == "late" and self._error is None:
             self._error = _unreadable("reading the model took too long")
-        now, stopped = now_ms(), self.killed == "stopped"
+        now, is_stopped = now_ms(), self.killed == "stopped"
+        reason = "stopped" if is_stopped else "worker-lost"
         with self._database.write() as connection:
             if self._summary is not None or self._error is not None:
                 leases.finish_inspection(
                     connection, self.claim, now, summary=self._summary, error=self._error
                 )
-            elif not leases.release(
-                connection, self.claim, now, reason="worker-lost", again=stopped
-            ):
+            elif not leases.release(connection, self.claim, now, reason=reason, again=is_stopped):
                 error = lost().to_json()
                 leases.finish_inspection(connection, self.claim, now, error=error)
         self.is_over = True
