@@ -217,6 +217,7 @@ class Attempt:
 
     def _conclude(self) -> None:
         ending = self._ending()
+        is_stopped = self.killed == "stopped"
         now = now_ms()
         with self._tools.database.write() as connection:
             if ending is not None:
@@ -234,8 +235,8 @@ class Attempt:
                 connection,
                 self.claim,
                 now,
-                reason="worker-lost",
-                again=self.killed == "stopped",
+                reason="stopped" if is_stopped else "worker-lost",
+                again=is_stopped,
             ):
                 leases.finish(
                     connection,

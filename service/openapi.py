@@ -62,7 +62,7 @@ def json_body(body: type[BaseModel], multipart: dict[str, Any] | None = None) ->
 
 
 def install(app: FastAPI, extra: tuple[type[BaseModel], ...]) -> None:
-    """Have the app's document also name the models that its routes read and answer by themselves."""
+    """Have the app's document also name the models that its routes read by themselves."""
     derive = app.openapi
 
     def document() -> dict[str, Any]:

@@ -34,7 +34,7 @@ START = (
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], *, within_s: float = 20.0) -> Found:
+def eventually(look: Callable[[], Found | None], *, within_s: float = 60.0) -> Found:
     """What `look` finds, as soon as it finds something."""
     end = time.monotonic() + within_s
     while True:
@@ -122,7 +122,7 @@ class Service:
     def job(self, job_id: str) -> dict[str, Any]:
         return self.client.get(f"/v1/jobs/{job_id}").json()
 
-    def ended(self, job_id: str, within_s: float = 20.0) -> dict[str, Any]:
+    def ended(self, job_id: str, within_s: float = 60.0) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             job = self.job(job_id)
             return job if job["ended"] else None
@@ -134,15 +134,12 @@ class Service:
 
     def dispatcher(self) -> int:
         """The process id of the dispatcher."""
-        return child_of(self.process.pid, "service.dispatcher")
+        return eventually(lambda: child_of(self.process.pid, "service.dispatcher"))
 
 
-def child_of(parent: int, text: str) -> int:
+def child_of(parent: int, text: str) -> int | None:
     """The process id of a direct child whose command line has this text."""
-    for pid, command in processes(parent):
-        if text in command:
-            return pid
-    raise AssertionError(f"no child of {parent} runs {text}")
+    return next((pid for pid, command in processes(parent) if text in command), None)
 
 
 def processes(parent: int) -> list[tuple[int, str]]:
