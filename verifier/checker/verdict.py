@@ -27,6 +27,8 @@ from verifier.certificate import (
 from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
 from verifier.checker.definite import NotProved
 from verifier.checker.items import Selection, selection
+from verifier.checker.lmi import global_slopes, prove_lmi
+from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
 from verifier.errors import LipcertError
 from verifier.property import Property
@@ -113,7 +115,10 @@ def prove(certificate: Certificate, network: Network, selected: Selection) -> tu
     match certificate.proof:
         case ProductProof() as proof:
             return prove_product(proof, network, asked.norm, selected)
-        case LmiProof() | GateLmiProof() | PropagationProof():
+        case LmiProof() as proof:
+            small = lowered(network, sorts="keep")
+            return prove_lmi(proof.items, small, global_slopes(small), asked.norm, selected)
+        case GateLmiProof() | PropagationProof():
             raise NotProved("not yet")
 
 
