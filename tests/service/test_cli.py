@@ -1,4 +1,4 @@
-"""The command line as its users meet it: processes, exit codes, and what is said on which stream."""
+"""The command line as its users meet it: processes, exit codes, and what is said where."""
 
 import hashlib
 import json
@@ -285,11 +285,20 @@ def child_of(pid: int) -> int:
     raise AssertionError("the command started no child")
 
 
+def answer_with(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
+    """Has every run end with this outcome."""
+
+    def certify(*_: object) -> Outcome:
+        return outcome
+
+    monkeypatch.setattr(child, "certify", certify)
+
+
 def test_failure_ends_with_4(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lost = Outcome(failure=failure_of(WorkerLost("it died", fix="try again")))
-    monkeypatch.setattr(child, "certify", lambda *_: lost)
+    answer_with(monkeypatch, lost)
     assert cli.run(["certify", MODEL]) == 4
     assert "worker-lost: it died. Fix: try again" in capsys.readouterr().err
 
@@ -301,7 +310,7 @@ def test_bound_outlives_a_later_failure(
         certificate=json.loads(certificate.read_bytes()),
         failure=failure_of(WorkerLost("it died", fix="try again")),
     )
-    monkeypatch.setattr(child, "certify", lambda *_: kept)
+    answer_with(monkeypatch, kept)
     assert cli.run(["certify", MODEL]) == 0
     said = capsys.readouterr()
     assert "the best bound is kept" in said.err
@@ -311,7 +320,7 @@ def test_bound_outlives_a_later_failure(
 def test_interrupt_before_any_bound_ends_with_4(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(child, "certify", lambda *_: Outcome(interrupted=True))
+    answer_with(monkeypatch, Outcome(interrupted=True))
     assert cli.run(["certify", MODEL]) == 4
     assert "interrupted" in capsys.readouterr().err
 
