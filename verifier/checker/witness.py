@@ -3,7 +3,7 @@
 f(x) and f(y) are enclosed by the interval bounds of single points; from there on everything is
 exact in rationals: with |f(x) - f(y)|_out at least `rise` and |x - y|_in equal to `run`,
 
-    value run <= rise,    compared as squares, so that l2 norms stay rational.               (1)
+    value <= rise / run,    compared as squares, so that l2 norms stay rational.             (1)
 """
 
 from __future__ import annotations
@@ -37,6 +37,32 @@ def require_witness(
     Raises:
         NotProved: it does not, or that is not shown.
     """
+    squared = least_quotient(witness, network, asked, selected)
+    # Read as its bits and as its decimal, whichever says more.
+    value = max(Fraction(witness.value), Fraction(repr(witness.value)))
+    if not (0 <= value and value * value <= squared):
+        raise NotProved("the witness does not reach its value")
+
+
+def quotient_bound(
+    witness: Witness, network: Network, asked: Property, selected: Selection
+) -> float:
+    """The greatest float64 that the pair is shown to reach, whatever value it states.
+
+    Raises:
+        NotProved: as `require_witness`.
+    """
+    squared = least_quotient(witness, network, asked, selected)
+    value = math.sqrt(float(squared))
+    while squared < Fraction(value) ** 2:
+        value = math.nextafter(value, -math.inf)
+    return value
+
+
+def least_quotient(
+    witness: Witness, network: Network, asked: Property, selected: Selection
+) -> Fraction:
+    """The square of a number that |f(x) - f(y)|_out / |x - y|_in is not below."""
     item = _item(witness, selected)
     if len(witness.x) != network.input_size or len(witness.y) != network.input_size:
         raise NotProved(f"the witness needs {network.input_size} coordinates")
@@ -47,13 +73,9 @@ def require_witness(
     if any(step != 0 for place, step in enumerate(steps) if place not in chosen):
         raise NotProved("the witness differs in an input that the claim holds fixed")
     run = squared_norm(steps, asked.norm.input)
-    if run == 0 or not 0 <= witness.value < math.inf:
-        raise NotProved("the witness is one point, or its value is no number of 0 or more")
-    rise = squared_norm(_least_rises(witness, network, item), asked.norm.output)
-    # Read as its bits and as its decimal, whichever says more.
-    value = max(Fraction(witness.value), Fraction(repr(witness.value)))
-    if not value * value * run <= rise:
-        raise NotProved("the witness does not reach its value")
+    if run == 0:
+        raise NotProved("the witness is one point")
+    return squared_norm(_least_rises(witness, network, item), asked.norm.output) / run
 
 
 def _item(witness: Witness, selected: Selection) -> Item:
