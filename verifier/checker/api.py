@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.certificate import Certificate, Witness
+from verifier.certificate import Certificate
 from verifier.certificate_json import (
     MalformedCertificate,
     certificate_from_json,
     certificate_json,
     parse_certificate,
 )
-from verifier.checker.arithmetic import BrokenArithmetic, require_sound_arithmetic
-from verifier.checker.definite import NotProved
+from verifier.checker.arithmetic import require_sound_arithmetic
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
 from verifier.checker.verdict import Rejected, Verdict, judge, rejection
-from verifier.checker.witness import reached_value
-from verifier.errors import LipcertError
-from verifier.property import Property
+from verifier.checker.witness import quotient_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from verifier.certificate import Pattern, Witness
+    from verifier.property import Property
 
 
 def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
@@ -44,24 +48,24 @@ def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
     return judge(read, network)
 
 
-def witness_value(model: bytes, asked: Property, witness: Witness) -> float | None:
-    """A lower bound that the pair of a witness proves, whatever value it states.
+def witness_value(
+    model: bytes, asked: Property, witness: Witness, patterns: Sequence[Pattern] = ()
+) -> float | None:
+    """The greatest float64 that a pair is shown to reach; None where nothing is shown.
 
     Args:
         model: the ONNX file.
-        asked: the property that the pair is a witness for.
-        witness: the pair; its value is not read.
-
-    Returns:
-        The number, rounded down; None where the pair proves nothing.
+        asked: the property; with lists, the witness names its item.
+        witness: the pair; the value that it states is ignored.
+        patterns: hints for reading the file, verified as those of a proof are.
     """
     try:
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
-            network = read_network(model, ())
+            network = read_network(model, patterns)
             selected = selection(asked, network.input_size, network.output_size)
-            return reached_value(witness, network, asked, selected)
-    except (NotProved, LipcertError, BrokenArithmetic):
+            return quotient_bound(witness, network, asked, selected)
+    except Exception:  # noqa: BLE001 (fail closed: what raises shows nothing)
         return None
 
 

@@ -20,7 +20,7 @@ in an interval), one batch row for each row of outputs: lines may differ from ro
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -60,16 +60,6 @@ class Gate:
     name: str
     size: int
     source: str
-
-
-class Start(Protocol):
-    """What is known of the graph's input."""
-
-    def greatest(
-        self, rows: Float64[np.ndarray, "batch k n"]
-    ) -> tuple[Float64[np.ndarray, "batch k"], Float64[np.ndarray, "batch k"]]:
-        """(value, error): no row times an input exceeds their sum."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +102,11 @@ class Exactly:
         column = self.value[:, :, None]
         mass = (np.abs(rows) @ np.abs(column))[..., 0]
         return (rows @ column)[..., 0], gamma(rows.shape[-1] + 2) * mass + rows.shape[-1] * LEAST
+
+
+#: What is known of the graph's input. `greatest` gives (value, error): no row times an input exceeds
+#: their sum.
+Start: TypeAlias = Around | Exactly
 
 
 @dataclass(slots=True)

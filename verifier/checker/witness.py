@@ -3,7 +3,7 @@
 f(x) and f(y) are enclosed by the interval bounds of single points; from there on everything is
 exact in rationals: with |f(x) - f(y)|_out at least `rise` and |x - y|_in equal to `run`,
 
-    value run <= rise,    compared as squares, so that l2 norms stay rational.               (1)
+    value <= rise / run,    compared as squares, so that l2 norms stay rational.             (1)
 """
 
 from __future__ import annotations
@@ -37,36 +37,32 @@ def require_witness(
     Raises:
         NotProved: it does not, or that is not shown.
     """
-    rise, run = _squares(witness, network, asked, selected)
-    if not 0 <= witness.value < math.inf:
-        raise NotProved("the value of the witness is no number of 0 or more")
+    squared = least_quotient(witness, network, asked, selected)
     # Read as its bits and as its decimal, whichever says more.
     value = max(Fraction(witness.value), Fraction(repr(witness.value)))
-    if not value * value * run <= rise:
+    if not (0 <= value and value * value <= squared):
         raise NotProved("the witness does not reach its value")
 
 
-def reached_value(
+def quotient_bound(
     witness: Witness, network: Network, asked: Property, selected: Selection
 ) -> float:
-    """A number that the pair's difference quotient is proved to reach, whatever value it states.
+    """The greatest float64 that the pair is shown to reach, whatever value it states.
 
     Raises:
-        NotProved: the pair is not one of the claim's.
+        NotProved: as `require_witness`.
     """
-    rise, run = _squares(witness, network, asked, selected)
-    # floor(2^k sqrt(q)) = isqrt(floor(4^k q)): the root to some 100 bits, rounded down.
-    quotient = rise / run
-    shift = max(0, 100 - (quotient.numerator.bit_length() - quotient.denominator.bit_length()) // 2)
-    root = Fraction(math.isqrt((quotient * 4**shift).__floor__()), 2**shift)
-    nearest = float(root)
-    return nearest if Fraction(nearest) <= root else math.nextafter(nearest, 0.0)
+    squared = least_quotient(witness, network, asked, selected)
+    value = math.sqrt(float(squared))
+    while squared < Fraction(value) ** 2:
+        value = math.nextafter(value, -math.inf)
+    return value
 
 
-def _squares(
+def least_quotient(
     witness: Witness, network: Network, asked: Property, selected: Selection
-) -> tuple[Fraction, Fraction]:
-    """Squares of a number that |f(x) - f(y)| is not below, and of |x - y| > 0."""
+) -> Fraction:
+    """The square of a number that |f(x) - f(y)|_out / |x - y|_in is not below."""
     item = _item(witness, selected)
     if len(witness.x) != network.input_size or len(witness.y) != network.input_size:
         raise NotProved(f"the witness needs {network.input_size} coordinates")
@@ -79,7 +75,7 @@ def _squares(
     run = squared_norm(steps, asked.norm.input)
     if run == 0:
         raise NotProved("the witness is one point")
-    return squared_norm(_least_rises(witness, network, item), asked.norm.output), run
+    return squared_norm(_least_rises(witness, network, item), asked.norm.output) / run
 
 
 def _item(witness: Witness, selected: Selection) -> Item:
