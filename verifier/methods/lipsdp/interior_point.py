@@ -23,19 +23,15 @@ interior-point method for semidefinite programming", for the direction.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point, ones
 from verifier.methods.lipsdp.step_length import longest_step
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from jaxtyping import Float64
-    from torch import Tensor
 
 CENTRING = 12.0  #: the first mu, in shares of the objective over the order of T
 
@@ -47,7 +43,6 @@ class Solved:
     point: Point
     value: float  #: the objective of the best point, after tightening its level
     lower: float  #: the dual objective, as far as the multipliers are feasible: an estimate
-    iterations: int
 
 
 @dataclass(slots=True, eq=False)
@@ -80,8 +75,8 @@ def solve(
     """
     state = _start(problem)
     best = _tightened(problem, state)
-    value, lower, count = problem.objective(best), -math.inf, 0
-    for count in range(1, iterations + 1):
+    value, lower = problem.objective(best), -math.inf
+    for _ in range(iterations):
         if stop(value):
             break
         step = _step(problem, state)
@@ -94,7 +89,7 @@ def solve(
             best, value = point, reached
         if value - lower <= gap * value:
             break
-    return Solved(point=best, value=value, lower=lower, iterations=count)
+    return Solved(point=best, value=value, lower=lower)
 
 
 def _start(problem: Inequality) -> _State:

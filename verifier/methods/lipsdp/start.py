@@ -11,16 +11,12 @@ definite. Nothing in (1) reads the output: one start serves every row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jaxtyping import Float64, Int64
-    from torch import Tensor
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
 FACTOR = 2.0
 
