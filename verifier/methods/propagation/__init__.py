@@ -67,7 +67,7 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
         estimates=_estimates(asked.norm, items, *entries),
         proof=PropagationProof(
             patterns=network.patterns,
-            forward=ForwardProof(technique=options.technique),
+            forward=ForwardProof(technique=options.technique, lines=forward.lines()),
             technique=technique,
         ),
     )
