@@ -274,7 +274,7 @@ def _activation(b: Builder) -> None:
     b.block(name)
 
 
-def _relu(b: Builder) -> None:
+def relu(b: Builder) -> None:
     b.node("Relu", [b.last], entrywise(SCALAR["Relu"]))
 
 
@@ -297,7 +297,7 @@ def _clip(b: Builder) -> None:
     )
 
 
-def _maxmin(b: Builder) -> None:
+def maxmin(b: Builder) -> None:
     n = b.shape[1] - b.shape[1] % 2
     if n < b.shape[1]:
         start, end, axis = (b.constant(numbers, np.int64) for numbers in ([0], [n], [1]))
@@ -337,7 +337,7 @@ def _householder(b: Builder) -> None:
     back = (2 * along.T).astype(np.float32)
     exact, twice, x = fractions(along), fractions(back), b.last
     b.node("MatMul", [x, b.constant(along)], lambda x: x @ exact)
-    _relu(b)
+    relu(b)
     b.node("MatMul", [b.last, b.constant(back)], lambda x: x @ twice)
     b.merge("Sub", x, b.last, lambda x, y: x - y)
 
@@ -409,9 +409,9 @@ VECTOR: dict[str, Block] = {
     "group-sort": _group_sort,
     "householder": _householder,
     "matmul": _matmul,
-    "maxmin": _maxmin,
+    "maxmin": maxmin,
     "prelu": _prelu,
-    "relu": _relu,
+    "relu": relu,
     "residual": _residual,
     "scaling": _scaling,
     "slice": _slice,
@@ -424,7 +424,7 @@ IMAGE: dict[str, Block] = {
     "batch-norm": _batch_norm,
     "convolution": _convolution,
     "max-pool": _max_pool,
-    "relu": _relu,
+    "relu": relu,
 }
 GROWING = 12  #: entries; above that only a dense block may follow
 
