@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 
-from verifier.certificate import Certificate
+import numpy as np
+
+from verifier.certificate import Certificate, Witness
 from verifier.certificate_json import (
     MalformedCertificate,
     certificate_from_json,
     certificate_json,
     parse_certificate,
 )
+from verifier.checker.arithmetic import BrokenArithmetic, require_sound_arithmetic
+from verifier.checker.definite import NotProved
 from verifier.checker.graph import read_network
+from verifier.checker.items import selection
 from verifier.checker.verdict import Rejected, Verdict, judge, rejection
+from verifier.checker.witness import reached_value
+from verifier.errors import LipcertError
+from verifier.property import Property
 
 
 def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
@@ -34,6 +42,27 @@ def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
     except Exception as error:  # noqa: BLE001 (fail closed)
         return rejection(error)
     return judge(read, network)
+
+
+def witness_value(model: bytes, asked: Property, witness: Witness) -> float | None:
+    """A lower bound that the pair of a witness proves, whatever value it states.
+
+    Args:
+        model: the ONNX file.
+        asked: the property that the pair is a witness for.
+        witness: the pair; its value is not read.
+
+    Returns:
+        The number, rounded down; None where the pair proves nothing.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            require_sound_arithmetic()
+            network = read_network(model, ())
+            selected = selection(asked, network.input_size, network.output_size)
+            return reached_value(witness, network, asked, selected)
+    except (NotProved, LipcertError, BrokenArithmetic):
+        return None
 
 
 def _read(certificate: Certificate | bytes) -> Certificate:

@@ -37,6 +37,36 @@ def require_witness(
     Raises:
         NotProved: it does not, or that is not shown.
     """
+    rise, run = _squares(witness, network, asked, selected)
+    if not 0 <= witness.value < math.inf:
+        raise NotProved("the value of the witness is no number of 0 or more")
+    # Read as its bits and as its decimal, whichever says more.
+    value = max(Fraction(witness.value), Fraction(repr(witness.value)))
+    if not value * value * run <= rise:
+        raise NotProved("the witness does not reach its value")
+
+
+def reached_value(
+    witness: Witness, network: Network, asked: Property, selected: Selection
+) -> float:
+    """A number that the pair's difference quotient is proved to reach, whatever value it states.
+
+    Raises:
+        NotProved: the pair is not one of the claim's.
+    """
+    rise, run = _squares(witness, network, asked, selected)
+    # floor(2^k sqrt(q)) = isqrt(floor(4^k q)): the root to some 100 bits, rounded down.
+    quotient = rise / run
+    shift = max(0, 100 - (quotient.numerator.bit_length() - quotient.denominator.bit_length()) // 2)
+    root = Fraction(math.isqrt((quotient * 4**shift).__floor__()), 2**shift)
+    nearest = float(root)
+    return nearest if Fraction(nearest) <= root else math.nextafter(nearest, 0.0)
+
+
+def _squares(
+    witness: Witness, network: Network, asked: Property, selected: Selection
+) -> tuple[Fraction, Fraction]:
+    """Squares of a number that |f(x) - f(y)| is not below, and of |x - y| > 0."""
     item = _item(witness, selected)
     if len(witness.x) != network.input_size or len(witness.y) != network.input_size:
         raise NotProved(f"the witness needs {network.input_size} coordinates")
@@ -47,13 +77,9 @@ def require_witness(
     if any(step != 0 for place, step in enumerate(steps) if place not in chosen):
         raise NotProved("the witness differs in an input that the claim holds fixed")
     run = squared_norm(steps, asked.norm.input)
-    if run == 0 or not 0 <= witness.value < math.inf:
-        raise NotProved("the witness is one point, or its value is no number of 0 or more")
-    rise = squared_norm(_least_rises(witness, network, item), asked.norm.output)
-    # Read as its bits and as its decimal, whichever says more.
-    value = max(Fraction(witness.value), Fraction(repr(witness.value)))
-    if not value * value * run <= rise:
-        raise NotProved("the witness does not reach its value")
+    if run == 0:
+        raise NotProved("the witness is one point")
+    return squared_norm(_least_rises(witness, network, item), asked.norm.output), run
 
 
 def _item(witness: Witness, selected: Selection) -> Item:

@@ -124,7 +124,12 @@ def _constant(call: Call) -> Constant:
     tensor = call.attributes.tensor("value")
     if tensor is not None:
         return tensor
-    for name, dtype in (("value_int", "int64"), ("value_ints", "int64"), ("value_float", "float32"), ("value_floats", "float32")):
+    for name, dtype in (
+        ("value_int", "int64"),
+        ("value_ints", "int64"),
+        ("value_float", "float32"),
+        ("value_floats", "float32"),
+    ):
         if name in call.attributes.values:
             numbers = call.attributes.values[name]
             call.attributes.ignore(name)
@@ -217,7 +222,11 @@ def _size(call: Call) -> Constant:
 
 
 def _pow(a: Array, b: Array) -> Array:
-    return np.power(a.astype(np.float64), b) if a.dtype.kind == "f" else np.power(a, b.astype(np.int64))
+    return (
+        np.power(a.astype(np.float64), b)
+        if a.dtype.kind == "f"
+        else np.power(a, b.astype(np.int64))
+    )
 
 
 def _sigmoid(x: Array) -> Array:

@@ -10,10 +10,10 @@ import numpy as np
 
 from verifier.errors import InvalidAttribute, NonDeterministicOp
 from verifier.network import elementwise as functions
+from verifier.network.graph import Grouped
 from verifier.network.grouped import GroupSort, Maximum
 from verifier.network.linear_map import Adjoint, LinearMap
 from verifier.network.nodes import Affine, Term
-from verifier.network.graph import Grouped
 from verifier.onnx_import.convert.emitted import (
     Emitted,
     affine,

@@ -322,9 +322,7 @@ def _scaler(call: Call) -> Emitted:
     offset = np.array(call.attributes.floats("offset") or (0.0,))
     scale = np.array(call.attributes.floats("scale") or (1.0,))
     factor = np.broadcast_to(scale, x.shape)
-    return affine(
-        call, x.shape, [(x, Diagonal(tensor(factor.reshape(x.size))))], -offset * factor
-    )
+    return affine(call, x.shape, [(x, Diagonal(tensor(factor.reshape(x.size))))], -offset * factor)
 
 
 def _cast(call: Call) -> Emitted:
@@ -346,8 +344,6 @@ def moved(call: Call) -> list[Emitted]:
         named = tuple(replace(node, name=call.operator.outputs[place]) for node in made.nodes)
         results.append(Emitted(named, made.shape))
     return results
-
-
 
 
 RULES: Final[Mapping[str, Rule]] = {
