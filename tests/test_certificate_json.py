@@ -3,10 +3,12 @@
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from verifier.certificate import (
     Attempt,
@@ -75,6 +77,14 @@ PROOFS: dict[str, Proof] = {
     ),
 }
 
+SCHEMA = Draft202012Validator(
+    json.loads(
+        (Path(__file__).parents[1] / "verifier/schemas/certificate.json").read_text(
+            encoding="utf-8"
+        )
+    )
+)
+
 Members = Any  # a JSON object that a test is about to spoil
 
 
@@ -106,6 +116,7 @@ def test_text_reads_back_as_itself(kind: str) -> None:
     again = parse_certificate(text)
     assert certificate_text(again) == text
     assert again.proof.kind == kind
+    SCHEMA.validate(json.loads(text))
 
 
 def test_arrays_keep_every_bit() -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from service import child, cli
 from service.child import Outcome, failure_of
@@ -71,6 +72,8 @@ def test_certify_prints_the_certificate_as_json() -> None:
     assert printed["claim"]["norm"] == {"input": "linf", "output": "l2"}
     digest = hashlib.sha256(Path(MODEL).read_bytes()).hexdigest()
     assert printed["claim"]["model"] == f"sha256:{digest}"
+    schema = json.loads((ROOT / "verifier/schemas/certificate.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(printed)
 
 
 def test_certify_a_box_around_a_file(tmp_path: Path) -> None:
