@@ -204,7 +204,10 @@ class _Climb:
             window = width * (_NARROW / width) ** (step / _ASCENT_STEPS)
             x, direction = x.detach().requires_grad_(True), direction.detach().requires_grad_(True)
             rise = norm_of(self._norm.output, self._smoothed(x, direction, window) * mask)
-            by_x, by_direction = torch.autograd.grad(rise.sum(), (x, direction))
+            # A linear network's slopes do not depend on x: zeros then.
+            by_x, by_direction = torch.autograd.grad(
+                rise.sum(), (x, direction), allow_unused=True, materialize_grads=True
+            )
             direction = self._moving(
                 dual_vector(self._norm.input, by_direction * self._varying), direction
             )
