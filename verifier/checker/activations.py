@@ -125,9 +125,7 @@ def _clip(builder: Builder, call: Call) -> Signal:
     call.arity(1, 3)
     ends: list[float | None] = [None, None]
     if call.opset < 11:
-        ends = [
-            call.number(name, 0.0) if call.has(name) else None for name in ("min", "max")
-        ]
+        ends = [call.number(name, 0.0) if call.has(name) else None for name in ("min", "max")]
     else:
         ends = [
             call.scalar(place) if call.optional(place) is not None else None for place in (1, 2)
@@ -268,9 +266,7 @@ def _product_with(builder: Builder, factor: Signal, gate: Signal) -> tuple[str, 
     return None
 
 
-def _gated(
-    builder: Builder, multiples: Sequence[_Ray], ray: _Ray
-) -> tuple[str, Curve] | None:
+def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str, Curve] | None:
     sigmoid = _curve_of(builder, ray, scalars.Sigmoid)
     erf = _curve_of(builder, ray, scalars.Erf)
     node = sigmoid or erf
@@ -340,9 +336,7 @@ def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Cur
         inner, outer = _over(slope, ray.shift), _over(pair[0].scale, slope)
         if _is_one(inner) and outer == _ONE:
             return pair[0].root, compounds.Softsign()
-        curve = compounds.Rescaled(
-            compounds.Softsign(), inner, outer, compounds.Softsign.curvature
-        )
+        curve = compounds.Rescaled(compounds.Softsign(), inner, outer, compounds.Softsign.curvature)
         return pair[0].root, curve
     return None
 
@@ -457,9 +451,7 @@ def _compare(
             Term(second.source, scaled(onto_second, np.full(size, -1.0), None)),
         ],
     )
-    builder.add(
-        Elementwise(name=gate, size=size, source=f"{gate}:in", function=scalars.absolute())
-    )
+    builder.add(Elementwise(name=gate, size=size, source=f"{gate}:in", function=scalars.absolute()))
     builder.affine(
         target,
         size,

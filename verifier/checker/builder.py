@@ -65,7 +65,11 @@ class Builder:
         )
 
     def linear(
-        self, call: Call, shape: tuple[int, ...], terms: Sequence[Term], bias: Constant | None = None
+        self,
+        call: Call,
+        shape: tuple[int, ...],
+        terms: Sequence[Term],
+        bias: Constant | None = None,
     ) -> Signal:
         """The affine node that the call's first result is."""
         self.affine(call.node.name, math.prod(shape), terms, bias)

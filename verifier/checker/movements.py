@@ -327,6 +327,4 @@ def moved_constants(call: Call) -> list[Constant]:
     if all(operand.error is None for operand in operands):
         return [Constant(value, dtype) for value in values]
     errors = move(call, [operand.spread for operand in operands], 0)
-    return [
-        Constant(value, dtype, error) for value, error in zip(values, errors, strict=True)
-    ]
+    return [Constant(value, dtype, error) for value, error in zip(values, errors, strict=True)]
