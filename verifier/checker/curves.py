@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _FEW = 8 * U
 _SAMPLES = 17  # odd: the middle is one of them
+_INSET = 2.0**-30
 _SIGN_BIT = np.int64(-(2**63))
 
 CONVEX, STRAIGHT, CONCAVE = 1, 0, -1
@@ -187,7 +188,7 @@ class Curve(ABC):
         start, end = np.where(empty, 0.0, start), np.where(empty, 0.0, end)
         guess = self._bisected(start, end, slope, sign)
         # A little inside: at a kink the hull of slopes would spoil (1).
-        inset = (end / 2 - start / 2) * 2.0**-30
+        inset = (end / 2 - start / 2) * _INSET
         inner = np.clip(guess, start + inset, np.maximum(end - inset, start + inset))
         inner = np.clip(inner, start, end)
         return np.fmin(
@@ -211,17 +212,25 @@ class Curve(ABC):
         return found + np.abs(found) * _FEW
 
     def _bisected(self, start: Vector, end: Vector, slope: Vector, sign: int) -> Vector:
-        """About the last place of [start, end] where sign f' is not below sign slope. A guess.
+        """About the last place of [start, end] where sign f' is not below sign slope. A guess."""
+        # A little inside, for the ends may be kinks.
+        inset = (end / 2 - start / 2) * _INSET
+        rises_at_start = sign * sum(self.slopes(start + inset)) / 2 >= sign * slope
+        rises_at_end = sign * sum(self.slopes(end - inset)) / 2 >= sign * slope
+        guess = np.where(rises_at_end, end, start)
+        # Only concave pieces come here, and no curve that has one has parameters for each entry.
+        inside = np.flatnonzero(rises_at_start & ~rises_at_end)
+        if inside.size:
+            guess[inside] = self._crossing(start[inside], end[inside], slope[inside], sign)
+        return guess
 
-        Over the order of the floats, not their values: 64 halvings end for every interval.
-        """
+    def _crossing(self, start: Vector, end: Vector, slope: Vector, sign: int) -> Vector:
+        # Halves the order of the floats, not their values: 64 steps end for every interval.
         low, high = _ordinal(start), _ordinal(end)
         for _ in range(64):
             middle = (low >> 1) + (high >> 1) + ((low | high) & 1)
-            least, greatest = self.slopes(_float_at(middle))
-            rises = sign * (least + greatest) / 2 >= sign * slope
-            low = np.where(rises, middle, low)
-            high = np.where(rises, high, middle - 1)
+            rises = sign * sum(self.slopes(_float_at(middle))) / 2 >= sign * slope
+            low, high = np.where(rises, middle, low), np.where(rises, high, middle - 1)
             high = np.maximum(high, low)
             if np.all(low == high):
                 break

@@ -306,7 +306,7 @@ class Convolution:
         )
 
     def _forward(
-        self, kernel: Float64[np.ndarray, "..."], rows: Float64[np.ndarray, "k in"]
+        self, kernel: Float64[np.ndarray, ...], rows: Float64[np.ndarray, "k in"]
     ) -> Float64[np.ndarray, "k out"]:
         count, axes = len(rows), len(self.out_spatial)
         image = rows.reshape(count, *self.in_shape)
@@ -324,7 +324,7 @@ class Convolution:
         return result.reshape(count, self.out_size)
 
     def _backward(
-        self, kernel: Float64[np.ndarray, "..."], rows: Float64[np.ndarray, "k out"]
+        self, kernel: Float64[np.ndarray, ...], rows: Float64[np.ndarray, "k out"]
     ) -> Float64[np.ndarray, "k in"]:
         count = len(rows)
         per_group = self.kernel.shape[0] // self.groups

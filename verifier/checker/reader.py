@@ -226,7 +226,9 @@ def _read_initialisers(parts: _Parts) -> dict[str, Tensor]:
         name, tensor = read_tensor(_view(item))
         check_name(name)
         if name in found:
-            raise DuplicateName(f"initialiser {name!r} appears twice", fix="export again", node=name)
+            raise DuplicateName(
+                f"initialiser {name!r} appears twice", fix="export again", node=name
+            )
         if not name:
             raise InvalidName("an initialiser has no name", fix="export again")
         found[name] = tensor
@@ -332,7 +334,9 @@ def _read_attribute(message: memoryview, node: str) -> tuple[str, Attribute]:
     # An empty list leaves no field behind; everything else has exactly its own.
     if expected is None or present - {expected} or (not present and expected not in _LIST_FIELDS):
         raise InvalidAttribute(
-            f"{name!r} of type {kind} does not hold what its type says", fix="export again", node=node
+            f"{name!r} of type {kind} does not hold what its type says",
+            fix="export again",
+            node=node,
         )
     return name, _attribute_value(parts.get(expected, []), kind, name, node)
 

@@ -14,7 +14,7 @@ from verifier.checker.enclosures import TINY, TWO_BY_ROOT_PI, U, lower_of, upper
 if TYPE_CHECKING:
     from verifier.checker.enclosures import Enclosure, Points
 
-_ABOVE_TWO_BY_ROOT_PI = float(np.nextafter(TWO_BY_ROOT_PI, 2.0))
+ABOVE_TWO_BY_ROOT_PI = float(np.nextafter(TWO_BY_ROOT_PI, 2.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,8 +202,8 @@ class Erf(Smooth):
         """2/sqrt(pi) e^(-x^2)."""
         low, high = enclosures.gauss(x)
         lower = np.maximum(lower_of(TWO_BY_ROOT_PI * low), 0.0)
-        upper = upper_of(_ABOVE_TWO_BY_ROOT_PI * high)
-        return lower, np.minimum(upper, _ABOVE_TWO_BY_ROOT_PI)
+        upper = upper_of(ABOVE_TWO_BY_ROOT_PI * high)
+        return lower, np.minimum(upper, ABOVE_TWO_BY_ROOT_PI)
 
 
 class Softplus(Smooth):
