@@ -1,16 +1,54 @@
-"""Scalar activations, each with the facts that methods read.
+"""What every method may ask a scalar activation, and the activations.
 
 Facts are for the search, in plain float64; the checker has its own, proved.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float64
 from torch import Tensor
+
+from verifier.network.activations.kinked import Celu, Elu, HardSwish, Selu
+from verifier.network.activations.linear import Abs, Clip, HardSigmoid, LeakyRelu, PRelu, Relu
+from verifier.network.activations.smooth import (
+    Erf,
+    Gelu,
+    GeluTanh,
+    Mish,
+    Sigmoid,
+    Silu,
+    Softplus,
+    Softsign,
+    Tanh,
+)
+from verifier.network.activations.waves import Cos, Sin
+
+__all__ = [
+    "Abs",
+    "Activation",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Elu",
+    "Erf",
+    "Gelu",
+    "GeluTanh",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Mish",
+    "PRelu",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Silu",
+    "Sin",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+]
 
 
 @runtime_checkable
@@ -42,6 +80,16 @@ class Activation(Protocol):
         """Every value on the closed [lower, upper] lies within."""
         ...
 
+    def offsets(
+        self,
+        lower: Float64[Tensor, "*batch n"],
+        upper: Float64[Tensor, "*batch n"],
+        below: Float64[Tensor, "*batch n"],
+        above: Float64[Tensor, "*batch n"],
+    ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
+        """(c, d) with below x + c <= f(x) <= above x + d on [lower, upper], for any slopes."""
+        ...
+
     def relaxation(
         self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
     ) -> tuple[
@@ -52,47 +100,3 @@ class Activation(Protocol):
     ]:
         """(a, b, c, d) with a x + b <= f(x) <= c x + d on [lower, upper]."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Abs:
-    """|x|: slopes -1 and 1, and everything between at 0."""
-
-    size: int
-
-    def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """|x|."""
-        return x.abs()
-
-    def slope_range(self) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
-        """[-1, 1]."""
-        ones = torch.ones(self.size, dtype=torch.float64)
-        return -ones, ones
-
-    def slope_range_on(
-        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
-    ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
-        """-1 where the interval reaches 0 or below, 1 where it reaches 0 or above."""
-        ones = torch.ones_like(lower)
-        return torch.where(0 < lower, ones, -ones), torch.where(upper < 0, -ones, ones)
-
-    def image(
-        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
-    ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
-        """From the distance to 0 to the farther end."""
-        least = torch.maximum(lower, -upper).clamp(min=0)
-        return least, torch.maximum(lower.abs(), upper.abs())
-
-    def relaxation(
-        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
-    ) -> tuple[
-        Float64[Tensor, "*batch n"],
-        Float64[Tensor, "*batch n"],
-        Float64[Tensor, "*batch n"],
-        Float64[Tensor, "*batch n"],
-    ]:
-        """Below: the branch of the farther end. Above: the chord."""
-        below = torch.where(0 <= lower + upper, 1.0, -1.0).to(lower)
-        chord = (upper.abs() - lower.abs()) / (upper - lower)
-        above = torch.where(lower < upper, chord, below)
-        return below, torch.zeros_like(lower), above, upper.abs() - above * upper

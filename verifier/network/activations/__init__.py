@@ -1,0 +1,1 @@
+"""The activations: each states a few facts, and `piecewise` derives the rest."""
