@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
-from service.attempt import Attempt, Tools, lost
+from service.attempt import Attempt, Killed, Tools, lost
 from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
@@ -44,7 +44,7 @@ class Inspection:
     def __init__(self, claim: Claim, handle: Handle, kill_at: float, database: Database) -> None:
         self.claim = claim
         self.handle = handle
-        self.killed: str | None = None
+        self.killed: Killed | None = None
         self.is_over = False
         self._kill_at = kill_at
         self._database = database
