@@ -20,7 +20,7 @@ in an interval), one batch row for each row of outputs: lines may differ from ro
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Gate:
     source: str
 
 
+@runtime_checkable
 class Start(Protocol):
     """What is known of the graph's input."""
 
