@@ -186,7 +186,10 @@ def network(nodes: Sequence[Node], inputs: int) -> Network:
     sizes = {"": inputs} | {node.name: node.size for node in nodes}
     last = nodes[-1]
     return Network(
-        input_size=inputs, output=last.name, output_size=last.size, nodes=tuple(nodes),
+        input_size=inputs,
+        output=last.name,
+        output_size=last.size,
+        nodes=tuple(nodes),
         tensors=sizes,
     )
 
