@@ -290,9 +290,8 @@ def _is_tanh_of_softplus(builder: Builder, multiples: Sequence[_Ray], ray: _Ray)
     outer = _curve_of(builder, ray, scalars.Tanh)
     if outer is None or (ray.scale, ray.shift) != (_ONE, (0.0, 0.0)):
         return False
-    inner = builder.nodes.get(outer.source)
-    is_softplus = isinstance(inner, Elementwise) and isinstance(inner.function, scalars.Softplus)
-    return is_softplus and inner.source == multiples[0].root
+    inner = _curve_of(builder, _Ray(outer.source, _ONE, (0.0, 0.0)), scalars.Softplus)
+    return inner is not None and inner.source == multiples[0].root
 
 
 def _multiply(builder: Builder, call: Call) -> Signal:
