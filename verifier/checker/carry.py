@@ -203,7 +203,11 @@ class Sparse:
         for place in range(self.index.shape[1]):
             column = self.index[:, place]
             used = 0 <= column
-            np.add.at(result, column[used], (rows[:, used] * weight[used, place]).T)
+            part = (rows[:, used] * weight[used, place]).T
+            if len(np.unique(column[used])) == len(part):
+                result[column[used]] += part
+            else:
+                np.add.at(result, column[used], part)
         return result.T
 
 
