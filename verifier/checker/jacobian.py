@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.arithmetic import above, enlarged
-from verifier.checker.carry import Adjoint
 from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.lowering import sources
-from verifier.checker.maps import identity
+from verifier.checker.maps import Adjoint, identity
 from verifier.checker.network import Affine, Term
 from verifier.checker.substitution import Exactly, Gate, Lines, Substitution
 
