@@ -83,7 +83,7 @@ def demonstrate(client: httpx.Client, folder: Path) -> int:
     local = json.loads((HERE / "request_local.json").read_text(encoding="utf-8"))
     asked.append(submit(client, HERE / "relu_mlp.onnx", local))
     say(f"{len(asked)} jobs submitted\n")
-    say(f"{'model':25} {'property':14} {'bound':>12} {'at least':>12} {'proof':12} check")
+    say(f"{'model':25} {'property':14} {'bound':>20} {'at least':>20} {'proof':12} check")
     return max(report(client, one, folder) for one in asked)
 
 
@@ -121,10 +121,11 @@ def report(client: httpx.Client, asked: Asked, folder: Path) -> int:
 def line(asked: Asked, certificate: Json, verdict: Json) -> str:
     """What a certificate says, and what the checker says of it."""
     claim, lower = certificate["claim"], certificate["lower_bound"]
-    reached = "-" if lower is None else f"{lower['value']:.6g}"
+    # All digits of the bound: fewer could be a smaller number, which was not proved.
+    reached = "-" if lower is None else str(lower["value"])
     return (
         f"{asked.model.name:25} {claim['scope'] + ' ' + claim['norm']['input']:14}"
-        f" {claim['bound']:12.6g} {reached:>12} {certificate['proof']['kind']:12}"
+        f" {claim['bound']:20} {reached:>20} {certificate['proof']['kind']:12}"
         f" {'valid' if verdict['valid'] else verdict['reason']}"
     )
 

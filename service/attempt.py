@@ -201,7 +201,7 @@ class Attempt:
     # --- telling ---------------------------------------------------------------------------------
 
     def _progress(self) -> dict[str, object]:
-        summary = {} if self._best is None else self._best["summary"]
+        summary: Mapping[str, Any] = {} if self._best is None else self._best["summary"]
         upper, lower = summary.get("bound"), summary.get("lower")
         gap = upper / lower - 1 if upper is not None and lower else None
         return {**NO_PROGRESS, "upper": upper, "lower": lower, "gap": gap, "phase": self._phase}
@@ -217,6 +217,7 @@ class Attempt:
 
     def _conclude(self) -> None:
         ending = self._ending()
+        is_stopped = self.killed == "stopped"
         now = now_ms()
         with self._tools.database.write() as connection:
             if ending is not None:
@@ -234,8 +235,8 @@ class Attempt:
                 connection,
                 self.claim,
                 now,
-                reason="worker-lost",
-                again=self.killed == "stopped",
+                reason="stopped" if is_stopped else "worker-lost",
+                again=is_stopped,
             ):
                 leases.finish(
                     connection,

@@ -1,8 +1,9 @@
 """The second child: reads a certificate, has the independent checker check it, tells what it is.
 
 Imports numpy, the checker and the certificate's format: no torch, no onnx, no solver. Its argument
-names the checker; it reads one JSON line, writes one JSON line and ends. It is a process of its own because the certificate
-comes from a process that has read a hostile model, and because the checker reads the model too.
+names the checker; it reads one JSON line, writes one JSON line and ends. It is a process of its
+own because the certificate comes from one that has read a hostile model, and because the checker
+reads the model too.
 
     in   {"text": path, "wrapped": bool, "models": folder, "out": path or null, "asked": {...} or
           null, "memory_bytes": n}

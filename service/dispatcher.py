@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
-from service.attempt import Attempt, Tools, lost
+from service.attempt import Attempt, Killed, Tools, lost
 from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
@@ -44,7 +44,7 @@ class Inspection:
     def __init__(self, claim: Claim, handle: Handle, kill_at: float, database: Database) -> None:
         self.claim = claim
         self.handle = handle
-        self.killed: str | None = None
+        self.killed: Killed | None = None
         self.is_over = False
         self._kill_at = kill_at
         self._database = database
@@ -79,15 +79,14 @@ class Inspection:
     def _conclude(self) -> None:
         if self.killed == "late" and self._error is None:
             self._error = _unreadable("reading the model took too long")
-        now, stopped = now_ms(), self.killed == "stopped"
+        now, is_stopped = now_ms(), self.killed == "stopped"
+        reason = "stopped" if is_stopped else "worker-lost"
         with self._database.write() as connection:
             if self._summary is not None or self._error is not None:
                 leases.finish_inspection(
                     connection, self.claim, now, summary=self._summary, error=self._error
                 )
-            elif not leases.release(
-                connection, self.claim, now, reason="worker-lost", again=stopped
-            ):
+            elif not leases.release(connection, self.claim, now, reason=reason, again=is_stopped):
                 error = lost().to_json()
                 leases.finish_inspection(connection, self.claim, now, error=error)
         self.is_over = True
@@ -115,18 +114,11 @@ class Dispatcher:
         self._stop()
 
     def _turn(self) -> None:
-        for handle, report in self._executor.poll():
-            if handle.number in self._running:
-                self._running[handle.number].hear(report)
-        for number, attempt in list(self._running.items()):
-            attempt.advance()
+        self._advance()
+        for attempt in self._running.values():
             if attempt.is_late:
                 attempt.killed = "late"
                 self._executor.cancel(attempt.handle)
-            if attempt.is_over:
-                attempt.close()
-                self._executor.cancel(attempt.handle)
-                del self._running[number]
         if self._running and self._is_due("cancel", CANCEL_S):
             self._obey()
         if self._is_due("heartbeat", self._settings.heartbeat_s):
@@ -134,6 +126,18 @@ class Dispatcher:
         if self._is_due("sweep", self._settings.sweep_s):
             self._sweep()
         self._claim()
+
+    def _advance(self) -> None:
+        """Pass on what the executor heard, and forget the attempts that are over."""
+        for handle, report in self._executor.poll():
+            if handle.number in self._running:
+                self._running[handle.number].hear(report)
+        for number, attempt in list(self._running.items()):
+            attempt.advance()
+            if attempt.is_over:
+                attempt.close()
+                self._executor.cancel(attempt.handle)
+                del self._running[number]
 
     def _is_due(self, name: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -239,14 +243,7 @@ class Dispatcher:
         end = time.monotonic() + 5.0
         while self._running and time.monotonic() < end:
             time.sleep(TICK_S)
-            for handle, report in self._executor.poll():
-                if handle.number in self._running:
-                    self._running[handle.number].hear(report)
-            for number, attempt in list(self._running.items()):
-                attempt.advance()
-                if attempt.is_over:
-                    attempt.close()
-                    del self._running[number]
+            self._advance()
         with self._database.write() as connection:
             leases.retire(connection, self.owner)
         self._executor.close()

@@ -98,7 +98,9 @@ class _PolicyLoader(yaml.SafeLoader):
 def _refuse_costly(data: bytes) -> None:
     """Aliases grow without end when they are followed, and reading deep lists takes for ever."""
     depth = 0
-    for event in cast("Iterable[object]", yaml.parse(data, yaml.SafeLoader)):
+    # The stub leaves the stream's type unknown.
+    parse = cast("Callable[..., Iterable[object]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]
+    for event in parse(data, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):

@@ -6,7 +6,7 @@ writes the copy that is kept in the repository; a test keeps it equal to the app
 """
 
 import sys
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import yaml
 from fastapi import FastAPI
@@ -62,7 +62,7 @@ def json_body(body: type[BaseModel], multipart: dict[str, Any] | None = None) ->
 
 
 def install(app: FastAPI, extra: tuple[type[BaseModel], ...]) -> None:
-    """Have the app's document also name the models that its routes read and answer by themselves."""
+    """Have the app's document also name the models that its routes read by themselves."""
     derive = app.openapi
 
     def document() -> dict[str, Any]:
@@ -100,8 +100,7 @@ def _drop_unused(schema: dict[str, Any], named: dict[str, Any]) -> None:
 
 def text(app: FastAPI) -> str:
     """The document as YAML."""
-    document = cast("dict[str, Any]", app.openapi())
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.safe_dump(app.openapi(), sort_keys=False, allow_unicode=True, width=100)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TENANT = "default"  #: the one tenant of an installation without keys
 
@@ -74,17 +75,12 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> "Settings":
         """The settings that `to_json` wrote."""
-        members = json.loads(text)
-        points = members.pop("entry_points")
+        members: dict[str, Any] = json.loads(text)  # Any: what to_json wrote
+        points: dict[str, Any] = members.pop("entry_points")
         preload = tuple(points.pop("preload"))
-        return cls(
-            **{
-                **members,
-                "data": Path(members["data"]),
-                "allowed_hosts": tuple(members["allowed_hosts"]),
-                "entry_points": EntryPoints(**points, preload=preload),
-            }
-        )
+        members["data"] = Path(members["data"])
+        members["allowed_hosts"] = tuple(members["allowed_hosts"])
+        return cls(**members, entry_points=EntryPoints(**points, preload=preload))
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:

@@ -126,7 +126,8 @@ def _enclose(order: Order, life: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline.die_with_parent()
-    threading.Thread(target=_watch, args=(life,), daemon=True).start()
+    lifeline.die_with_pipe(life.fileno())
+    lifeline.gain_nothing()
     Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     os.umask(0o077)
     os.chdir(order.folder)
@@ -136,14 +137,6 @@ def _enclose(order: Order, life: Connection) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     if 1 < order.threads and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(order.threads)
-
-
-def _watch(life: Connection) -> None:
-    """End this process when the supervisor's end of the pipe is closed, by whatever cause."""
-    try:
-        life.recv_bytes()
-    except (EOFError, OSError):
-        os._exit(1)
 
 
 def _teller(reports: Connection) -> Tell:

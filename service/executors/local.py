@@ -64,7 +64,11 @@ class LocalExecutor:
         self._probe: Mapping[str, object] = {}
 
     def start(self) -> None:
-        """Start the server and ask it what it is: a failed import in it would be silent."""
+        """Start the server and ask it what it is: a failed import in it would be silent.
+
+        Raises:
+            RuntimeError: its children do not live.
+        """
         reports, child_end = self._context.Pipe(duplex=False)
         child_life, life = self._context.Pipe(duplex=False)
         process = self._context.Process(
@@ -81,6 +85,8 @@ class LocalExecutor:
                     self._probe = json.loads(frame[1:])
         process.join()
         life.close()
+        if not self._probe:
+            raise RuntimeError("the forkserver's first child did not answer")
         self._probe = {**self._probe, "start_seconds": round(time.monotonic() - began, 3)}
 
     def submit(self, order: Order) -> Handle:

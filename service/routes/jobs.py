@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from sqlalchemy import Connection
 
 from service.bodies import as_object, media_type, parse_json, read_json, receive_parts
 from service.context import AtPlace, Context, InContext, next_link, time_text
@@ -312,23 +313,23 @@ async def _wait(context: Context, job_id: str, wait_s: float, known: str | None)
 
 async def _events(context: Context, job_id: str, last: int) -> AsyncIterator[str]:
     """Server-sent events after number `last`, until the job's end."""
+
+    def read(connection: Connection) -> tuple[bool, list[StoredEvent]]:
+        job = jobs.find(connection, context.tenant, job_id)
+        found = events.after(connection, context.tenant, job_id, last, EVENT_PAGE)
+        return job is None or job.has_ended, found
+
     yield ": lipcert\n\n"
     async with context.changes.of(job_id) as bell:
         while True:
-            found = await context.read(
-                lambda c: events.after(c, context.tenant, job_id, last, EVENT_PAGE)
-            )
+            has_ended, found = await context.read(read)
             for event in found:
                 last = event.seq
                 yield _event_text(event)
-                if event.type == "end":
-                    return
-            if not found:
-                # A job that ended before `last` has nothing more to tell.
-                if (await _find(context, job_id)).has_ended:
-                    return
-                if not await bell.wait(KEEPALIVE_S):
-                    yield ": still here\n\n"
+            if has_ended and len(found) < EVENT_PAGE:
+                return
+            if not found and not await bell.wait(KEEPALIVE_S):
+                yield ": still here\n\n"
 
 
 def _event_json(event: StoredEvent) -> dict[str, object]:

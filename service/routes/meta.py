@@ -1,7 +1,7 @@
 """What the service says about itself: health, readiness, version, schemas, documentation."""
 
 from collections.abc import Mapping
-from importlib import resources
+import pathlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+import verifier.certificate
 from service import docs_page
 from service.context import Context, InContext
 from service.openapi import problems
@@ -23,6 +24,8 @@ from verifier.version import VERSION
 router = APIRouter(tags=["service"])
 
 SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
+
+SCHEMAS = pathlib.Path(verifier.certificate.__file__).parent / "schemas"
 
 SANDBOX = "partial(landlock, seccomp)"  #: what the children lack
 
@@ -60,7 +63,7 @@ async def version() -> Response:
 )
 async def schema(name: Annotated[str, Path(pattern=r"^[a-z]{1,40}$")]) -> Response:
     """The JSON Schema of `request`, `certificate` or `policy`."""
-    file = resources.files("verifier") / "schemas" / f"{name}.json"
+    file = SCHEMAS / f"{name}.json"
     if not file.is_file():
         raise Problem("not-found", f"there is no schema {name!r}")
     return Response(file.read_bytes(), media_type="application/schema+json")

@@ -63,5 +63,4 @@ def answers(connection: Connection, tenant: str, key: str) -> list[Job]:
 
 
 def _stored(row: Row[Any]) -> Stored:
-    members = row._mapping  # noqa: SLF001 - SQLAlchemy's public name of a row's mapping
-    return Stored(**{name: members[name] for name in Stored.__dataclass_fields__})
+    return Stored(**{name: getattr(row, name) for name in Stored.__dataclass_fields__})

@@ -86,8 +86,7 @@ READ = tuple(Job.__dataclass_fields__)
 
 def job_of(row: Row[Any]) -> Job:
     """The job that a row of the whole table states."""
-    members = row._mapping  # noqa: SLF001 - SQLAlchemy's public name of a row's mapping
-    return Job(**{name: members[name] for name in READ})
+    return Job(**{name: getattr(row, name) for name in READ})
 
 
 def find(connection: Connection, tenant: str, job_id: str) -> Job | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
@@ -96,13 +96,5 @@ def remove(connection: Connection, tenant: str, model_id: str) -> bool:
     return True
 
 
-def _model(row: Row[tuple[object, ...]]) -> Model:
-    members = row._mapping  # noqa: SLF001 - SQLAlchemy's public name of a row's mapping
-    return Model(
-        id=members["id"],
-        size=members["size"],
-        state=members["state"],
-        summary=members["summary"],
-        error=members["error"],
-        created=members["created"],
-    )
+def _model(row: Row[Any]) -> Model:
+    return Model(**{name: getattr(row, name) for name in Model.__dataclass_fields__})

@@ -63,7 +63,7 @@ def page_of(
     ).all()
     cursor = None
     if place.limit < len(rows):
-        last_row = rows[place.limit - 1]._mapping  # noqa: SLF001 - public in SQLAlchemy
-        text = f"{last_row['created']} {last_row['id']}"
+        last = rows[place.limit - 1]
+        text = f"{last.created} {last.id}"
         cursor = base64.urlsafe_b64encode(text.encode()).decode()
     return Page([read(row) for row in rows[: place.limit]], cursor)

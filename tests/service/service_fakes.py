@@ -4,15 +4,18 @@ The service's children import this module by name, as they import the verifier's
 A model is a JSON text here; every certificate in it is one that the fake checker can recompute.
 """
 
+# ruff: noqa: ANN401 - the plans are JSON, and JSON is anything
+import ctypes
 import hashlib
+import inspect as inspector
 import json
 import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from verifier.certificate import (
     Certificate,
@@ -31,6 +34,8 @@ from verifier.property import Request
 
 @dataclass(frozen=True)
 class Progress:
+    """As the verifier's."""
+
     phase: str
     upper: float | None
     lower: float | None
@@ -39,6 +44,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Verdict:
+    """As the checker's."""
+
     valid: bool
     code: str
     reason: str
@@ -72,43 +79,98 @@ def verify(
     on_progress(Progress("product", None, None, 0.0))
     for step in plan["steps"]:
         _take(step, data, request, on_certificate)
+    if "lie" in plan["steps"]:
+        return certificate(data, request, 0.9 * plan["bound"])
+    if "other question" in plan["steps"]:
+        return certificate(data, replace(request, target=9.0), plan["bound"])
     return certificate(data, request, plan["bound"])
 
 
 def _take(
-    step: Any, data: bytes, request: Request, on_certificate: Callable[[Certificate], None]
+    step: object, data: bytes, request: Request, on_certificate: Callable[[Certificate], None]
 ) -> None:
-    match step:
-        case ["publish", bound]:
-            on_certificate(certificate(data, request, bound))
-        case ["wait-for", path]:
-            while not Path(path).exists():
-                time.sleep(0.01)
-        case ["touch", path]:
-            Path(path).touch()
-        case ["count", path]:
-            with Path(path).open("a") as log:
-                log.write(f"{os.getpid()}\n")
-        case ["die-once", path] if not Path(path).exists():
-            Path(path).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        case ["grow", amount]:
-            held = bytearray(amount)
-            held[::4096] = b"x" * len(held[::4096])
-            time.sleep(60)
-        case "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "hang":
-            # Native code that never comes back to the interpreter: no Python signal handler runs.
-            import ctypes
+    """Do one step of a model's plan: a word, or a word and its argument."""
+    word, argument = cast("list[Any]", step) if isinstance(step, list) else (str(step), None)
+    if word == "publish":
+        on_certificate(certificate(data, request, float(str(argument))))
+    elif word in _STEPS:
+        _STEPS[word](argument)
 
-            ctypes.PyDLL(None).sleep(600)
-        case "jump":
-            raise DiscontinuousOp("node 'sign_1' jumps", fix="use a continuous op", node="sign_1")
-        case "crash":
-            raise ZeroDivisionError("a defect")
-        case _:
-            pass
+
+def _wait_for(path: Any) -> None:
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+def _count(path: Any) -> None:
+    with Path(path).open("a") as log:
+        log.write(f"{os.getpid()}\n")
+
+
+def _die(_: Any = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_once(path: Any) -> None:
+    if not Path(path).exists():
+        Path(path).touch()
+        _die()
+
+
+def _grow(amount: Any) -> None:
+    held = bytearray(amount)
+    held[::4096] = b"x" * len(held[::4096])
+
+
+def _hang(_: Any) -> None:
+    """Native code that holds the interpreter: no Python signal handler and no thread runs."""
+    ctypes.PyDLL(None).sleep(600)
+
+
+def _jump(_: Any) -> None:
+    raise DiscontinuousOp("node 'sign_1' jumps", fix="use a continuous op", node="sign_1")
+
+
+def _crash(_: Any) -> None:
+    raise ZeroDivisionError("a defect")
+
+
+def _pipe() -> Any:
+    """The worker's end of the pipe to its supervisor, as a hostile model would find it."""
+    frame = inspector.currentframe()
+    while frame is not None and "reports" not in frame.f_locals:
+        frame = frame.f_back
+    assert frame is not None
+    return frame.f_locals["reports"]
+
+
+def _close(_: Any) -> None:
+    _pipe().close()
+    time.sleep(600)
+
+
+def _send(text: bytes) -> Callable[[Any], None]:
+    def send(_: Any) -> None:
+        _pipe().send_bytes(text)
+        time.sleep(600)
+
+    return send
+
+
+_STEPS: dict[str, Callable[[Any], None]] = {
+    "closed": _close,
+    "count": _count,
+    "crash": _crash,
+    "die": _die,
+    "die-once": _die_once,
+    "garbage": _send(b"Pnot json"),
+    "grow": _grow,
+    "hang": _hang,
+    "jump": _jump,
+    "oversized": _send(b"C" + b"x" * 300_000),
+    "wait-for": _wait_for,
+    "wait-s": time.sleep,
+}
 
 
 def certificate(data: bytes, request: Request, bound: float) -> Certificate:
@@ -133,6 +195,8 @@ def certificate(data: bytes, request: Request, bound: float) -> Certificate:
 def check(certificate: Certificate, data: bytes) -> Verdict:
     """Accepts every bound from the model's own up."""
     true = _plan(data)["bound"]
+    if "not checkable" in _plan(data)["steps"]:
+        return Verdict(False, "not-checkable", "op_7 is unknown to the checker", "op_7")
     if certificate.claim.bound is None or certificate.claim.bound < true:
         return Verdict(False, "bound-not-proved", f"{certificate.claim.bound} is below {true}")
     return Verdict(True, "valid", "")

@@ -25,7 +25,7 @@ from verifier.errors import DiscontinuousOp, DtypeUnsupported
 
 if TYPE_CHECKING:
     from verifier.checker.curves import Curve
-    from verifier.checker.network import Node
+    from verifier.checker.network import Node, Scalar
 
 Pair: TypeAlias = tuple[float, float]
 Rule: TypeAlias = Callable[[Builder, Call], Signal]
@@ -125,9 +125,7 @@ def _clip(builder: Builder, call: Call) -> Signal:
     call.arity(1, 3)
     ends: list[float | None] = [None, None]
     if call.opset < 11:
-        ends = [
-            call.number(name, 0.0) if call.has(name) else None for name in ("min", "max")
-        ]
+        ends = [call.number(name, 0.0) if call.has(name) else None for name in ("min", "max")]
     else:
         ends = [
             call.scalar(place) if call.optional(place) is not None else None for place in (1, 2)
@@ -182,7 +180,7 @@ def _is_one(a: Pair) -> bool:
 
 
 def _over(a: Pair, b: Pair) -> Pair:
-    """a / b, where b is far from 0 against its error."""
+    """The quotient, where b is far from 0 against its error."""
     if _is_one(b):
         return a[0] * b[0], a[1]
     value = a[0] / b[0]
@@ -268,9 +266,7 @@ def _product_with(builder: Builder, factor: Signal, gate: Signal) -> tuple[str, 
     return None
 
 
-def _gated(
-    builder: Builder, multiples: Sequence[_Ray], ray: _Ray
-) -> tuple[str, Curve] | None:
+def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str, Curve] | None:
     sigmoid = _curve_of(builder, ray, scalars.Sigmoid)
     erf = _curve_of(builder, ray, scalars.Erf)
     node = sigmoid or erf
@@ -323,13 +319,19 @@ def _divide(builder: Builder, call: Call) -> Signal:
     return call.not_checkable("the quotient of two signals")
 
 
+def _is_absolute(function: Scalar) -> bool:
+    return (
+        isinstance(function, scalars.PiecewiseLinear)
+        and function.pieces == scalars.absolute().pieces
+    )
+
+
 def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Curve] | None:
     for ray in _rays(builder, second.source):
         node = builder.nodes.get(ray.root)
-        is_absolute = isinstance(node, Elementwise) and isinstance(
-            node.function, scalars.PiecewiseLinear
-        ) and node.function.pieces == scalars.absolute().pieces  # fmt: skip
-        if not is_absolute or ray.scale[0] <= 0 or ray.shift[0] <= 0:
+        if not isinstance(node, Elementwise) or not _is_absolute(node.function):
+            continue
+        if ray.scale[0] <= 0 or ray.shift[0] <= 0:
             continue
         pair = _meeting(_rays(builder, first.source), _rays(builder, node.source))
         if pair is None:
@@ -340,9 +342,7 @@ def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Cur
         inner, outer = _over(slope, ray.shift), _over(pair[0].scale, slope)
         if _is_one(inner) and outer == _ONE:
             return pair[0].root, compounds.Softsign()
-        curve = compounds.Rescaled(
-            compounds.Softsign(), inner, outer, compounds.Softsign.curvature
-        )
+        curve = compounds.Rescaled(compounds.Softsign(), inner, outer, compounds.Softsign.curvature)
         return pair[0].root, curve
     return None
 
@@ -457,9 +457,7 @@ def _compare(
             Term(second.source, scaled(onto_second, np.full(size, -1.0), None)),
         ],
     )
-    builder.add(
-        Elementwise(name=gate, size=size, source=f"{gate}:in", function=scalars.absolute())
-    )
+    builder.add(Elementwise(name=gate, size=size, source=f"{gate}:in", function=scalars.absolute()))
     builder.affine(
         target,
         size,

@@ -65,7 +65,11 @@ class Builder:
         )
 
     def linear(
-        self, call: Call, shape: tuple[int, ...], terms: Sequence[Term], bias: Constant | None = None
+        self,
+        call: Call,
+        shape: tuple[int, ...],
+        terms: Sequence[Term],
+        bias: Constant | None = None,
     ) -> Signal:
         """The affine node that the call's first result is."""
         self.affine(call.node.name, math.prod(shape), terms, bias)
@@ -88,7 +92,7 @@ class Builder:
 # --- Maps that builders share --------------------------------------------------------------------
 
 
-def indices(shape: tuple[int, ...]) -> Int64[np.ndarray, "..."]:
+def indices(shape: tuple[int, ...]) -> Int64[np.ndarray, "*any"]:
     """The flat index of every entry."""
     return np.arange(math.prod(shape)).reshape(shape)
 

@@ -34,9 +34,7 @@ def _plus(first: Constant | None, second: Constant) -> Constant:
     if first is None:
         return second
     value = first.value + second.value
-    return Constant(
-        value, first.dtype, (first.spread + second.spread + np.abs(value) * U) * _UP
-    )
+    return Constant(value, first.dtype, (first.spread + second.spread + np.abs(value) * U) * _UP)
 
 
 def negated(constant: Constant) -> Constant:
@@ -221,7 +219,9 @@ def _gemm_product(
         # Y' = B' A': rows of B' are its columns.
         before = identity(inner * columns) if swaps[1] else rearranged((inner, columns), (1, 0))
         after = rearranged((columns, weight.shape[0]), (1, 0))
-        return [Term(second.source, Composed(Composed(before, _dense(weight, columns)), after))], None
+        return [
+            Term(second.source, Composed(Composed(before, _dense(weight, columns)), after))
+        ], None
     return call.not_checkable("both factors depend on the input")
 
 
@@ -237,15 +237,11 @@ def batch_normalization(builder: Builder, call: Call) -> Signal:
     spatial = call.integer("spatial", 1)
     extra = [name for name in call.node.outputs[1:] if name]
     if call.integer("training_mode", 0) or extra:
-        raise TrainingModeOp(
-            "BatchNormalization", fix="export for inference", node=call.node.name
-        )
+        raise TrainingModeOp("BatchNormalization", fix="export for inference", node=call.node.name)
     signal = call.signal(0)
     gamma, beta, mean, variance = (call.constant(place) for place in range(1, 5))
     channels = signal.shape[1] if len(signal.shape) > 1 else 1
-    if spatial != 1 or any(
-        item.shape != (channels,) for item in (gamma, beta, mean, variance)
-    ):
+    if spatial != 1 or any(item.shape != (channels,) for item in (gamma, beta, mean, variance)):
         call.mismatch("its statistics do not fit the channels")
     eps = Constant(np.array(epsilon), gamma.dtype)
     scale = quotient(call, gamma, square_root(call, _plus(variance, eps)))

@@ -179,7 +179,7 @@ class _Climb:
         x = x.detach().requires_grad_(True)
         outputs = self._network.forward(x) @ self._rows.T
         slopes = [
-            torch.autograd.grad(column.sum(), x, retain_graph=True)[0]
+            _gradients(column.sum(), x)[0]
             for column in outputs.unbind(dim=1)
         ]
         return torch.stack(slopes, dim=1)
@@ -188,31 +188,7 @@ class _Climb:
         """The gradient of s.(C f) at every point."""
         x = points.x.detach().requires_grad_(True)
         rises = (self._network.forward(x) @ self._rows.T * points.functional).sum()
-        return torch.autograd.grad(rises, x)[0] * self._varying
-
-    def _secants(self, starts: _Points, clock: Clock) -> Float64[Tensor, "points inputs"]:
-        """Where secants have led the points."""
-        x, direction = starts.x, dual_vector(self._norm.input, self._slopes(starts))
-        direction = self._moving(direction)
-        mask = self._mask[starts.item]
-        size = self._size(x)
-        for step in range(_SECANT_STEPS):
-            if clock.has_expired:
-                break
-            share = 0.7 * 0.01 ** (step / _SECANT_STEPS)
-            reach = (share * torch.minimum(self._domain.farthest(direction), size))[:, None]
-            x = self._domain.middle(x, reach * direction).detach().requires_grad_(True)
-            direction = direction.detach().requires_grad_(True)
-            ends = torch.cat((x + reach * direction, x - reach * direction))
-            high, low = (self._network.forward(ends) @ self._rows.T).chunk(2)
-            rise = norm_of(self._norm.output, (high - low) * mask)
-            by_x, by_direction = torch.autograd.grad(rise.sum(), (x, direction))
-            direction = self._moving(
-                dual_vector(self._norm.input, by_direction * self._varying), direction
-            )
-            x = x.detach() + step_share * self._ascent(by_x, size)
-        nothing = torch.zeros_like(direction)
-        return self._domain.middle(x.detach(), nothing)
+        return _gradients(rises, x)[0] * self._varying
 
     def _climbed(
         self, starts: _Points, width: float, clock: Clock
@@ -228,7 +204,7 @@ class _Climb:
             window = width * (_NARROW / width) ** (step / _ASCENT_STEPS)
             x, direction = x.detach().requires_grad_(True), direction.detach().requires_grad_(True)
             rise = norm_of(self._norm.output, self._smoothed(x, direction, window) * mask)
-            by_x, by_direction = torch.autograd.grad(rise.sum(), (x, direction))
+            by_x, by_direction = _gradients(rise.sum(), x, direction)
             direction = self._moving(
                 dual_vector(self._norm.input, by_direction * self._varying), direction
             )
@@ -356,11 +332,18 @@ class _Climb:
             item=item if self._is_list else None,
         )
 
-    def _normal(self, *shape: int) -> Float64[Tensor, "..."]:
+    def _normal(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.randn(*shape, dtype=torch.float64, generator=self._random)
 
-    def _uniform(self, *shape: int) -> Float64[Tensor, "..."]:
+    def _uniform(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.rand(*shape, dtype=torch.float64, generator=self._random)
+
+
+def _gradients(total: Float64[Tensor, ""], *variables: Tensor) -> tuple[Tensor, ...]:
+    """The derivatives, 0 by what the total does not depend on; the graph is kept."""
+    if not total.requires_grad:
+        return tuple(torch.zeros_like(variable) for variable in variables)
+    return torch.autograd.grad(total, variables, retain_graph=True, materialize_grads=True)
 
 
 def _joined(first: _Points, second: _Points) -> _Points:

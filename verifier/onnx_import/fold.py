@@ -33,7 +33,7 @@ def fold(call: Call) -> list[Constant]:
             first = call.inputs[0]
             assert isinstance(first, Constant)  # noqa: S101 (the caller's own condition)
             moved = _moved(call, first)
-            results = [Constant(np.ascontiguousarray(array), first.dtype) for array in moved]
+            results = [Constant(np.array(array, order="C"), first.dtype) for array in moved]
         elif call.op in FOLDERS:
             results = [FOLDERS[call.op](call)]
         else:
@@ -124,7 +124,12 @@ def _constant(call: Call) -> Constant:
     tensor = call.attributes.tensor("value")
     if tensor is not None:
         return tensor
-    for name, dtype in (("value_int", "int64"), ("value_ints", "int64"), ("value_float", "float32"), ("value_floats", "float32")):
+    for name, dtype in (
+        ("value_int", "int64"),
+        ("value_ints", "int64"),
+        ("value_float", "float32"),
+        ("value_floats", "float32"),
+    ):
         if name in call.attributes.values:
             numbers = call.attributes.values[name]
             call.attributes.ignore(name)
@@ -217,7 +222,11 @@ def _size(call: Call) -> Constant:
 
 
 def _pow(a: Array, b: Array) -> Array:
-    return np.power(a.astype(np.float64), b) if a.dtype.kind == "f" else np.power(a, b.astype(np.int64))
+    return (
+        np.power(a.astype(np.float64), b)
+        if a.dtype.kind == "f"
+        else np.power(a, b.astype(np.int64))
+    )
 
 
 def _sigmoid(x: Array) -> Array:

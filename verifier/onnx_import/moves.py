@@ -202,7 +202,9 @@ def _pad(call: Call, x: Array) -> tuple[Array, ...]:
     checked_size(
         tuple(max(n + b + e, 0) for n, (b, e) in zip(x.shape, widths, strict=True)), call.name
     )
-    cropped = x[tuple(slice(max(-b, 0), n + min(e, 0)) for n, (b, e) in zip(x.shape, widths, strict=True))]
+    cropped = x[
+        tuple(slice(max(-b, 0), n + min(e, 0)) for n, (b, e) in zip(x.shape, widths, strict=True))
+    ]
     grown = [(max(b, 0), max(e, 0)) for b, e in widths]
     if mode == "constant":
         return (np.pad(cropped, grown, constant_values=FILL),)

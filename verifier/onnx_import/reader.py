@@ -202,7 +202,9 @@ def _sorted(operators: Sequence[Operator], known: Iterable[str]) -> list[Operato
     return order
 
 
-def _needed(operators: Sequence[Operator], output: str, known: Iterable[str]) -> tuple[Operator, ...]:
+def _needed(
+    operators: Sequence[Operator], output: str, known: Iterable[str]
+) -> tuple[Operator, ...]:
     """Operators that the output depends on."""
     wanted = {output} - set(known)
     kept: list[Operator] = []

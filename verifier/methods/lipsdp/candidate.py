@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from verifier.certificate import Candidate, ForwardProof, GateLmiProof, LmiItem, LmiProof
+from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.lipsdp.form import form_of
+from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.rows import Search
 from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
+from verifier.network.graph import Network
+from verifier.property import Property
 from verifier.regions import Everywhere
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from verifier.methods.clock import Clock
-    from verifier.methods.lipsdp.options import Options
-    from verifier.network.graph import Network
-    from verifier.property import Property
 
 
 def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:

@@ -20,25 +20,20 @@ multiplier of psi_j, one for each gate and one for each sorted group.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name that every reader of torch knows)
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from verifier.errors import TooLarge
+from verifier.methods.lipsdp.slopes import Slopes
 from verifier.network.graph import Grouped, Network
 from verifier.network.grouped import GroupSort
 from verifier.network.nodes import Affine, Elementwise
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jaxtyping import Float64, Int64
-    from torch import Tensor
-
-    from verifier.methods.lipsdp.slopes import Slopes
 
 LARGEST_XI = 4000  #: entries of xi beyond which dense matrices take minutes and gigabytes
 

@@ -22,13 +22,10 @@ Names: s is `level`, g `gates`, e `inputs`; a triple is a `Point`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from jaxtyping import Float64, Int64
-    from torch import Tensor
+from jaxtyping import Float64, Int64
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -11,21 +11,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
 
+from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
-from verifier.methods.lipsdp.start import Start, forward_start
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float64, Int64
-    from torch import Tensor
-
-    from verifier.methods.lipsdp.form import Form
+from verifier.methods.lipsdp.start import Start, forward_start, freed
 
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
-LEAST_LEVEL = 2.0**-200  #: in the place of 0, where the outputs do not vary
+LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -45,6 +41,11 @@ class Scaled:
     unit: Point  #: what the ones are, unscaled
     kept: Int64[Tensor, " kept"]  #: the form's multipliers that the problem has
     inputs: Int64[Tensor, " inputs"]  #: the form's inputs that the problem has; none for l2
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the outputs do not vary at all."""
+        return float(self.unit.level) <= LEAST_LEVEL
 
 
 class Family:
@@ -131,7 +132,9 @@ class Family:
         unused[scaled.inputs] = False
         inputs[unused] = NEGLIGIBLE * level / form.inputs
         gates = level.new_zeros(form.multipliers)
-        gates[self._entered] = NEGLIGIBLE * factor / self._start.gates
+        # The start holds for inputs alike; the least of them bounds what others may cost.
+        least = inputs.min() if self.inputs_in_linf else level
+        gates[self._entered] = NEGLIGIBLE * least / self._start.gates
         gates[scaled.kept] = factor / (point.gates * unit.gates)
         return Multipliers(level=float(level), gates=gates, inputs=inputs)
 
@@ -207,4 +210,5 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
     inputs = one.expand(len(problem.weights))
     bare = Point(level=torch.zeros_like(one), gates=gates, inputs=inputs)
     level = least_level(problem.slack(bare), problem.outputs).clamp(min=LEAST_LEVEL)
-    return problem.balanced(Point(level=level, gates=gates, inputs=inputs))
+    start = problem.balanced(Point(level=level, gates=gates, inputs=inputs))
+    return start if float(level) <= LEAST_LEVEL else freed(problem, start)

@@ -5,17 +5,14 @@ Their answers are not feasible: repair follows, as after every solver.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
+from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.problem import Multipliers
-
-if TYPE_CHECKING:
-    from jaxtyping import Float64
-    from torch import Tensor
-
-    from verifier.methods.lipsdp.form import Form
 
 
 def solved(

@@ -14,25 +14,22 @@ bound of their start, largest first, and each later one only until it is below t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from jaxtyping import Float64
+from torch import Tensor
 
 from verifier.certificate import LmiItem, LmiRow
+from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import interior_point, reference
+from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Point, ones
-from verifier.methods.lipsdp.problem import LEAST_LEVEL, Family, Multipliers, Scaled
+from verifier.methods.lipsdp.options import Options
+from verifier.methods.lipsdp.problem import Family, Multipliers, Scaled
 from verifier.methods.lipsdp.repair import margin_for, repaired
 from verifier.norms import Norm, NormPair
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from jaxtyping import Float64
-    from torch import Tensor
-
-    from verifier.methods.clock import Clock
-    from verifier.methods.lipsdp.form import Form
-    from verifier.methods.lipsdp.options import Options
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -116,9 +113,11 @@ class _Rows:
     ) -> tuple[LmiRow, float]:
         """One inequality's multipliers and the bound; the search may end at a bound `enough`."""
         scaled = self.family.scaled(rows)
-        point = self._point(scaled, rows, enough)
         form = self.search.form
-        point = repaired(scaled.problem, point, margin_for(form.inflow.shape[1] + 1))
+        point = ones(scaled.problem)
+        if not scaled.is_constant:
+            margin = margin_for(form.inflow.shape[1] + 1)
+            point = repaired(scaled.problem, self._point(scaled, rows, enough), margin)
         found = self.family.completed(rows, self.family.multipliers(scaled, point))
         row = LmiRow(
             output=output,
@@ -136,13 +135,11 @@ class _Rows:
     def _point(
         self, scaled: Scaled, rows: Float64[Tensor, "selected outputs"], enough: float
     ) -> Point:
-        """The solver's point, whatever it is worth; the start where the outputs do not vary."""
-        start = ones(scaled.problem)
-        if float(scaled.unit.level) <= LEAST_LEVEL:
-            return start
+        """The solver's point, whatever it is worth."""
         options, clock = self.search.options, self.search.clock
-        if options.solver != "interior_point":
-            return self._by_reference(scaled, rows, options.solver) or start
+        # Without gates the inequality is an eigenvalue or a sum, and no general solver's work.
+        if options.solver != "interior_point" and self.search.form.multipliers:
+            return self._by_reference(scaled, rows, options.solver) or ones(scaled.problem)
         return interior_point.solve(
             scaled.problem,
             # For l2 inputs the objective is the bound's square.

@@ -7,22 +7,18 @@ forward bounds; the secant's slope is a mean of Clarke slopes there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from verifier.certificate import ForwardProof, Lines, SlopeRange
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.domain import Domain
 from verifier.methods.propagation.forward import Forward
+from verifier.network.graph import Network
 from verifier.network.nodes import Elementwise
-
-if TYPE_CHECKING:
-    from jaxtyping import Float64
-    from torch import Tensor
-
-    from verifier.network.graph import Network
-    from verifier.regions import Bounded
+from verifier.regions import Bounded
 
 WIDENED = 1e-9  #: share by which intervals grow, so that they hold the checker's, rounded outward
 _SLOPES_WIDENED = 1e-11

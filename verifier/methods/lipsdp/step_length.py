@@ -8,13 +8,10 @@ by a Cholesky factorisation.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    from jaxtyping import Float64
-    from torch import Tensor
+from jaxtyping import Float64
+from torch import Tensor
 
 _DENSE_ORDER = 160  #: up to here all eigenvalues cost no more than Lanczos' method
 _LANCZOS_STEPS = 24
