@@ -124,7 +124,7 @@ def _run(
     try:
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         runs = [session.run(list(names), {graph.input.name: row}) for row in rows]
-    except Exception as error:  # noqa: BLE001 (onnxruntime's exceptions share no other base)
+    except Exception as error:
         raise ImportMismatch(
             f"onnxruntime does not run the file ({type(error).__name__}), so that the import "
             "cannot be tested",

@@ -202,13 +202,19 @@ def _pad(call: Call, x: Array) -> tuple[Array, ...]:
     checked_size(
         tuple(max(n + b + e, 0) for n, (b, e) in zip(x.shape, widths, strict=True)), call.name
     )
-    cropped = x[tuple(slice(max(-b, 0), n + min(e, 0)) for n, (b, e) in zip(x.shape, widths, strict=True))]
+    cropped = x[
+        tuple(slice(max(-b, 0), n + min(e, 0)) for n, (b, e) in zip(x.shape, widths, strict=True))
+    ]
     grown = [(max(b, 0), max(e, 0)) for b, e in widths]
     if mode == "constant":
         return (np.pad(cropped, grown, constant_values=FILL),)
-    if mode not in {"edge", "reflect", "wrap"}:
-        raise call.attributes.invalid("mode", f"is {mode!r}")
-    return (np.pad(cropped, grown, mode=mode),)
+    if mode == "edge":
+        return (np.pad(cropped, grown, mode="edge"),)
+    if mode == "reflect":
+        return (np.pad(cropped, grown, mode="reflect"),)
+    if mode == "wrap":
+        return (np.pad(cropped, grown, mode="wrap"),)
+    raise call.attributes.invalid("mode", f"is {mode!r}")
 
 
 def _depth_to_space(call: Call, x: Array) -> tuple[Array, ...]:

@@ -22,7 +22,12 @@ Code: TypeAlias = Literal["discontinuous-op", "not-lipschitz-globally", "unsuppo
 
 MAX_ENTRIES: Final = 2**26  #: of any tensor: 512 MB in float64
 
-_STORED_AS: Final[Mapping[str, type]] = {"f": np.float64, "b": np.bool_, "i": np.int64, "u": np.int64}
+_STORED_AS: Final[Mapping[str, type]] = {
+    "f": np.float64,
+    "b": np.bool_,
+    "i": np.int64,
+    "u": np.int64,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -71,7 +71,7 @@ def _neg(call: Call) -> Emitted:
 
 
 def _scaled_by(call: Call, x: Signal, factor: Array) -> Emitted:
-    """x times a broadcast constant."""
+    """X times a broadcast constant."""
     shape = broadcast_shape(call, x.shape, factor.shape)
     linear = spread(call, x, shape)
     scale = tensor(np.broadcast_to(factor, shape).reshape(prod(shape)))
@@ -127,7 +127,7 @@ def _matmul(call: Call) -> Emitted:
 
 
 def _times_matrix(call: Call, x: Signal, weight: Array) -> Emitted:
-    """x W along x's last axis."""
+    """X W along x's last axis."""
     matrix = weight[:, None] if weight.ndim == 1 else weight
     if prod(matrix.shape[:-2]) != 1:
         return _stacked_matmul(call)
@@ -193,7 +193,7 @@ def _check_inner(call: Call, left: tuple[int, ...], right: tuple[int, ...]) -> N
 
 
 def _gemm(call: Call) -> Emitted:
-    """alpha A' B' + beta C, with one of A and B constant."""
+    """Alpha A' B' + beta C, with one of A and B constant."""
     alpha = call.attributes.number("alpha", 1.0)
     turn_a = bool(call.attributes.integer("transA", 0))
     turn_b = bool(call.attributes.integer("transB", 0))
@@ -231,7 +231,7 @@ def _with_addend(call: Call, shape: Shape, x: Signal, linear: LinearMap) -> Emit
 
 
 def _batch_normalization(call: Call) -> Emitted:
-    """gamma (x - mean)/sqrt(var + eps) + beta by channel."""
+    """Gamma (x - mean)/sqrt(var + eps) + beta by channel."""
     x = call.signal(0)
     call.attributes.ignore("momentum")
     extra = any(call.operator.outputs[1:])
@@ -322,9 +322,7 @@ def _scaler(call: Call) -> Emitted:
     offset = np.array(call.attributes.floats("offset") or (0.0,))
     scale = np.array(call.attributes.floats("scale") or (1.0,))
     factor = np.broadcast_to(scale, x.shape)
-    return affine(
-        call, x.shape, [(x, Diagonal(tensor(factor.reshape(x.size))))], -offset * factor
-    )
+    return affine(call, x.shape, [(x, Diagonal(tensor(factor.reshape(x.size))))], -offset * factor)
 
 
 def _cast(call: Call) -> Emitted:
@@ -346,8 +344,6 @@ def moved(call: Call) -> list[Emitted]:
         named = tuple(replace(node, name=call.operator.outputs[place]) for node in made.nodes)
         results.append(Emitted(named, made.shape))
     return results
-
-
 
 
 RULES: Final[Mapping[str, Rule]] = {

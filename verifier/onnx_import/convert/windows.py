@@ -222,9 +222,7 @@ def _average_pool(call: Call) -> Emitted:
         inside = [(b, min(e, g)) for (b, e), (_, g) in zip(window.pads, pads, strict=True)]
         counted = np.pad(counted, inside, constant_values=1.0)
         pads = tuple((0, g - i) for (_, g), (_, i) in zip(pads, inside, strict=True))
-    single = Convolution(
-        ones[:1], (1, *counted.shape), window.stride, pads, window.dilation, 1
-    )
+    single = Convolution(ones[:1], (1, *counted.shape), window.stride, pads, window.dilation, 1)
     count = single.apply(tensor(counted).reshape(1, -1)).reshape(-1).repeat(images)
     return affine(call, shape, [(x, then(sums, Diagonal(1.0 / count)))])
 
