@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float64, Int64
 
 
+@runtime_checkable
 class Map(Protocol):
     """A linear map A with its error E; rows are vectors, so [k, in] becomes [k, out]."""
 
@@ -74,6 +75,7 @@ class Map(Protocol):
         ...
 
 
+@runtime_checkable
 class Scalar(Protocol):
     """An elementwise function with everything that proofs ask of it, rounded outward.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
+from verifier.errors import DiscontinuousOp, NotCheckable, NotLipschitzGlobally
 from verifier.network.nodes import Affine, Elementwise
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ class Model:
     dtype: str
     parameters: int
     operators: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def require_network(self) -> Network:
+        """The network.
+
+        Raises:
+            CapabilityBlocked: a node keeps the model from being one.
+        """
+        if self.network is not None:
+            return self.network
+        assert self.blocked is not None  # noqa: S101 (one of the two is there)
+        kinds = {kind.code: kind for kind in (DiscontinuousOp, NotLipschitzGlobally, NotCheckable)}
+        blocked = self.blocked
+        raise kinds[blocked.code](blocked.detail, node=blocked.node, fix=blocked.fix)
 
     def summary(self) -> dict[str, object]:
         """What `inspect` prints."""

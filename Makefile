@@ -1,0 +1,44 @@
+# make demo: from a fresh clone to checked certificates.  make test: the whole suite.
+# Both create .venv first, and install into it, when it is missing or out of date.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# One thread each: the suite and the service run several processes at once.
+export OMP_NUM_THREADS ?= 1
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test serve lint bench clean
+
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+serve: $(INSTALLED)
+	$(BIN)/lipcert serve
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks.lipsdp_vs_cvxpy
+	$(BIN)/python -m benchmarks.global_yardsticks
+	$(BIN)/python -m benchmarks.local_yardsticks
+	$(BIN)/python -m benchmarks.check_time
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "lipcert needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet \
+	  -c constraints.txt -e '.[verify,serve,dev]'
+	touch $@

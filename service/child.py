@@ -1,0 +1,250 @@
+"""One run of the verifier in a child process of its own, as the command line wants it.
+
+A crash or a kill in native code is then a clean failure, and what was proved before it is kept. The
+child is `python -m service.child`; both sides speak JSON, one object a line:
+
+    to the child      {"task": "inspect" | "certify", "request": ..., "size": n}, then n model bytes
+    from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"failure": ...}
+
+Standard input stays open while the parent lives: at its end the child ends, too. What libraries
+print goes to standard error, of which the parent shows no more than the last line of a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeAlias, cast
+
+from verifier.errors import (
+    JobFailed,
+    LipcertError,
+    OutOfBudget,
+    RequestRefused,
+    ResourceExhausted,
+    WorkerLost,
+)
+
+if TYPE_CHECKING:
+    from verifier.property import Request
+
+Json: TypeAlias = dict[str, object]
+
+REFUSED, FAILED = 3, 4
+
+#: The child, after the interpreter. -P: no package of that name in the working directory.
+CHILD = ("-P", "-m", "service.child")
+
+#: What a run may take beyond its budget (imports, the import of the model, the last check) before
+#: it is ended from outside: a backstop, the verifier keeps to the budget by itself.
+GRACE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run ended without its answer: the refusal object, and the exit code that it gives."""
+
+    error: Mapping[str, str | None]
+    exit_code: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run said. A certificate may be there although the run failed after it."""
+
+    certificate: Json | None = None
+    summary: Json | None = None
+    failure: Failure | None = None
+    interrupted: bool = False  #: Ctrl-C
+
+
+def failure_of(error: LipcertError) -> Failure:
+    """The failure that an error makes: what a user can mend is refused, the rest failed."""
+    return Failure(error.to_json(), FAILED if isinstance(error, JobFailed) else REFUSED)
+
+
+def inspect(model: bytes) -> Outcome:
+    """What the importer understood of a model."""
+    return _run({"task": "inspect", "request": None}, model, GRACE_S, _quiet)
+
+
+def certify(
+    model: bytes, request: Request, on_progress: Callable[[Json], None] | None = None
+) -> Outcome:
+    """The best checked certificate within the budget; Ctrl-C ends the run and keeps it."""
+    from verifier.request_json import request_json
+
+    limit = 1.5 * request.budget.seconds + GRACE_S
+    header: Json = {"task": "certify", "request": request_json(request)}
+    return _run(header, model, limit, on_progress or _quiet)
+
+
+def _quiet(_: Json) -> None:
+    """Progress that nobody looks at."""
+
+
+# --- The parent's side ---------------------------------------------------------------------------
+
+
+def _run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]) -> Outcome:
+    outcome = Outcome()
+    # The code that this process runs, wherever it is started.
+    home = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(  # noqa: S603 - our own module, in this interpreter
+            [sys.executable, *CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+            env={**os.environ, "PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"},
+        ) as process,
+    ):
+        timer = threading.Timer(limit_s, process.kill)
+        timer.start()
+        try:
+            _send(process, header, model)
+            _listen(process, outcome, show)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+            process.kill()
+        is_late = not timer.is_alive()
+        timer.cancel()
+        status = process.wait()
+        if status != 0 and outcome.failure is None and not outcome.interrupted:
+            outcome.failure = failure_of(_death(status, errors, is_late=is_late))
+    return outcome
+
+
+def _send(process: subprocess.Popen[bytes], header: Json, model: bytes) -> None:
+    if process.stdin is None:
+        raise WorkerLost("the child has no standard input", fix="run it again")
+    try:
+        process.stdin.write(json.dumps({**header, "size": len(model)}).encode() + b"\n")
+        process.stdin.write(model)
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass  # the child is dead already: its status says why
+
+
+def _listen(
+    process: subprocess.Popen[bytes], outcome: Outcome, show: Callable[[Json], None]
+) -> None:
+    for line in process.stdout or ():
+        if not line.endswith(b"\n"):
+            return  # killed in the middle of an answer
+        message = cast("Json", json.loads(line))
+        (kind, value), *_ = message.items()
+        match kind:
+            case "progress":
+                show(cast("Json", value))
+            case "certificate":
+                outcome.certificate = cast("Json", value)
+            case "summary":
+                outcome.summary = cast("Json", value)
+            case _:
+                failure = cast("Json", value)
+                outcome.failure = Failure(
+                    cast("Mapping[str, str | None]", failure["error"]),
+                    cast("int", failure["exit_code"]),
+                )
+
+
+def _death(status: int, errors: IO[bytes], *, is_late: bool) -> JobFailed:
+    """What to say of a child that died without a word."""
+    if is_late:
+        return OutOfBudget(
+            "the run did not stop at its budget and was ended", fix="give it more seconds"
+        )
+    if status == -signal.SIGKILL:
+        return ResourceExhausted(
+            "the process was killed, most likely for its memory",
+            fix="ask for a cheaper method, such as product, or use a machine with more memory",
+        )
+    errors.seek(0)
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    last = f": {lines[-1]}" if lines else ""
+    return WorkerLost(f"the process died ({cause}){last}", fix="report it, with the model")
+
+
+# --- The child's side ----------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Does one task, and answers on what was standard output."""
+    # Libraries print to descriptor 1: it becomes standard error, and the answers go elsewhere.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    header = cast("Json", json.loads(sys.stdin.buffer.readline()))
+    model = sys.stdin.buffer.read(cast("int", header["size"]))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def answer(message: Json) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    try:
+        _work(header, model, answer)
+    except LipcertError as error:
+        failure = failure_of(error)
+        answer({"failure": {"error": dict(failure.error), "exit_code": failure.exit_code}})
+    except MemoryError:
+        error = ResourceExhausted("the run needs more memory", fix="ask for method product")
+        answer({"failure": {"error": error.to_json(), "exit_code": FAILED}})
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("verifier", "service")):
+            raise  # ours: a defect, not a light installation
+        light = RequestRefused(
+            f"this installation cannot certify: module {error.name!r} is missing",
+            fix="pip install 'lipcert[verify]'",
+        )
+        answer({"failure": {"error": light.to_json(), "exit_code": REFUSED}})
+
+
+def _end_with_parent() -> None:
+    # Not sys.stdin: its lock, held by a thread, would stop the interpreter from ending.
+    while os.read(0, 4096):
+        pass
+    os._exit(1)  # the parent is gone: nobody wants the answer
+
+
+def _work(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
+    from verifier.certificate_json import certificate_json
+    from verifier.request_json import parse_request
+    from verifier.verify import inspect as summary_of
+    from verifier.verify import verify
+
+    if header["task"] == "inspect":
+        answer({"summary": summary_of(model)})
+        return
+    best = verify(
+        model,
+        parse_request(header["request"]),
+        on_certificate=lambda certificate: answer({"certificate": certificate_json(certificate)}),
+        on_progress=lambda progress: answer(
+            {
+                "progress": {
+                    "phase": progress.phase,
+                    "upper": progress.upper,
+                    "lower": progress.lower,
+                    "seconds": progress.seconds,
+                }
+            }
+        ),
+    )
+    answer({"certificate": certificate_json(best)})
+
+
+if __name__ == "__main__":
+    main()

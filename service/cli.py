@@ -1,0 +1,264 @@
+"""The `lipcert` command: inspect, certify, check, gate, serve.
+
+Exit codes are those of the interface: 0 certified, valid or passed; 1 violated, rejected or failed
+the gate; 2 undecided; 3 refused or misused; 4 failed. Heavy imports stand inside the commands, so
+that `lipcert check` starts with numpy alone; models are read in a child process (`service.child`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from service import terminal
+
+if TYPE_CHECKING:
+    from service.child import Outcome
+    from service.gate import Decision
+
+OK, NO, UNDECIDED, REFUSED, FAILED = range(5)
+
+MODEL_BYTES = 2**31  #: ONNX files are protobuf messages, which cannot be larger
+
+app = typer.Typer(
+    name="lipcert",
+    help="Proved Lipschitz bounds of ONNX networks, as certificates anyone can check again.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+@app.command()
+def inspect(model: ModelFile, as_json: AsJson = False) -> int:
+    """What the importer understood: shapes, layers, patterns, and what blocks which method."""
+    from service import child
+    from service.request_flags import read_bytes
+
+    outcome = child.inspect(read_bytes(model, "the model", MODEL_BYTES))
+    if outcome.summary is None:
+        return _explain(outcome, as_json=as_json)
+    (terminal.print_json if as_json else terminal.print_summary)(outcome.summary)
+    return OK
+
+
+@app.command()
+def certify(
+    model: ModelFile,
+    spec: Annotated[
+        Path | None, typer.Option(help="A Request as JSON, without `model`; flags win over it.")
+    ] = None,
+    scope: Annotated[str | None, typer.Option(help="global or local.")] = None,
+    norm: Annotated[
+        str | None, typer.Option(help="l1, l2 or linf; `linf,l2` for input and output.")
+    ] = None,
+    center: Annotated[
+        Path | None,
+        typer.Option(help="The center of a box: .npy, .npz or .json. Balls come with --spec."),
+    ] = None,
+    radius: Annotated[
+        str | None, typer.Option(help="The box's radius: a number, or a file with one for each.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="auto, product, lipsdp or propagation.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this time (60).")] = None,
+    gap: Annotated[
+        float | None, typer.Option(help="Stop when bound / lower bound - 1 is this (0.01).")
+    ] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Stop when it is known whether the constant is above.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An option of the method: name=value. Repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the certificate here.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """The best proved bound within the budget, as a certificate. Ctrl-C keeps the best so far."""
+    from service import child
+    from service.request_flags import Flags, read_bytes, request_from
+
+    flags = Flags(
+        spec=spec,
+        scope=scope,
+        norm=norm,
+        center=center,
+        radius=radius,
+        method=method,
+        seconds=seconds,
+        gap=gap,
+        target=target,
+        options=option or (),
+    )
+    request = request_from(flags)
+    data = read_bytes(model, "the model", MODEL_BYTES)
+    with terminal.progress_lines() as show:
+        outcome = child.certify(data, request, show)
+    if outcome.certificate is None:
+        return _explain(outcome, as_json=as_json)
+    if outcome.failure is not None:
+        terminal.say(f"stopped early, the best bound is kept: {outcome.failure.error['detail']}")
+    if out is not None:
+        _write(out, terminal.json_text(outcome.certificate))
+    if as_json:
+        terminal.print_json(outcome.certificate)
+    else:
+        terminal.print_certificate(outcome.certificate)
+    return {"violated": NO, "undecided": UNDECIDED}.get(str(outcome.certificate["verdict"]), OK)
+
+
+@app.command()
+def check(
+    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="The JSON file.")],
+    model: Annotated[Path, typer.Option(help="The ONNX file that it is about.")],
+    as_json: AsJson = False,
+) -> int:
+    """The independent checker: whether a certificate proves its claim about the model."""
+    from service.request_flags import read_bytes
+    from verifier.checker import check as verdict_on
+    from verifier.errors import NotCheckable
+
+    verdict = verdict_on(
+        read_bytes(certificate, "the certificate", 2**30),
+        read_bytes(model, "the model", MODEL_BYTES),
+    )
+    if as_json:
+        terminal.print_json(terminal.verdict_json(verdict))
+    else:
+        terminal.print_verdict(verdict)
+    if verdict.valid:
+        return OK
+    return REFUSED if verdict.code == NotCheckable.code else NO
+
+
+@app.command()
+def gate(
+    model: ModelFile,
+    policy: Annotated[Path, typer.Option(help="The rules, as YAML or JSON.")],
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """A deployment gate: every property of the policy certified, checked, and compared."""
+    from service import gate as gates
+    from service import gate_report
+    from service.request_flags import read_bytes
+
+    rules = gates.parse_policy(read_bytes(policy, "the policy", gates.POLICY_BYTES))
+    data = read_bytes(model, "the model", MODEL_BYTES)
+    with terminal.progress_lines() as show:
+        decision = gates.decide(data, rules, show)
+    if markdown is not None:
+        _write(markdown, gate_report.markdown_text(decision))
+    if junit is not None:
+        _write(junit, gate_report.junit_text(decision))
+    if as_json:
+        terminal.print_json(gate_report.decision_json(decision))
+    else:
+        _print_decision(decision)
+    return decision.exit_code
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on (8321).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data directory ($XDG_DATA_HOME/lipcert).")
+    ] = None,
+    insecure_no_auth: Annotated[
+        bool, typer.Option("--insecure-no-auth", help="Beyond loopback although there are no keys.")
+    ] = False,
+) -> int:
+    """The REST service with its embedded database and workers."""
+    from verifier.errors import RequestRefused
+
+    try:
+        from service.serve import serve as run_service
+        from service.settings import from_environment
+    except ImportError as error:
+        raise RequestRefused(
+            f"this installation cannot serve: module {error.name!r} is missing",
+            fix="pip install 'lipcert[serve,verify]'",
+        ) from error
+    settings = from_environment(os.environ)
+    settings = dataclasses.replace(
+        settings,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        data=data or settings.data,
+        insecure_no_auth=insecure_no_auth or settings.insecure_no_auth,
+    )
+    return run_service(settings) or OK
+
+
+def main() -> None:
+    """Runs the command and ends the process with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs the command on these arguments: the exit code. The one place that handles errors."""
+    from verifier.errors import InvalidRequest, JobFailed, LipcertError
+
+    as_json = "--json" in arguments
+    try:
+        return app(arguments, standalone_mode=False) or OK
+    except LipcertError as error:
+        terminal.print_refusal(error.to_json(), as_json=as_json)
+        return FAILED if isinstance(error, JobFailed) else REFUSED
+    except typer.Abort:
+        terminal.say("interrupted")
+        return FAILED
+    except TyperException as error:
+        refusal = InvalidRequest(_misuse_text(error), fix="see `lipcert --help`")
+        terminal.print_refusal(refusal.to_json(), as_json=as_json)
+        return REFUSED
+
+
+def _misuse_text(error: TyperException) -> str:
+    """What the parser says of a command line that it cannot read."""
+    say = getattr(error, "format_message", None)  # the parser's own errors have it
+    return str(say()) if callable(say) else str(error)
+
+
+def _explain(outcome: Outcome, *, as_json: bool) -> int:
+    """Says why there is no answer."""
+    if outcome.failure is None:
+        terminal.say("interrupted before any bound was proved")
+        return FAILED
+    terminal.print_refusal(outcome.failure.error, as_json=as_json)
+    return outcome.failure.exit_code
+
+
+def _write(path: Path, text: str) -> None:
+    from verifier.errors import InvalidRequest
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(
+            f"{str(path)!r} cannot be written: {error.strerror}", fix="give a writable path"
+        ) from error
+
+
+def _print_decision(decision: Decision) -> None:
+    for rule in decision.rules:
+        bound, limit = terminal.number(rule.bound), terminal.number(rule.max_bound)
+        text = f"{rule.outcome:9} {rule.name}: bound {bound}, limit {limit}: {rule.reason}"
+        typer.echo(terminal.plain(text))
+    typer.echo(f"gate: {decision.outcome}")
+
+
+if __name__ == "__main__":
+    main()

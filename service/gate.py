@@ -1,0 +1,273 @@
+"""A deployment gate: a policy's rules, each certified, checked again here, and compared.
+
+    version: 1
+    rules:
+      - name: global-l2
+        property: {scope: global, norm: l2}
+        max_bound: 10.0
+        budget: {seconds: 60}
+        on_undecided: fail        # fail (default) | warn
+
+A rule passes only on a certificate that the independent checker accepts in this process, about
+this model and this property, with bound <= max_bound. It fails on an exact witness above
+max_bound, which the checker has evaluated too. Anything else is undecided, and stops the gate
+unless the rule says `on_undecided: warn`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+import yaml
+
+from service import child
+from service.child import FAILED, REFUSED, Failure, Outcome
+from verifier.certificate import Certificate
+from verifier.certificate_json import MalformedCertificate, certificate_from_json, certificate_id
+from verifier.errors import CheckRejected, InvalidRequest, RequestRefused
+from verifier.property import Request
+from verifier.request_json import parse_request
+
+RuleOutcome: TypeAlias = Literal["pass", "fail", "undecided", "error"]
+GateOutcome: TypeAlias = Literal["pass", "fail", "undecided"]
+OnUndecided: TypeAlias = Literal["fail", "warn"]
+Certify: TypeAlias = Callable[
+    [bytes, Request, Callable[[Mapping[str, object]], None] | None], Outcome
+]
+
+POLICY_BYTES = 2**18
+POLICY_DEPTH = 20
+REQUEST_MEMBERS = frozenset({"property", "method", "options", "budget"})
+RULES = 200  #: the most that a policy may have
+EXIT_CODES: Mapping[GateOutcome, int] = {"pass": 0, "fail": 1, "undecided": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One line of a policy: the property's bound is to be at most `max_bound`."""
+
+    name: str
+    request: Request  #: its target is `max_bound`
+    max_bound: float
+    on_undecided: OnUndecided = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleDecision:
+    """What became of one rule."""
+
+    name: str
+    outcome: RuleOutcome
+    max_bound: float
+    reason: str
+    is_blocking: bool  #: whether this outcome keeps the gate shut
+    bound: float | None = None  #: proved and checked; None where there is none
+    lower_bound: float | None = None  #: reached by the certificate's witness
+    certificate: str | None = None  #: the certificate's id
+    failure: Failure | None = None  #: why there is no certificate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What became of the policy."""
+
+    model: str
+    outcome: GateOutcome
+    exit_code: int
+    rules: tuple[RuleDecision, ...]
+
+
+# --- The policy ----------------------------------------------------------------------------------
+
+
+class _PolicyLoader(yaml.SafeLoader):
+    """Safe YAML in which no mapping has one key twice."""
+
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, object]:
+        members = super().construct_mapping(node, deep=deep)
+        if len(members) != len(node.value):
+            raise yaml.YAMLError("a mapping has one key twice")
+        return members
+
+
+def _refuse_costly(data: bytes) -> None:
+    """Aliases grow without end when they are followed, and reading deep lists takes for ever."""
+    depth = 0
+    # The stub leaves the stream's type unknown.
+    parse = cast("Callable[..., Iterable[object]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]
+    for event in parse(data, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        if POLICY_DEPTH < depth:
+            raise yaml.YAMLError(f"it is nested more than {POLICY_DEPTH} deep")
+
+
+def parse_policy(data: bytes) -> tuple[Rule, ...]:
+    """The rules that a policy states, as YAML or JSON.
+
+    Raises:
+        InvalidRequest: the text is not a policy, or a member is unknown or out of range.
+    """
+    if POLICY_BYTES < len(data):
+        raise _invalid("", f"has more than {POLICY_BYTES} bytes", "split the policy")
+    try:
+        _refuse_costly(data)
+        value = yaml.load(data, Loader=_PolicyLoader)  # noqa: S506 - a SafeLoader, made stricter
+    except (yaml.YAMLError, RecursionError, UnicodeError, ValueError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise _invalid("", f"cannot be read: {text}", "write plain YAML or JSON") from error
+    members = _members(value, "", frozenset({"version", "rules"}))
+    version = members.get("version")
+    if version != 1 or isinstance(version, bool):
+        raise _invalid("/version", f"is {version!r}", "this version reads `version: 1`")
+    rules = members.get("rules")
+    if not isinstance(rules, list) or not rules or RULES < len(cast("list[object]", rules)):
+        raise _invalid("/rules", "is not a list of rules", f"give 1 to {RULES} rules")
+    parsed = tuple(_rule(rule, f"/rules/{i}") for i, rule in enumerate(cast("list[object]", rules)))
+    if len({rule.name for rule in parsed}) != len(parsed):
+        raise _invalid("/rules", "has two rules of one name", "give each rule its own name")
+    return parsed
+
+
+def _rule(value: object, at: str) -> Rule:
+    members = _members(value, at, REQUEST_MEMBERS | {"name", "max_bound", "on_undecided"})
+    name = members.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise _invalid(f"{at}/name", f"is {name!r}", "give each rule a name")
+    max_bound = members.get("max_bound")
+    if isinstance(max_bound, bool) or not isinstance(max_bound, int | float) or not 0 <= max_bound:
+        raise _invalid(f"{at}/max_bound", f"is {max_bound!r}", "give a number of 0 or more")
+    on_undecided = members.get("on_undecided", "fail")
+    if on_undecided not in ("fail", "warn"):
+        raise _invalid(f"{at}/on_undecided", f"is {on_undecided!r}", "use fail or warn")
+    asked = {key: members[key] for key in members if key in REQUEST_MEMBERS}
+    try:
+        request = parse_request({**asked, "target": {"upper": max_bound}})
+    except RequestRefused as error:
+        raise _invalid(at, error.detail, error.fix) from error
+    return Rule(name=name, request=request, max_bound=float(max_bound), on_undecided=on_undecided)
+
+
+def _members(value: object, at: str, known: frozenset[str]) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise _invalid(at, "is not a mapping", "see the policy format in the README")
+    members = cast("Mapping[object, object]", value)
+    for name in members:
+        if name not in known:
+            raise _invalid(at, f"has the unknown member {name!r}", f"expected: {sorted(known)}")
+    return cast("Mapping[str, object]", members)
+
+
+def _invalid(at: str, detail: str, fix: str) -> InvalidRequest:
+    return InvalidRequest(f"the policy{at and ', '}{at}: {detail}", fix=fix, pointer=at)
+
+
+# --- The decision --------------------------------------------------------------------------------
+
+
+def decide(
+    model: bytes,
+    rules: Sequence[Rule],
+    on_progress: Callable[[Mapping[str, object]], None] | None = None,
+    certify: Certify = child.certify,
+) -> Decision:
+    """Certifies, checks and compares every rule; the first that is interrupted ends the gate."""
+    decisions: list[RuleDecision] = []
+    for rule in rules:
+        outcome = certify(model, rule.request, on_progress)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        decisions.append(_decide_rule(rule, model, outcome))
+    outcome_of_all = _outcome(decisions)
+    return Decision(
+        model=_model_id(model),
+        outcome=outcome_of_all,
+        exit_code=_exit_code(outcome_of_all, decisions),
+        rules=tuple(decisions),
+    )
+
+
+def _decide_rule(rule: Rule, model: bytes, outcome: Outcome) -> RuleDecision:
+    if outcome.certificate is None:
+        failure = outcome.failure or Failure(_rejected("no certificate").to_json(), FAILED)
+        return _error(rule, failure)
+    try:
+        certificate = certificate_from_json(outcome.certificate)
+    except MalformedCertificate as error:
+        return _error(rule, Failure(_rejected(str(error)).to_json(), FAILED))
+    if fault := _fault(rule, model, certificate):
+        return _error(rule, Failure(_rejected(fault).to_json(), FAILED))
+    bound = certificate.claim.bound
+    lower = None if certificate.lower_bound is None else certificate.lower_bound.value
+    answer: RuleOutcome
+    if bound is not None and bound <= rule.max_bound:
+        answer, reason = "pass", "the bound is proved and checked"
+    elif lower is not None and rule.max_bound < lower:
+        answer, reason = "fail", "a witness exceeds the limit"
+    else:
+        answer, reason = "undecided", "neither a proof nor a witness within the budget"
+    return RuleDecision(
+        name=rule.name,
+        outcome=answer,
+        max_bound=rule.max_bound,
+        reason=reason,
+        is_blocking=answer == "fail" or (answer == "undecided" and rule.on_undecided == "fail"),
+        bound=bound,
+        lower_bound=lower,
+        certificate=certificate_id(certificate),
+    )
+
+
+def _fault(rule: Rule, model: bytes, certificate: Certificate) -> str | None:
+    """Why a certificate does not count for a rule; None when it does."""
+    from verifier.checker import check
+
+    verdict = check(certificate, model)
+    if not verdict.valid:
+        return f"the checker rejected the certificate: {verdict.reason}"
+    if certificate.claim.model != _model_id(model):
+        return "the certificate is about another model"
+    if certificate.claim.property != rule.request.property:
+        return "the certificate is about another property"
+    return None
+
+
+def _rejected(detail: str) -> CheckRejected:
+    return CheckRejected(detail, fix="report it, with the model and the policy")
+
+
+def _error(rule: Rule, failure: Failure) -> RuleDecision:
+    return RuleDecision(
+        name=rule.name,
+        outcome="error",
+        max_bound=rule.max_bound,
+        reason=f"{failure.error['title']} {failure.error['detail']}",
+        is_blocking=True,
+        failure=failure,
+    )
+
+
+def _outcome(decisions: Sequence[RuleDecision]) -> GateOutcome:
+    blocking = {decision.outcome for decision in decisions if decision.is_blocking}
+    if blocking & {"fail", "error"}:
+        return "fail"
+    return "undecided" if blocking else "pass"
+
+
+def _exit_code(outcome: GateOutcome, decisions: Sequence[RuleDecision]) -> int:
+    """1 when a rule is known to fail; else what kept a rule from an answer: 3 refused, 4 failed."""
+    failures = [decision.failure for decision in decisions if decision.failure is not None]
+    if not failures or any(decision.outcome == "fail" for decision in decisions):
+        return EXIT_CODES[outcome]
+    return REFUSED if any(f.exit_code == REFUSED for f in failures) else FAILED
+
+
+def _model_id(model: bytes) -> str:
+    return "sha256:" + hashlib.sha256(model).hexdigest()

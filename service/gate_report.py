@@ -1,0 +1,78 @@
+"""A gate's decision as JSON, Markdown and JUnit XML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from service.gate import Decision
+
+
+def decision_json(decision: Decision) -> dict[str, object]:
+    """The decision as JSON: flat numbers for every rule."""
+    return {
+        "model": decision.model,
+        "outcome": decision.outcome,
+        "rules": [
+            {
+                "name": rule.name,
+                "outcome": rule.outcome,
+                "max_bound": rule.max_bound,
+                "bound": rule.bound,
+                "lower_bound": rule.lower_bound,
+                "certificate": rule.certificate,
+                "reason": rule.reason,
+                "error": None if rule.failure is None else dict(rule.failure.error),
+            }
+            for rule in decision.rules
+        ],
+    }
+
+
+def markdown_text(decision: Decision) -> str:
+    """The decision as a Markdown table, for the summary of a CI run."""
+    lines = [
+        f"## lipcert gate: {decision.outcome}",
+        "",
+        f"Model `{decision.model}`",
+        "",
+        "| rule | outcome | bound | at most | lower bound | reason |",
+        "|---|---|---|---|---|---|",
+    ]
+    for rule in decision.rules:
+        cells = (rule.name, rule.outcome, rule.bound, rule.max_bound, rule.lower_bound, rule.reason)
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    text = "-" if value is None else str(value)
+    # Names come from models and policies: neither cells nor markup may end early.
+    return "".join(f"\\{c}" if c in "\\|`*_<>[]" else c if c.isprintable() else " " for c in text)
+
+
+def junit_text(decision: Decision) -> str:
+    """The decision as JUnit XML: a test case for each rule."""
+    blocked = [rule for rule in decision.rules if rule.is_blocking]
+    errors = sum(rule.outcome == "error" for rule in blocked)
+    counts = {
+        "tests": str(len(decision.rules)),
+        "failures": str(len(blocked) - errors),
+        "errors": str(errors),
+    }
+    suite = ElementTree.Element("testsuite", {"name": "lipcert gate", **counts})
+    for rule in decision.rules:
+        case = ElementTree.SubElement(
+            suite, "testcase", {"name": _xml(rule.name), "classname": "lipcert.gate"}
+        )
+        if rule.is_blocking:
+            tag = "error" if rule.outcome == "error" else "failure"
+            message = _xml(f"{rule.outcome}: {rule.reason}")
+            ElementTree.SubElement(case, tag, {"type": rule.outcome, "message": message})
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    """XML has no way to write most control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,213 @@
+"""The request that the command line states: `--spec FILE`, and flags that win over it.
+
+What comes out is the Request JSON of the interface, parsed by `verifier.request_json`. Arrays may
+be named by file: .npy, .npz with one array, or a JSON list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from verifier.errors import InvalidRequest
+from verifier.request_json import parse_request
+
+if TYPE_CHECKING:
+    from verifier.property import Request
+
+SPEC_BYTES = 64 * 2**20  #: the most that a request or an array file may hold
+ARRAY_SUFFIXES = (".json", ".npy", ".npz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What was given beside the model; None and empty: not given."""
+
+    spec: Path | None = None
+    scope: str | None = None
+    norm: str | None = None  #: `linf`, or `linf,l2` for input and output
+    center: Path | None = None
+    radius: str | None = None  #: a number, or a file with one for each coordinate
+    method: str | None = None
+    seconds: float | None = None
+    gap: float | None = None
+    target: float | None = None
+    options: Sequence[str] = ()  #: `name=value`
+
+
+def request_from(flags: Flags) -> Request:
+    """The request that file and flags state together.
+
+    Raises:
+        InvalidRequest: a file cannot be read, or what it says is refused.
+        RegionEmptyInterior: the region has no two points.
+    """
+    request = {} if flags.spec is None else _spec(flags.spec)
+    asked = dict(_member(request, "property"))
+    _put(asked, "norm", None if flags.norm is None else _norm(flags.norm))
+    if flags.scope == "global":
+        asked.pop("region", None)  # the flag wins over the file's local question
+    _put(asked, "region", _region(flags))
+    _put(asked, "scope", flags.scope or ("local" if flags.center is not None else None))
+    budget = dict(_member(request, "budget"))
+    _put(budget, "seconds", flags.seconds)
+    _put(budget, "gap", flags.gap)
+    _put(request, "method", flags.method)
+    _put(request, "target", None if flags.target is None else {"upper": flags.target})
+    options = {**_member(request, "options"), **dict(map(_option, flags.options))}
+    return parse_request({**request, "property": asked, "budget": budget, "options": options})
+
+
+def read_bytes(path: Path, what: str, limit: int = SPEC_BYTES) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        InvalidRequest: it cannot be read, or holds more than `limit` bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidRequest(
+            f"{what} {str(path)!r} cannot be read: {reason}", fix="give the path of a readable file"
+        ) from error
+    if limit < len(data):
+        raise InvalidRequest(
+            f"{what} {str(path)!r} has more than {limit} bytes", fix="give a smaller file"
+        )
+    return data
+
+
+def read_array(path: Path) -> list[float] | list[object]:
+    """The numbers of a .npy, .npz or .json file as a flat row-major list, each float64.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or does not hold one array of real numbers.
+    """
+    data = read_bytes(path, "the array file")
+    if path.suffix == ".json":
+        value = _json(data, path)
+        if not isinstance(value, list):
+            raise _unusable(path, "is not a list", "give a flat JSON list of numbers")
+        return cast("list[object]", value)
+    return _numpy_array(data, path)
+
+
+def _numpy_array(data: bytes, path: Path) -> list[float]:
+    import io
+    import zipfile
+
+    import numpy as np
+
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            array = cast("np.ndarray", loaded)
+        else:
+            names = list(loaded)
+            if len(names) != 1:
+                raise _unusable(path, f"holds {len(names)} arrays", "give a .npz of one array")
+            array = cast("np.ndarray", loaded[names[0]])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _unusable(path, "is not a numpy array file", "write it with numpy.save") from error
+    if array.dtype.kind not in "fiu" or np.finfo(np.float64).bits < 8 * array.dtype.itemsize:
+        raise _unusable(path, f"holds {array.dtype}", "give floats of up to 64 bits, or integers")
+    return array.astype(np.float64).ravel().tolist()
+
+
+def _spec(path: Path) -> dict[str, object]:
+    """The file's Request, with every array that it names by file in place of the name."""
+    value = _json(read_bytes(path, "the spec"), path)
+    if not isinstance(value, dict):
+        raise _unusable(path, "is not a JSON object", "write a Request, without `model`")
+    request = cast("dict[str, object]", value)
+    asked = dict(_member(request, "property"))
+    region = asked.get("region")
+    if isinstance(region, Mapping):
+        members = cast("Mapping[str, object]", region)
+        asked["region"] = {name: _resolved(item, path) for name, item in members.items()}
+        request["property"] = asked
+    return request
+
+
+def _resolved(value: object, spec: Path) -> object:
+    """The array that a string names, relative to the spec or else to the working directory."""
+    if not isinstance(value, str) or not value.endswith(ARRAY_SUFFIXES):
+        return value
+    beside = spec.parent / value
+    return read_array(beside if beside.exists() else Path(value))
+
+
+def _json(data: bytes, path: Path) -> object:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members = dict(pairs)
+        if len(members) != len(pairs):
+            raise ValueError("an object has one key twice")
+        return members
+
+    try:
+        return json.loads(data, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        raise _unusable(path, f"is not JSON: {error}", "write JSON, in UTF-8") from error
+
+
+def _member(request: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = request.get(name, {})
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(
+            f"/{name}: expected an object", fix="send a JSON object", pointer=f"/{name}"
+        )
+    return cast("Mapping[str, object]", value)
+
+
+def _put(members: dict[str, object], name: str, value: object) -> None:
+    if value is not None:
+        members[name] = value
+
+
+def _norm(text: str) -> object:
+    first, comma, second = text.partition(",")
+    return {"input": first.strip(), "output": second.strip()} if comma else first
+
+
+def _region(flags: Flags) -> object:
+    """A box: |x_k - center_k| <= radius_k. Balls and other regions come through `--spec`."""
+    if flags.center is None and flags.radius is None:
+        return None
+    if flags.center is None or flags.radius is None:
+        given, missing = (
+            ("--radius", "--center") if flags.center is None else ("--center", "--radius")
+        )
+        raise InvalidRequest(f"{given} was given without {missing}", fix=f"give {missing} too")
+    return {"type": "box", "center": read_array(flags.center), "radius": _radius(flags.radius)}
+
+
+def _radius(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        if not text.endswith(ARRAY_SUFFIXES):
+            raise InvalidRequest(
+                f"--radius {text!r} is neither a number nor a .npy, .npz or .json file",
+                fix="give a number above 0, or a file with one for each coordinate",
+            ) from None
+    return read_array(Path(text))
+
+
+def _option(text: str) -> tuple[str, object]:
+    """`name=value`; the value is JSON where it reads as JSON, and text otherwise."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InvalidRequest(f"--option {text!r} has no `=`", fix="write --option name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _unusable(path: Path, detail: str, fix: str) -> InvalidRequest:
+    return InvalidRequest(f"{str(path)!r} {detail}", fix=fix)

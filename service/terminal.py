@@ -1,0 +1,191 @@
+"""What the command line says to people: progress, certificates, summaries, refusals.
+
+Text from model files passes through `plain`: node names come from strangers, and a terminal obeys
+control characters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from verifier.checker import Verdict
+
+LIST_ROWS = 20  #: rows of a list that are shown; the JSON has all
+
+
+def plain(text: object) -> str:
+    """One line without control characters."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def say(text: str) -> None:
+    """One line for people who wait: standard error."""
+    typer.echo(f"lipcert: {plain(text)}", err=True)
+
+
+def json_text(value: object) -> str:
+    """Indented JSON, with a final newline."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def print_json(value: object) -> None:
+    """A JSON value on standard output."""
+    typer.echo(json_text(value), nl=False)
+
+
+def print_refusal(error: Mapping[str, str | None], *, as_json: bool) -> None:
+    """The refusal object on standard output, or one readable line on standard error."""
+    if as_json:
+        print_json({"error": dict(error)})
+        return
+    node = f" (node {error['node']!r})" if error.get("node") else ""
+    detail = (error["detail"] or "").rstrip(".")
+    say(f"{error['code']}: {detail}{node}. Fix: {error['fix']}")
+
+
+@contextmanager
+def progress_lines() -> Generator[Callable[[Mapping[str, object]], None]]:
+    """Shows progress on standard error: one moving line on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status("starting") as status:
+            yield lambda progress: status.update(escape(_progress_text(progress)))
+        return
+    yield _Lines().show
+
+
+class _Lines:
+    """Plain lines: each new phase and each new bound, and otherwise one in five seconds."""
+
+    def __init__(self) -> None:
+        self.last: tuple[object, ...] = ()
+        self.shown_s = 0.0
+
+    def show(self, progress: Mapping[str, object]) -> None:
+        news = (progress["phase"], progress["upper"], progress["lower"])
+        now_s = time.monotonic()
+        if news != self.last or self.shown_s + 5 < now_s:
+            self.last, self.shown_s = news, now_s
+            say(_progress_text(progress))
+
+
+def _progress_text(progress: Mapping[str, object]) -> str:
+    upper, lower = number(progress["upper"]), number(progress["lower"])
+    seconds = cast("float", progress["seconds"])
+    return plain(f"{progress['phase']}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
+
+
+def print_certificate(certificate: Mapping[str, object]) -> None:
+    """What a certificate says, in a few lines on standard output."""
+    claim = cast("Mapping[str, object]", certificate["claim"])
+    norm = cast("Mapping[str, str]", claim["norm"])
+    proof = cast("Mapping[str, object]", certificate["proof"])
+    lower = cast("Mapping[str, object] | None", certificate["lower_bound"])
+    log10 = f" (10^{number(claim['log10_bound'])})" if claim["bound"] is None else ""
+    rows = [
+        ("bound", f"{number(claim['bound'])}{log10}"),
+        ("lower bound", number(None if lower is None else lower["value"])),
+        ("property", f"{claim['scope']} {claim['kind']}, {norm['input']} to {norm['output']}"),
+        ("proof", f"{proof['kind']}, {certificate['soundness']}"),
+        ("verdict", _verdict_text(certificate)),
+        ("model", claim["model"]),
+        ("certificate", certificate["id"]),
+    ]
+    _print_rows([(name, value) for name, value in rows if value is not None])
+    bounds = cast("Sequence[Mapping[str, object]] | None", claim["bounds"])
+    for item in (bounds or ())[:LIST_ROWS]:
+        label = f"output {item['output']}" if "output" in item else f"margin {item['margin']}"
+        typer.echo(f"  {label}: {number(item['bound'])}")
+    if bounds is not None and LIST_ROWS < len(bounds):
+        typer.echo(f"  and {len(bounds) - LIST_ROWS} more, in the JSON")
+
+
+def _verdict_text(certificate: Mapping[str, object]) -> str | None:
+    target = cast("Mapping[str, object] | None", certificate["target"])
+    if target is None:
+        return None
+    return f"{certificate['verdict']}, against the target {number(target['upper'])}"
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """The checker's word, in a few lines on standard output."""
+    proved = None if verdict.proved is None else ", ".join(map(number, verdict.proved[:LIST_ROWS]))
+    rows = [
+        ("certificate", "valid" if verdict.valid else "rejected"),
+        ("code", verdict.code),
+        ("reason", verdict.reason),
+        ("node", verdict.node),
+        ("proved", proved),
+    ]
+    _print_rows([(name, value) for name, value in rows if value])
+
+
+def verdict_json(verdict: Verdict) -> dict[str, object]:
+    """The checker's word as JSON: what it proved stands there also when it was claimed smaller."""
+    proved = None
+    if verdict.proved is not None:
+        proved = [bound if math.isfinite(bound) else None for bound in verdict.proved]
+    return {
+        "valid": verdict.valid,
+        "code": verdict.code,
+        "reason": verdict.reason,
+        "node": verdict.node,
+        "proved": proved,
+        "log10": verdict.log10,
+    }
+
+
+def print_summary(summary: Mapping[str, object]) -> None:
+    """What the importer understood: one line a member, lists indented below."""
+    for name, value in summary.items():
+        lines = _lines_below(value)
+        if lines is None:
+            typer.echo(f"{plain(name)}: {_inline(value)}")
+        else:
+            typer.echo("\n  ".join([f"{plain(name)}:", *lines]))
+
+
+def _lines_below(value: object) -> list[str] | None:
+    """A mapping's members, or the mappings of a list; None: the value fits on one line."""
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value).items()
+        return [f"{plain(name)}: {_inline(item)}" for name, item in members]
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if items and isinstance(items[0], Mapping):
+            return [_inline(item) for item in items]
+    return None
+
+
+def number(value: object) -> str:
+    """A bound with all its digits: fewer could be a smaller number, which was not proved."""
+    return "none" if value is None else plain(value)
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value).items()
+        return ", ".join(f"{plain(name)} {_inline(item)}" for name, item in members)
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        return ", ".join(_inline(item) for item in items)
+    return number(value)
+
+
+def _print_rows(rows: Sequence[tuple[str, object]]) -> None:
+    width = max(len(name) for name, _ in rows) + 1
+    for name, value in rows:
+        typer.echo(f"{name:{width}} {plain(value)}")

@@ -1,0 +1,210 @@
+"""Requests: what is stated comes back as stated, and what is malformed is pointed at."""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifier.errors import InvalidRequest, RegionEmptyInterior, RequestRefused
+from verifier.norms import Norm, NormPair
+from verifier.property import All, Budget, Each, Indices, Margins, Request
+from verifier.regions import Ball, CenterBox, Everywhere
+from verifier.request_json import parse_property, parse_request, property_json, request_json
+
+Object = Mapping[str, Any]  # Any: JSON, right and wrong alike
+
+BOX = {"type": "box", "center": [0.5, 0.25], "radius": 0.125}
+
+numbers = st.floats(min_value=-100, max_value=100)
+norms = st.sampled_from(["l1", "l2", "linf"])
+vectors = st.lists(numbers, min_size=3, max_size=3)
+radii = st.one_of(
+    st.floats(min_value=0.01, max_value=2),
+    st.lists(st.floats(min_value=0.01, max_value=2), min_size=3, max_size=3),
+)
+regions = st.one_of(
+    st.fixed_dictionaries({"type": st.just("box"), "center": vectors, "radius": radii}),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("ball"),
+            "norm": norms,
+            "center": vectors,
+            "radius": st.floats(min_value=0.01, max_value=2),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "type": st.just("box"),
+            "lower": st.just([0.0, 0.0, 0.0]),
+            "upper": st.just([1.0, 0.0, 2.0]),
+            "clip": st.just({"lower": -1.0, "upper": 1.5}),
+        }
+    ),
+)
+outputs = st.sampled_from(
+    ["all", {"indices": [0, 2]}, {"each": True}, {"margins": "all"}, {"margins": [[0, 1], [2, 0]]}]
+)
+requests = st.fixed_dictionaries(
+    {
+        "property": st.fixed_dictionaries(
+            {
+                "scope": st.just("local"),
+                "norm": st.fixed_dictionaries({"input": norms, "output": norms}),
+                "region": regions,
+                "inputs": st.sampled_from(["all", {"indices": [1]}]),
+                "outputs": outputs,
+            }
+        ),
+        "method": st.sampled_from(["auto", "product", "lipsdp", "propagation"]),
+        "options": st.dictionaries(st.text(min_size=1), st.one_of(numbers, st.booleans())),
+        "budget": st.fixed_dictionaries(
+            {"seconds": st.floats(min_value=0.1, max_value=100), "gap": st.just(0.0)}
+        ),
+        "target": st.one_of(st.none(), st.fixed_dictionaries({"upper": st.just(2.5)})),
+    }
+)
+
+
+def test_defaults_are_those_of_the_interface() -> None:
+    request = parse_request({})
+    assert request == Request()
+    assert request.property.norm == NormPair(Norm.L2, Norm.L2)
+    assert (request.property.scope, request.property.region) == ("global", Everywhere())
+    assert request.property.inputs == request.property.outputs == All()
+    assert (request.method, request.budget) == ("auto", Budget(seconds=60.0, gap=0.01))
+    assert request.target is None
+
+
+@given(value=requests)
+def test_request_survives_its_json(value: Object) -> None:
+    request = parse_request(value)
+    assert parse_request(json.loads(json.dumps(request_json(request)))) == request
+
+
+@given(value=requests)
+def test_canonical_property_is_a_fixed_point(value: Object) -> None:
+    canonical = property_json(parse_property(value["property"]))
+    assert property_json(parse_property(canonical)) == canonical
+
+
+def test_one_norm_stands_for_both() -> None:
+    assert parse_property({"norm": "linf"}).norm == NormPair(Norm.LINF, Norm.LINF)
+
+
+def test_region_makes_the_question_local() -> None:
+    asked = parse_property({"region": BOX})
+    assert asked.scope == "local"
+    assert asked.region == CenterBox(center=(0.5, 0.25), radius=0.125)
+
+
+@pytest.mark.parametrize(
+    ("value", "parsed"),
+    [
+        ({"indices": [3, 1]}, Indices((3, 1))),
+        ({"each": True}, Each()),
+        ({"margins": "all"}, Margins(None)),
+        ({"margins": [[0, 1]]}, Margins(((0, 1),))),
+    ],
+)
+def test_outputs_are_read(value: Object, parsed: object) -> None:
+    assert parse_property({"outputs": value}).outputs == parsed
+
+
+def test_ball_is_read() -> None:
+    region = {"type": "ball", "norm": "l1", "center": [1], "radius": 2}
+    assert parse_property({"region": region}).region == Ball(
+        norm=Norm.L1, center=(1.0,), radius=2.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer"),
+    [
+        ([], ""),
+        ({"modle": 1}, "/modle"),
+        ({"method": "magic"}, "/method"),
+        ({"method": ["auto"]}, "/method"),
+        ({"options": {"a": [1]}}, "/options/a"),
+        ({"budget": {"seconds": 0}}, "/budget/seconds"),
+        ({"budget": {"seconds": float("nan")}}, "/budget/seconds"),
+        ({"budget": {"seconds": True}}, "/budget/seconds"),
+        ({"budget": {"seconds": 10**400}}, "/budget/seconds"),
+        ({"budget": {"gap": -1}}, "/budget/gap"),
+        ({"target": {"upper": -1}}, "/target/upper"),
+        ({"target": 3}, "/target"),
+        ({"property": {"kind": "monotone"}}, "/property/kind"),
+        ({"property": {"norm": "l3"}}, "/property/norm"),
+        ({"property": {"norm": {"input": "l2"}}}, "/property/norm/output"),
+        ({"property": {"norm": {"input": [], "output": "l2"}}}, "/property/norm/input"),
+        ({"property": {"scope": "local"}}, "/property/region"),
+        ({"property": {"scope": "global", "region": BOX}}, "/property/region"),
+        ({"property": {"scope": "everywhere"}}, "/property/scope"),
+        ({"property": {"region": {"type": "cone"}}}, "/property/region/type"),
+        ({"property": {"region": {**BOX, "center": "c.npy"}}}, "/property/region/center"),
+        ({"property": {"region": {**BOX, "center": [1, "2"]}}}, "/property/region/center/1"),
+        ({"property": {"region": {**BOX, "radius": [1]}}}, "/property/region/radius"),
+        ({"property": {"region": {**BOX, "lower": [0, 0]}}}, "/property/region/lower"),
+        ({"property": {"region": {"type": "box"}}}, "/property/region/lower"),
+        ({"property": {"region": {"type": "box", "centers": [[1]]}}}, "/property/region/centers"),
+        ({"property": {"inputs": {"indices": []}}}, "/property/inputs/indices"),
+        ({"property": {"inputs": {"indices": [1, 1]}}}, "/property/inputs/indices"),
+        ({"property": {"outputs": {"indices": [-1]}}}, "/property/outputs/indices/0"),
+        ({"property": {"outputs": {"each": False}}}, "/property/outputs/each"),
+        ({"property": {"outputs": {"each": True, "margins": "all"}}}, "/property/outputs"),
+        ({"property": {"outputs": {"margins": [[1, 2, 3]]}}}, "/property/outputs/margins/0"),
+        ({"property": {"bind": {"shapes": {"batch": 2}}}}, "/property/bind"),
+    ],
+)
+def test_malformed_request_is_refused_with_a_pointer(value: object, pointer: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_request(value)
+    assert caught.value.pointer == pointer
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        {**BOX, "radius": 0},
+        {**BOX, "radius": -1},
+        {**BOX, "radius": [0, 0]},
+        {**BOX, "radius": [1, -1]},
+        {"type": "ball", "norm": "l2", "center": [0], "radius": 0},
+        {"type": "box", "lower": [1], "upper": [0]},
+    ],
+)
+def test_region_without_two_points_is_refused(region: Object) -> None:
+    with pytest.raises(RegionEmptyInterior):
+        parse_request({"property": {"region": region}})
+
+
+JUNK = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                re.findall(
+                    r"\w+",
+                    "property method options budget target scope norm region inputs outputs type"
+                    " center radius lower upper clip indices each margins seconds gap",
+                )
+            ),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@given(value=JUNK)
+def test_any_json_is_read_or_refused(value: object) -> None:
+    """Nothing but a refusal leaves the reader, whatever the JSON."""
+    with suppress(RequestRefused):
+        assert isinstance(parse_request(value), Request)

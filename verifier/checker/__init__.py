@@ -1,0 +1,13 @@
+"""The independent checker: certificate and model bytes in, verdict out.
+
+    verdict = check(certificate, model)
+
+It reads the ONNX file with its own reader and proves the claim again, with numpy and the standard
+library. It shares the vocabulary (errors, norms, regions, property, certificate) with the rest of
+the package, and nothing else. CERTIFICATE.md is its specification.
+"""
+
+from verifier.checker.api import check, witness_value
+from verifier.checker.verdict import Verdict
+
+__all__ = ["Verdict", "check", "witness_value"]

@@ -1,0 +1,82 @@
+"""`check`: from bytes to a verdict."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.certificate import Certificate
+from verifier.certificate_json import (
+    MalformedCertificate,
+    certificate_from_json,
+    certificate_json,
+    parse_certificate,
+)
+from verifier.checker.arithmetic import require_sound_arithmetic
+from verifier.checker.graph import read_network
+from verifier.checker.items import selection
+from verifier.checker.verdict import Rejected, Verdict, judge, rejection
+from verifier.checker.witness import quotient_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from verifier.certificate import Pattern, Witness
+    from verifier.property import Property
+
+
+def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
+    """Whether the certificate proves its claim about the model with these bytes.
+
+    Args:
+        certificate: the certificate, or its JSON text.
+        model: the ONNX file.
+
+    Returns:
+        A verdict; never an exception: whatever goes wrong is a rejection.
+    """
+    try:
+        read = _read(certificate)
+        _require_model(read, model)
+        network = read_network(model, read.proof.patterns)
+    except MalformedCertificate as error:
+        return Verdict(valid=False, code="malformed", reason=str(error))
+    except Exception as error:  # noqa: BLE001 (fail closed)
+        return rejection(error)
+    return judge(read, network)
+
+
+def witness_value(
+    model: bytes, asked: Property, witness: Witness, patterns: Sequence[Pattern] = ()
+) -> float | None:
+    """The greatest float64 that a pair is shown to reach; None where nothing is shown.
+
+    Args:
+        model: the ONNX file.
+        asked: the property; with lists, the witness names its item.
+        witness: the pair; the value that it states is ignored.
+        patterns: hints for reading the file, verified as those of a proof are.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            require_sound_arithmetic()
+            network = read_network(model, patterns)
+            selected = selection(asked, network.input_size, network.output_size)
+            return quotient_bound(witness, network, asked, selected)
+    except Exception:  # noqa: BLE001 (fail closed: what raises shows nothing)
+        return None
+
+
+def _read(certificate: Certificate | bytes) -> Certificate:
+    """The certificate as its JSON states it: an object in memory is held to the same rules."""
+    if isinstance(certificate, Certificate):
+        return certificate_from_json(certificate_json(certificate))
+    return parse_certificate(certificate)
+
+
+def _require_model(certificate: Certificate, model: bytes) -> None:
+    digest, claimed = "sha256:" + hashlib.sha256(model).hexdigest(), certificate.claim.model
+    if claimed != digest:
+        raise Rejected("model-mismatch", f"the claim is about {claimed}, the file is {digest}")

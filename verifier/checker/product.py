@@ -1,0 +1,276 @@
+"""Proof kind `product`: norms of the linear maps between nonlinear nodes, over the whole graph.
+
+With K_t a bound of |increment entering t| / |dx| and M_ts the linear map, along all paths, from
+what leaves s to what enters t,
+
+    K_t = sum_s |M_ts| |phi_s| K_s,    |phi_""| K_"" = 1,    bound = K_"",                  (1)
+
+where |phi_s| is the node's own Lipschitz constant in the internal norm and s runs over the
+nonlinear nodes and the input "". Every number is a `Magnitude`, rounded up, so that a product
+beyond float64 keeps its logarithm. The table of |phi| is in CERTIFICATE.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.checker.arithmetic import (
+    ONE,
+    Magnitude,
+    above,
+    enlarged,
+    greatest,
+    least,
+    total,
+)
+from verifier.checker.carry import Carried, push
+from verifier.checker.composites import DENSE_ENTRIES, Composites, is_formable
+from verifier.checker.definite import NotProved
+from verifier.checker.lowering import lowered_maximum
+from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
+from verifier.checker.operator_norms import map_norm, matrix_norm, norm_factor, operator_norm
+from verifier.norms import Norm, NormPair
+
+if TYPE_CHECKING:
+    from jaxtyping import Int64
+
+    from verifier.certificate import ProductItem, ProductProof
+    from verifier.checker.carry import Sparse
+    from verifier.checker.items import Selection
+
+
+def prove_product(
+    proof: ProductProof, network: Network, pair: NormPair, selected: Selection
+) -> tuple[Magnitude, ...]:
+    """The bounds that the proof proves, one for each item.
+
+    Raises:
+        NotProved: the proof has another number of items, or names what the network has not.
+        NotLipschitzGlobally: a node has no global constant.
+    """
+    if len(proof.items) != len(selected.items):
+        raise NotProved(f"{len(proof.items)} items for {len(selected.items)} of the claim")
+    graphs = _Graphs(network)
+    return tuple(
+        graphs.of(claimed).bound(claimed, pair, item.rows, selected.inputs)
+        for claimed, item in zip(proof.items, selected.items, strict=True)
+    )
+
+
+class _Graphs:
+    """The network as it is, and with the maxima lowered whose comparisons a proof names."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._graphs: dict[frozenset[str], _Graph] = {}
+
+    def of(self, item: ProductItem) -> _Graph:
+        """The graph in which the item's names are those of nodes."""
+        named = {block.target for block in item.blocks} | {block.source for block in item.blocks}
+        split = frozenset(
+            node.name
+            for node in self._network.nodes
+            if isinstance(node, Maximum) and f"{node.name}#0" in named
+        )
+        if split not in self._graphs:
+            self._graphs[split] = _Graph(lowered_maximum(self._network, split))
+        return self._graphs[split]
+
+
+class _Graph:
+    """One network's product bounds; norms that several items share are proved once."""
+
+    def __init__(self, lowered: tuple[Network, dict[str, str]]) -> None:
+        self._network, self._labels = lowered
+        self._composites = Composites(self._network)
+        self._norms: dict[tuple[object, ...], Magnitude] = {}
+        self._constants: dict[tuple[str, Norm], Magnitude] = {}
+
+    def bound(
+        self, item: ProductItem, pair: NormPair, rows: Sparse, inputs: Int64[np.ndarray, " k"]
+    ) -> Magnitude:
+        """The bound of one item, by (1)."""
+        hints = {(block.target, block.source): block.norm for block in item.blocks}
+        factors = {factor.node: factor.norm for factor in item.factors}
+        inner = item.internal
+        leaving = {"": ONE}
+        columns = inputs if len(inputs) < self._network.input_size else None
+        for node in self._network.nodes:
+            if isinstance(node, Affine):
+                continue
+            parts = [
+                self._hop(
+                    node.source,
+                    source,
+                    NormPair(pair.input if source == "" else inner, inner),
+                    hints.get((self._label(node.name), self._label(source))),
+                    factors,
+                    columns if source == "" else None,
+                )
+                * leaving[source]
+                for source in self._composites.sources(node.source)
+            ]
+            leaving[node.name] = self._constant(node, inner) * total(parts)
+        last: list[Magnitude] = []
+        for source in self._composites.sources(self._network.output):
+            hop = NormPair(pair.input if source == "" else inner, pair.output)
+            hint = hints.get(("", self._label(source)))
+            chosen = columns if source == "" else None
+            last.append(self._last(rows, source, hop, hint, factors, chosen) * leaving[source])
+        return total(last)
+
+    def _label(self, name: str) -> str:
+        return self._labels.get(name, name)
+
+    def _hop(
+        self,
+        signal: str,
+        source: str,
+        pair: NormPair,
+        hint: float | None,
+        factors: dict[str, float],
+        columns: Int64[np.ndarray, " k"] | None,
+    ) -> Magnitude:
+        """|M| from a source to what enters a node."""
+        used = tuple(sorted(factors.items())) if pair == _BOTH_L2 and hint is None else ()
+        chosen = None if columns is None else tuple(columns.tolist())
+        key = (signal, source, pair, hint, used, chosen)
+        if key not in self._norms:
+            self._norms[key] = self._whole(signal, source, pair, hint, factors, columns)
+        return self._norms[key]
+
+    def _whole(
+        self,
+        signal: str,
+        source: str,
+        pair: NormPair,
+        hint: float | None,
+        factors: dict[str, float],
+        columns: Int64[np.ndarray, " k"] | None,
+    ) -> Magnitude:
+        sizes = self._network.tensors
+        if signal == source:
+            size = sizes[source] if columns is None else len(columns)
+            return Magnitude.of(norm_factor(pair, size))
+        width = sizes[source] if columns is None else len(columns)
+        by_factors = pair == _BOTH_L2 and hint is None and factors
+        formable = is_formable(sizes[signal], width) and sizes[signal] * sizes[source] <= (
+            DENSE_ENTRIES
+        )
+        if formable and not by_factors:
+            matrix = self._composites.matrix(signal, source)
+            return _norm_of(matrix if columns is None else matrix.columns(columns), pair, hint)
+        return self._by_operators(signal, source, pair, factors)
+
+    def _last(
+        self,
+        rows: Sparse,
+        source: str,
+        pair: NormPair,
+        hint: float | None,
+        factors: dict[str, float],
+        columns: Int64[np.ndarray, " k"] | None,
+    ) -> Magnitude:
+        """|C M| from a source to the outputs of an item, C the item's rows."""
+        output, sizes = self._network.output, self._network.tensors
+        height, width = sizes[output], sizes[source]
+        if len(rows.index) == height:
+            return self._hop(output, source, pair, hint, factors, columns)
+        if height * width <= DENSE_ENTRIES:
+            matrix = push(rows, self._composites.matrix(output, source).transposed()).transposed()
+        elif len(rows.index) * width <= DENSE_ENTRIES:
+            dense = Carried(rows.backward(np.eye(len(rows.index))))
+            matrix = self._composites.pulled(output, dense)[source]
+        else:
+            if rows.index.shape[1] != 1:
+                raise NotProved("a margin of a map that is too large to be formed")
+            return self._hop(output, source, pair, hint, factors, columns)
+        return _norm_of(matrix if columns is None else matrix.columns(columns), pair, hint)
+
+    def _by_operators(
+        self, signal: str, source: str, pair: NormPair, factors: dict[str, float]
+    ) -> Magnitude:
+        """N(node) = sum over terms of |A| N(source of the term), in one of the two norms."""
+        sizes = self._network.tensors
+        bounds: list[Magnitude] = []
+        for norm, size in ((pair.input, sizes[signal]), (pair.output, sizes[source])):
+            reached = {source: ONE}
+            for node in reversed(self._composites.between(signal)):
+                reached[node.name] = total(
+                    Magnitude.of(self._operator(node, place, norm, factors)) * reached[term.source]
+                    for place, term in enumerate(node.terms)
+                    if term.source in reached
+                )
+            bounds.append(reached[signal] * Magnitude.of(norm_factor(pair, size)))
+        return least(*bounds)
+
+    def _operator(self, node: Affine, place: int, norm: Norm, factors: dict[str, float]) -> float:
+        """One term's norm."""
+        linear = node.terms[place].map
+        hint = factors.get(node.name) if norm is Norm.L2 else None
+        key = (node.name, place, norm, hint)
+        if key not in self._norms:
+            bound = map_norm(linear, norm) if hint is None else operator_norm(linear, hint)
+            self._norms[key] = Magnitude.of(bound)
+        return self._norms[key].upper()
+
+    def _constant(self, node: Node, norm: Norm) -> Magnitude:
+        key = (node.name, norm)
+        if key not in self._constants:
+            self._constants[key] = node_constant(node, norm)
+        return self._constants[key]
+
+
+_BOTH_L2 = NormPair(Norm.L2, Norm.L2)
+
+
+def _norm_of(matrix: Carried, pair: NormPair, hint: float | None) -> Magnitude:
+    return Magnitude.of(matrix_norm(matrix, pair, hint))
+
+
+# --- The nodes' own constants --------------------------------------------------------------------
+
+
+def node_constant(node: Node, norm: Norm) -> Magnitude:
+    """A number that |phi(x) - phi(y)| / |x - y| does not exceed anywhere.
+
+    Elementwise: the greatest |slope|. Sorting: 1, for sorted differences are a doubly stochastic
+    average of the differences. A maximum: every window takes one entry's increment, so an entry
+    counts as often as windows share it: overlap in l1, its root in l2, once in linf.
+    """
+    match node:
+        case Elementwise():
+            lower, upper = node.function.slope_range(node.size)
+            slopes = np.maximum(np.abs(lower), np.abs(upper))
+            return Magnitude.of(float(slopes.max(initial=0.0)))
+        case Sort():
+            return ONE
+        case Maximum():
+            overlap = Magnitude.of(float(node.overlap))
+            return {Norm.L1: overlap, Norm.L2: overlap.root(), Norm.LINF: ONE}[norm]
+        case Reflection():
+            return _reflection_constant(node, norm)
+        case Affine():
+            raise NotProved("an affine node has no constant of its own")
+
+
+def _reflection_constant(node: Reflection, norm: Norm) -> Magnitude:
+    """max(1, |I - 2vv'|), for I - (1-s) vv' with s in [-1, 1] lies between I and I - 2vv'.
+
+    In l2 |I - 2vv'| = max(1, 2|v|^2 - 1) where v has two entries or more, |1 - 2 v^2| where one.
+    In l1 and linf the greatest |1 - 2 v_i^2| + 2 |v_i| sum_(j != i) |v_j|.
+    """
+    high = above(np.abs(node.vectors) + node.vector_error)
+    low = np.maximum(0.0, np.nextafter(np.abs(node.vectors) - node.vector_error, -np.inf))
+    width = high.shape[1]
+    if norm is Norm.L2:
+        squares = enlarged(np.sum(np.square(high), axis=1), width)
+        return greatest((ONE, Magnitude.of(max(0.0, float(above(2 * squares - 1).max())))))
+    # |1 - 2t| is convex in t = v_i^2: greatest at an end; two roundings, hence 4u.
+    ends = np.maximum(np.abs(1 - 2 * low**2), np.abs(1 - 2 * high**2)) + 2.0**-50 * (1 + high**2)
+    whole = enlarged(np.sum(high, axis=1, keepdims=True), width)
+    rest = above(whole - high)
+    sums = enlarged(ends + 2 * high * rest, 4)
+    return greatest((ONE, Magnitude.of(float(sums.max()))))

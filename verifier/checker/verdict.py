@@ -1,0 +1,218 @@
+"""The checker's word on a certificate: consistent, then proved, or rejected with a reason.
+
+A claim is accepted only if, in this order, the arithmetic of this process is sound, the claim fits
+the network, its numbers agree with each other and stand on the right side of their decimals, the
+proof proves no more than the claim for every item, and the witness reaches what it says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.certificate import (
+    Certificate,
+    Claim,
+    GateLmiProof,
+    LmiProof,
+    ProductProof,
+    PropagationProof,
+    log10_upper,
+    verdict_of,
+)
+from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
+from verifier.checker.definite import NotProved
+from verifier.checker.items import Selection, selection
+from verifier.checker.lmi import global_slopes, prove_lmi
+from verifier.checker.lowering import lowered
+from verifier.checker.product import prove_product
+from verifier.checker.propagation import prove_gate_lmi, prove_propagation
+from verifier.checker.witness import require_witness
+from verifier.errors import LipcertError
+from verifier.property import Property
+from verifier.regions import Everywhere
+
+if TYPE_CHECKING:
+    from verifier.checker.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the certificate is valid, and what its proof does prove."""
+
+    valid: bool
+    code: str  #: "valid", or why not
+    reason: str
+    proved: tuple[float, ...] | None = None  #: for each item, rounded up; inf beyond float64
+    log10: float | None = None  #: of the greatest, rounded up; also beyond float64
+    node: str | None = None  #: the node that stood in the way
+
+
+class Rejected(Exception):
+    """The certificate is not accepted, for the reason whose code comes first."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def judge(certificate: Certificate, network: Network) -> Verdict:
+    """The verdict on a certificate about this network. Whatever goes wrong is a rejection."""
+    proved: tuple[Magnitude, ...] | None = None
+    try:
+        with np.errstate(all="ignore"):
+            require_sound_arithmetic()
+            selected = selection(
+                certificate.claim.property, network.input_size, network.output_size
+            )
+            _require_consistent(certificate, selected)
+            proved = prove(certificate, network, selected)
+            _require_proved(certificate.claim, proved)
+            _require_witness(certificate, network, selected)
+    except Exception as error:  # noqa: BLE001 (fail closed: no exception may pass for acceptance)
+        return rejection(error, proved)
+    return _verdict(True, "valid", "the proof proves the claim", proved)
+
+
+def rejection(error: Exception, proved: tuple[Magnitude, ...] | None = None) -> Verdict:
+    """The verdict that an exception amounts to."""
+    reason = str(error) or type(error).__name__
+    match error:
+        case Rejected():
+            return _verdict(False, error.code, reason, proved)
+        case NotProved():
+            return _verdict(False, "proof-refuted", reason, proved)
+        case LipcertError():
+            return _verdict(False, error.code, reason, proved, error.node)
+        case _:
+            return _verdict(False, "error", f"{type(error).__name__}: {reason}", proved)
+
+
+def _verdict(
+    valid: bool,
+    code: str,
+    reason: str,
+    proved: tuple[Magnitude, ...] | None,
+    node: str | None = None,
+) -> Verdict:
+    if proved is None:
+        return Verdict(valid, code, reason, node=node)
+    return Verdict(
+        valid, code, reason, tuple(m.upper() for m in proved), greatest(proved).log10(), node
+    )
+
+
+def prove(certificate: Certificate, network: Network, selected: Selection) -> tuple[Magnitude, ...]:
+    """What the proof proves, one number for each item.
+
+    Raises:
+        NotProved: the proof does not hold.
+        CapabilityBlocked: a node has no constant of the kind that the proof needs.
+    """
+    asked: Property = certificate.claim.property
+    match certificate.proof:
+        case ProductProof() as proof:
+            return prove_product(proof, network, asked.norm, selected)
+        case LmiProof() as proof:
+            small = lowered(network, sorts="keep")
+            return prove_lmi(proof.items, small, global_slopes(small), asked.norm, selected)
+        case GateLmiProof() as proof:
+            return prove_gate_lmi(proof, network, asked, selected)
+        case PropagationProof() as proof:
+            return prove_propagation(proof, network, asked, selected)
+
+
+# --- Consistency ---------------------------------------------------------------------------------
+
+
+def _require_consistent(certificate: Certificate, selected: Selection) -> None:
+    """The numbers of the claim agree with each other, with the target and with the verdict."""
+    claim = certificate.claim
+    if certificate.soundness != "rigorous":
+        raise Rejected("soundness-unsupported", f"this checker proves no {certificate.soundness!r}")
+    local = isinstance(certificate.proof, GateLmiProof | PropagationProof)
+    if local and isinstance(claim.property.region, Everywhere):
+        raise Rejected("inconsistent", "a proof over a region for a claim without one")
+    _require_bounds(claim, selected)
+    target = certificate.target
+    if target is not None and not 0 <= target < math.inf:
+        raise Rejected("inconsistent", f"target {target}")
+    if certificate.verdict != verdict_of(claim.bound, certificate.lower_bound, target):
+        raise Rejected("inconsistent", f"verdict {certificate.verdict!r} does not follow")
+
+
+def _require_bounds(claim: Claim, selected: Selection) -> None:
+    """`bound`, `log10_bound` and the list say the same."""
+    listed = [claim.bound]
+    if any(item.output is not None or item.margin is not None for item in selected.items):
+        if claim.bounds is None:
+            raise Rejected("inconsistent", "a list is claimed, and `bounds` is missing")
+        labels = [(bound.output, bound.margin) for bound in claim.bounds]
+        if labels != [(item.output, item.margin) for item in selected.items]:
+            raise Rejected("inconsistent", "`bounds` does not list the claim's items in order")
+        listed = [bound.bound for bound in claim.bounds]
+    elif claim.bounds is not None:
+        raise Rejected("inconsistent", "`bounds` without a list of outputs or margins")
+    for bound in listed:
+        if bound is not None and (not 0 <= bound < math.inf or math.copysign(1, bound) < 0):
+            raise Rejected("inconsistent", f"bound {bound}")
+    largest = None if None in listed else max(b for b in listed if b is not None)
+    if claim.bound != largest:
+        raise Rejected("inconsistent", f"bound {claim.bound} is not the largest, {largest}")
+    _require_logarithm(claim)
+
+
+def _require_logarithm(claim: Claim) -> None:
+    log10 = claim.log10_bound
+    if claim.bound is not None:
+        if log10 != log10_upper(claim.bound):
+            raise Rejected("inconsistent", f"log10_bound {log10} is not that of {claim.bound}")
+    elif log10 is None or not math.isfinite(log10) or log10 < 308:
+        raise Rejected("inconsistent", "a bound beyond float64 needs its log10_bound")
+
+
+# --- Proof and claim -----------------------------------------------------------------------------
+
+
+def _require_proved(claim: Claim, proved: tuple[Magnitude, ...]) -> None:
+    """Every item's proved number is at most the claimed one, read as float64 and as decimal."""
+    listed = [claim.bound] if claim.bounds is None else [item.bound for item in claim.bounds]
+    if len(listed) != len(proved):
+        raise Rejected("inconsistent", f"{len(proved)} numbers proved for {len(listed)} claimed")
+    for place, (bound, magnitude) in enumerate(zip(listed, proved, strict=True)):
+        if bound is None:
+            log10 = magnitude.log10()
+            holds = log10 is None or (claim.log10_bound is not None and log10 <= claim.log10_bound)
+        else:
+            holds = _at_most(magnitude, bound)
+        if not holds:
+            raise Rejected(
+                "bound-not-proved",
+                f"item {place}: the proof proves {magnitude.upper()!r}, the claim is {bound!r}",
+            )
+
+
+def _at_most(magnitude: Magnitude, bound: float) -> bool:
+    """Whether a magnitude is at most a bound, as its bits and as its shortest decimal say."""
+    if magnitude.upper() > bound:
+        return False
+    exact = Fraction(magnitude.mantissa) * Fraction(2) ** magnitude.exponent
+    return exact <= Fraction(bound) and exact <= Fraction(repr(bound))
+
+
+def _require_witness(certificate: Certificate, network: Network, selected: Selection) -> None:
+    """The witness reaches its value, which no proved bound is below."""
+    witness, claim = certificate.lower_bound, certificate.claim
+    if witness is None:
+        return
+    try:
+        require_witness(witness, network, claim.property, selected)
+    except NotProved as error:
+        raise Rejected("witness-refuted", str(error)) from error
+    bound = claim.bound if claim.bounds is None else claim.bounds[witness.item or 0].bound
+    if bound is not None and bound < witness.value:
+        raise Rejected("contradiction", "a proved lower bound exceeds a proved upper bound")

@@ -1,0 +1,61 @@
+"""From a property to a candidate: slopes, form, inequalities, proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from verifier.certificate import Candidate, ForwardProof, GateLmiProof, LmiItem, LmiProof
+from verifier.methods.clock import Clock
+from verifier.methods.items import items_of, varying_inputs
+from verifier.methods.lipsdp.form import form_of
+from verifier.methods.lipsdp.options import Options
+from verifier.methods.lipsdp.rows import Search
+from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
+from verifier.network.graph import Network
+from verifier.property import Property
+from verifier.regions import Everywhere
+
+
+def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:
+    """Multipliers that prove a bound for each item of the property.
+
+    When the clock runs out, what remains gets the bound of its start.
+
+    Raises:
+        InvalidRequest: an index of the property is out of range.
+        NotLipschitzGlobally: a global bound is asked for, and an activation has none.
+        TooLarge: the inequality is larger than dense matrices allow.
+    """
+    inputs = varying_inputs(asked, network.input_size)
+    items = items_of(asked, network.output_size)
+    if isinstance(asked.region, Everywhere):
+        lowered = network.lowered("keep")
+        slopes, forward = global_slopes(lowered), None
+    else:
+        lowered = network.lowered("compare")
+        slopes, forward = local_slopes(lowered, asked.region)
+    form = form_of(lowered, inputs, slopes)
+    search = Search(form=form, norm=asked.norm, options=options, clock=clock)
+    found = search.items([item.rows for item in items])
+    proved = tuple(item for item, _ in found)
+    return Candidate(
+        method="lipsdp",
+        estimates=tuple(bound for _, bound in found),
+        proof=_proof(network, proved, slopes, forward),
+    )
+
+
+def _proof(
+    network: Network,
+    items: tuple[LmiItem, ...],
+    slopes: Mapping[str, Slopes],
+    forward: ForwardProof | None,
+) -> LmiProof | GateLmiProof:
+    if forward is None:
+        return LmiProof(patterns=network.patterns, items=items)
+    return GateLmiProof(
+        patterns=network.patterns,
+        forward=forward,
+        slopes={gate: each.proved() for gate, each in slopes.items()},
+        items=items,
+    )

@@ -1,0 +1,214 @@
+"""From the canonical form to inequalities, one for each set of output rows, and back.
+
+All rows share the psis' part of T and its start. Psis whose increment is always 0 (nothing that
+varies enters them) are left out, and for each set of rows also those that do not reach it; in the
+certificate the former get a very large multiplier, which costs nothing, and the latter a very
+small one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from verifier.methods.lipsdp.form import Form
+from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
+from verifier.methods.lipsdp.start import Start, forward_start, freed
+
+NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
+LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Multipliers:
+    """What the certificate stores of one inequality."""
+
+    level: float  #: rho, or s
+    gates: Float64[Tensor, " multipliers"]  #: lambda
+    inputs: Float64[Tensor, " inputs"]  #: tau; empty for l2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaled:
+    """An inequality whose start is the point of ones."""
+
+    problem: Inequality
+    unit: Point  #: what the ones are, unscaled
+    kept: Int64[Tensor, " kept"]  #: the form's multipliers that the problem has
+    inputs: Int64[Tensor, " inputs"]  #: the form's inputs that the problem has; none for l2
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the outputs do not vary at all."""
+        return float(self.unit.level) <= LEAST_LEVEL
+
+
+class Family:
+    """The inequalities of one form."""
+
+    def __init__(self, form: Form, *, inputs_in_linf: bool) -> None:
+        self._form = form
+        self.inputs_in_linf = inputs_in_linf
+        drive, spread = form.inflow[:, : form.inputs], form.inflow[:, form.inputs :]
+        self._gram = drive @ drive.T
+        entered = _entered(drive, spread, form.owner, form.multipliers)
+        self._entered = entered
+        self._psis = torch.nonzero(entered[form.owner]).flatten()
+        self._start = self._started(spread)
+
+    def _started(self, spread: Float64[Tensor, "psis psis"]) -> Start:
+        """The start of the psis that are entered; g is 0 for the others."""
+        psis, form = self._psis, self._form
+        numbers = torch.cumsum(self._entered.long(), dim=0) - 1
+        ends = torch.cumsum(self._entered[form.owner].long(), dim=0)
+        cuts = [0, *(int(ends[block.stop - 1]) for block in form.blocks if block.stop)]
+        blocks = [slice(a, b) for a, b in pairwise(cuts) if a < b]
+        return forward_start(
+            spread[psis][:, psis], self._gram[psis][:, psis], numbers[form.owner[psis]], blocks
+        )
+
+    def scaled(self, rows: Float64[Tensor, "selected outputs"]) -> Scaled:
+        """The inequality of the outputs `rows` y."""
+        form, psis = self._form, self._psis
+        outflow = rows @ form.outflow
+        whole = torch.cat([outflow, form.inflow[psis]])
+        spread = whole[:, form.inputs + psis]
+        numbers = torch.cumsum(self._entered.long(), dim=0) - 1
+        owner = numbers[form.owner[psis]]
+        reaches = _reaching(spread, len(rows), owner, len(self._start.gates))
+        live = torch.nonzero(reaches[owner]).flatten()
+        picked = torch.cat([torch.arange(len(rows)), len(rows) + live])
+        drive = whole[picked][:, : form.inputs]
+        inputs = torch.nonzero((drive != 0).any(dim=0)).flatten()
+        if not self.inputs_in_linf:
+            inputs = inputs[:0]
+        problem = Inequality(
+            outputs=len(rows),
+            spread=spread[picked][:, live],
+            drive=drive[:, inputs],
+            fixed=self._fixed(drive, live, len(rows)),
+            weights=drive.new_ones(len(inputs)),
+            owner=(torch.cumsum(reaches.long(), dim=0) - 1)[owner[live]],
+            multipliers=int(reaches.sum()),
+        )
+        unit = _unit(problem, self._start.gates[reaches])
+        kept = torch.nonzero(self._entered).flatten()[reaches]
+        return Scaled(problem.scaled(unit), unit, kept, inputs)
+
+    def _fixed(
+        self, drive: Float64[Tensor, "rows inputs"], live: Int64[Tensor, " live"], outputs: int
+    ) -> Float64[Tensor, "rows rows"]:
+        """F F' of l2, its largest part shared; 0 for linf."""
+        rows = drive.shape[0]
+        fixed = drive.new_zeros(rows, rows)
+        if self.inputs_in_linf:
+            return fixed
+        above = drive[:outputs] @ drive.T
+        fixed[:outputs] = above
+        fixed[:, :outputs] = above.T
+        psis = self._psis[live]
+        fixed[outputs:, outputs:] = self._gram[psis][:, psis]
+        return fixed
+
+    def bound(self, scaled: Scaled, objective: float) -> float:
+        """The bound that an objective of the scaled problem stands for."""
+        unscaled = float(scaled.unit.level) * objective
+        return unscaled / 2 if self.inputs_in_linf else math.sqrt(max(unscaled, 0.0))
+
+    def multipliers(self, scaled: Scaled, point: Point) -> Multipliers:
+        """What the certificate stores, from a point of the scaled problem."""
+        form, unit = self._form, scaled.unit
+        level = point.level * unit.level
+        # T's level is 1 for the outputs, unscaled; for l2, rho takes it in by homogeneity.
+        factor = level.new_ones(()) if self.inputs_in_linf else level
+        inputs = level.new_zeros(form.inputs if self.inputs_in_linf else 0)
+        inputs[scaled.inputs] = 1 / (unit.inputs * point.inputs)
+        unused = torch.ones_like(inputs, dtype=torch.bool)
+        unused[scaled.inputs] = False
+        inputs[unused] = NEGLIGIBLE * level / form.inputs
+        gates = level.new_zeros(form.multipliers)
+        # The start holds for inputs alike; the least of them bounds what others may cost.
+        least = inputs.min() if self.inputs_in_linf else level
+        gates[self._entered] = NEGLIGIBLE * least / self._start.gates
+        gates[scaled.kept] = factor / (point.gates * unit.gates)
+        return Multipliers(level=float(level), gates=gates, inputs=inputs)
+
+    def point(self, scaled: Scaled, found: Multipliers) -> Point:
+        """The scaled problem's point of some multipliers; not positive where they are not."""
+        unit = scaled.unit
+        gates = found.gates[scaled.kept]
+        inputs = found.inputs[scaled.inputs]
+        level = found.gates.new_tensor(found.level)
+        factor = torch.ones_like(level) if self.inputs_in_linf else level
+        return Point(
+            level=level / unit.level,
+            gates=factor / gates / unit.gates,
+            inputs=1 / inputs / unit.inputs,
+        )
+
+    def completed(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> Multipliers:
+        """The same, with multipliers for psis that nothing enters: their own row costs nothing."""
+        form = self._form
+        outflow = (rows @ form.outflow)[:, form.inputs :].square().sum(dim=0)
+        weights = found.gates[form.owner]
+        through = (form.inflow[:, form.inputs :].square() * weights[:, None]).sum(dim=0)
+        scale = found.level if self.inputs_in_linf else 1.0
+        needed = (outflow / scale + through) / NEGLIGIBLE
+        most = torch.ones_like(found.gates).scatter_reduce(0, form.owner, needed, "amax")
+        gates = torch.where(self._entered, found.gates, most)
+        return Multipliers(level=found.level, gates=gates, inputs=found.inputs)
+
+
+def _entered(
+    drive: Float64[Tensor, "psis inputs"],
+    spread: Float64[Tensor, "psis psis"],
+    owner: Int64[Tensor, " psis"],
+    multipliers: int,
+) -> Bool[Tensor, " multipliers"]:
+    """Which multipliers have a psi that something varying enters."""
+    known = _any((drive != 0).any(dim=1), owner, multipliers)
+    while True:
+        new = known | _any((spread[:, known[owner]] != 0).any(dim=1), owner, multipliers)
+        if bool((new == known).all()):
+            return known
+        known = new
+
+
+def _reaching(
+    spread: Float64[Tensor, "rows psis"],
+    outputs: int,
+    owner: Int64[Tensor, " psis"],
+    multipliers: int,
+) -> Bool[Tensor, " multipliers"]:
+    """Which multipliers have a psi that the outputs depend on."""
+    known = _any((spread[:outputs] != 0).any(dim=0), owner, multipliers)
+    while True:
+        below = spread[outputs:][known[owner]]
+        new = known | _any((below != 0).any(dim=0), owner, multipliers)
+        if bool((new == known).all()):
+            return known
+        known = new
+
+
+def _any(
+    flags: Bool[Tensor, " psis"], owner: Int64[Tensor, " psis"], multipliers: int
+) -> Bool[Tensor, " multipliers"]:
+    counts = torch.zeros(multipliers, dtype=torch.int64, device=flags.device)
+    return 0 < counts.index_add_(0, owner, flags.long())
+
+
+def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
+    """The start: the least level for its gates, and for linf all inputs alike and balanced."""
+    one = problem.spread.new_ones(())
+    inputs = one.expand(len(problem.weights))
+    bare = Point(level=torch.zeros_like(one), gates=gates, inputs=inputs)
+    level = least_level(problem.slack(bare), problem.outputs).clamp(min=LEAST_LEVEL)
+    start = problem.balanced(Point(level=level, gates=gates, inputs=inputs))
+    return start if float(level) <= LEAST_LEVEL else freed(problem, start)

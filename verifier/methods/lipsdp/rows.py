@@ -1,0 +1,160 @@
+"""Which inequalities bound an item, and solving them: jointly, or one output after another.
+
+    one output                one inequality, whatever the output norm
+    input l2, output l2       one inequality of all outputs jointly
+    output linf               one for each output: the maximum of their bounds
+    otherwise                 one for each output: the root of the sum of squares (l2) or the sum
+                              (l1) of their bounds; or the joint one, by
+                              |y|_1 <= sqrt(m) |y|_2 and |x|_2 <= sqrt(n) |x|_inf
+
+An input norm of l1 is treated as l2: |x|_2 <= |x|_1. For a maximum, outputs are taken by the
+bound of their start, largest first, and each later one only until it is below the best.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from verifier.certificate import LmiItem, LmiRow
+from verifier.methods.clock import Clock
+from verifier.methods.lipsdp import interior_point, reference
+from verifier.methods.lipsdp.form import Form
+from verifier.methods.lipsdp.inequality import Point, ones
+from verifier.methods.lipsdp.options import Options
+from verifier.methods.lipsdp.problem import Family, Multipliers, Scaled
+from verifier.methods.lipsdp.repair import margin_for, repaired
+from verifier.norms import Norm, NormPair
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Search:
+    """One run: the inequalities of a form, for all items of a property."""
+
+    form: Form
+    norm: NormPair
+    options: Options
+    clock: Clock
+
+    def items(
+        self, selections: Sequence[Float64[Tensor, "_ outputs"]]
+    ) -> list[tuple[LmiItem, float]]:
+        """Inequalities that bound each selection of outputs, and the bounds."""
+        linf = self.norm.input is Norm.LINF
+        single = _Rows(self, Family(self.form, inputs_in_linf=linf))
+        several = any(1 < rows.shape[0] for rows in selections)
+        joint = single
+        if linf and several and self.norm.output is not Norm.LINF:
+            joint = _Rows(self, Family(self.form, inputs_in_linf=False))
+        return [self._item(single, joint, rows) for rows in selections]
+
+    def _item(
+        self, single: _Rows, joint: _Rows, rows: Float64[Tensor, "selected outputs"]
+    ) -> tuple[LmiItem, float]:
+        count = rows.shape[0]
+        if count == 1:
+            row, bound = single.solved(rows, output=0)
+            return LmiItem(rows=(row,)), bound
+        if self.norm.output is Norm.LINF:
+            return single.greatest(rows)
+        row, bound = joint.solved(rows, output=None)
+        if self.norm.input is Norm.LINF:
+            bound *= math.sqrt(self.form.inputs)
+        if self.norm.output is Norm.L1:
+            bound *= math.sqrt(count)
+        together = LmiItem(rows=(row,)), bound
+        if joint is single and self.norm.output is Norm.L2:
+            return together
+        apart = single.apart(rows, self.norm.output)
+        return min(apart, together, key=lambda found: found[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Solves the inequalities of one family."""
+
+    search: Search
+    family: Family
+
+    def apart(
+        self, rows: Float64[Tensor, "selected outputs"], output: Norm
+    ) -> tuple[LmiItem, float]:
+        """One inequality for each output, and the l2 norm or the sum of their bounds."""
+        found = [self.solved(rows[[i]], output=i) for i in range(rows.shape[0])]
+        bounds = [bound for _, bound in found]
+        total = math.hypot(*bounds) if output is Norm.L2 else math.fsum(bounds)
+        return LmiItem(rows=tuple(row for row, _ in found)), total
+
+    def greatest(self, rows: Float64[Tensor, "selected outputs"]) -> tuple[LmiItem, float]:
+        """One inequality for each output, and the greatest of their bounds."""
+        starts = [self._start_bound(rows[[i]]) for i in range(rows.shape[0])]
+        found: dict[int, LmiRow] = {}
+        best = 0.0
+        for output in sorted(range(len(starts)), key=lambda i: -starts[i]):
+            found[output], bound = self.solved(rows[[output]], output=output, enough=best)
+            best = max(best, bound)
+        return LmiItem(rows=tuple(found[output] for output in range(len(starts)))), best
+
+    def _start_bound(self, row: Float64[Tensor, "1 outputs"]) -> float:
+        scaled = self.family.scaled(row)
+        return self.family.bound(scaled, scaled.problem.objective(ones(scaled.problem)))
+
+    def solved(
+        self,
+        rows: Float64[Tensor, "selected outputs"],
+        *,
+        output: int | None,
+        enough: float = 0.0,
+    ) -> tuple[LmiRow, float]:
+        """One inequality's multipliers and the bound; the search may end at a bound `enough`."""
+        scaled = self.family.scaled(rows)
+        form = self.search.form
+        point = ones(scaled.problem)
+        if not scaled.is_constant:
+            margin = margin_for(form.inflow.shape[1] + 1)
+            point = repaired(scaled.problem, self._point(scaled, rows, enough), margin)
+        found = self.family.completed(rows, self.family.multipliers(scaled, point))
+        row = LmiRow(
+            output=output,
+            level=found.level,
+            input_multipliers=found.inputs.numpy() if self.family.inputs_in_linf else None,
+            multipliers={gate: each.numpy() for gate, each in form.by_gate(found.gates).items()},
+        )
+        return row, self._bound(found)
+
+    def _bound(self, found: Multipliers) -> float:
+        if self.family.inputs_in_linf:
+            return (found.level + float(found.inputs.sum())) / 2
+        return math.sqrt(found.level)
+
+    def _point(
+        self, scaled: Scaled, rows: Float64[Tensor, "selected outputs"], enough: float
+    ) -> Point:
+        """The solver's point, whatever it is worth."""
+        options, clock = self.search.options, self.search.clock
+        # Without gates the inequality is an eigenvalue or a sum, and no general solver's work.
+        if options.solver != "interior_point" and self.search.form.multipliers:
+            return self._by_reference(scaled, rows, options.solver) or ones(scaled.problem)
+        return interior_point.solve(
+            scaled.problem,
+            # For l2 inputs the objective is the bound's square.
+            gap=options.gap if self.family.inputs_in_linf else 2 * options.gap,
+            iterations=options.iterations,
+            stop=lambda value: self.family.bound(scaled, value) <= enough or clock.has_expired,
+        ).point
+
+    def _by_reference(
+        self,
+        scaled: Scaled,
+        rows: Float64[Tensor, "selected outputs"],
+        solver: Literal["scs", "clarabel"],
+    ) -> Point | None:
+        found = reference.solved(
+            self.search.form, rows, inputs_in_linf=self.family.inputs_in_linf, solver=solver
+        )
+        return None if found is None else self.family.point(scaled, found)

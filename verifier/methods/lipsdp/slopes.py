@@ -1,0 +1,89 @@
+"""The slopes of secants: an activation's own everywhere, or those that a region leaves.
+
+Over a convex region the segment from x to y stays within it, and every pre-activation between its
+forward bounds; the secant's slope is a mean of Clarke slopes there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from verifier.certificate import ForwardProof, Lines, SlopeRange
+from verifier.errors import NotLipschitzGlobally
+from verifier.methods.domain import Domain
+from verifier.methods.propagation.forward import Forward
+from verifier.network.graph import Network
+from verifier.network.nodes import Elementwise
+from verifier.regions import Bounded
+
+WIDENED = 1e-9  #: share by which intervals grow, so that they hold the checker's, rounded outward
+_SLOPES_WIDENED = 1e-11
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slopes:
+    """Every secant of each entry of a gate has a slope within [lower, upper]."""
+
+    lower: Float64[Tensor, " n"]
+    upper: Float64[Tensor, " n"]
+
+    def proved(self) -> SlopeRange:
+        """The same, as certificates store it."""
+        return SlopeRange(lower=self.lower.numpy(), upper=self.upper.numpy())
+
+
+def global_slopes(network: Network) -> dict[str, Slopes]:
+    """The slopes of every elementwise node's secants anywhere, by gate.
+
+    Raises:
+        NotLipschitzGlobally: an activation has secants of every slope.
+    """
+    slopes: dict[str, Slopes] = {}
+    for node in network.nodes:
+        if isinstance(node, Elementwise):
+            lower, upper = node.function.slope_range()
+            if not (lower.isfinite().all() and upper.isfinite().all()):
+                raise NotLipschitzGlobally(
+                    f"the slopes of {node.name!r} are unbounded",
+                    fix="ask for a local bound on a box or a ball",
+                    node=node.name,
+                )
+            slopes[node.gate] = Slopes(lower, upper)
+    return slopes
+
+
+def local_slopes(network: Network, region: Bounded) -> tuple[dict[str, Slopes], ForwardProof]:
+    """The slopes of every elementwise node's secants within a region, and how to prove them.
+
+    Args:
+        network: affine and elementwise nodes only.
+        region: convex, as all regions are.
+    """
+    forward = Forward(network, Domain.of(region, network.input_size), "linear", {})
+    entering = forward.bounds()
+    slopes = {
+        node.gate: _slopes_on(node, *entering[node.gate])
+        for node in network.nodes
+        if isinstance(node, Elementwise)
+    }
+    # Stored lines: where two are equally good, rounding must not choose for the checker.
+    lines = {
+        gate: Lines(lower=lines.below.numpy(), upper=lines.above.numpy())
+        for gate, lines in forward.relaxations.items()
+    }
+    return slopes, ForwardProof(technique="linear", lines=lines)
+
+
+def _slopes_on(
+    node: Elementwise, lower: Float64[Tensor, " n"], upper: Float64[Tensor, " n"]
+) -> Slopes:
+    reach = torch.maximum(lower.abs(), upper.abs())
+    pad = WIDENED * (reach + 1e-3 * reach.max())
+    least, greatest = node.function.slope_range_on(lower - pad, upper + pad)
+    grown = _SLOPES_WIDENED * torch.maximum(least.abs(), greatest.abs())
+    grown = torch.where(least < greatest, grown, 0.0)
+    return Slopes(least - grown, greatest + grown)

@@ -1,0 +1,116 @@
+"""A strictly feasible start on any graph, without a phase 1: gates one node after another.
+
+The psis of a node enter only later nodes, so T is factored block by block in topological order,
+and each block's g is chosen when it is met. With T of the earlier blocks factored, block l is
+
+    S_l = diag(g_l) - K_l,   K_l = C_l diag(g) C_l' + F_l F_l' + T_lp T_pp^-1 T_pl,        (1)
+
+and g_l = FACTOR d lambda_max(d^-1/2 K_l d^-1/2) with d the diagonal of K_l makes S_l positive
+definite. Nothing in (1) reads the output: one start serves every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
+
+FACTOR = 2.0
+_ROOM = 1.3  #: the level above the least, in shares of it, where (2) is looked at
+_UNEVEN = 3.0  #: quotients of (2) are let be up to this multiple of their median
+_GREATEST_RAISE = 1e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """Gates for which T's part of the psis is positive definite, and its Cholesky factor."""
+
+    gates: Float64[Tensor, " multipliers"]
+    factor: Float64[Tensor, "psis psis"]
+
+
+def forward_start(
+    spread: Float64[Tensor, "psis psis"],
+    gram: Float64[Tensor, "psis psis"],
+    owner: Int64[Tensor, " psis"],
+    blocks: Sequence[slice],
+) -> Start:
+    """Equation (1) along the blocks.
+
+    Args:
+        spread: C, strictly lower triangular by blocks.
+        gram: F F'. No row of [C F] is zero.
+        owner: the multiplier of each psi, ascending.
+        blocks: consecutive ranges of psis that cover them; a multiplier stays within one.
+    """
+    size = spread.shape[0]
+    factor = torch.zeros_like(spread)
+    per_psi = spread.new_zeros(size)
+    for block in blocks:
+        past = slice(0, block.start)
+        inflow = spread[block, past] * per_psi[past]
+        cross = -inflow @ spread[past, past].T - gram[block, past]
+        solved = torch.linalg.solve_triangular(factor[past, past], cross.T, upper=False)
+        needed = inflow @ spread[block, past].T + gram[block, block] + solved.T @ solved
+        shape = _shared(needed.diagonal(), owner[block])
+        roots = shape.sqrt()
+        growth = torch.linalg.eigvalsh(needed / roots / roots[:, None])[-1]
+        per_psi[block] = FACTOR * growth * shape
+        factor[block, past] = solved.T
+        factor[block, block] = torch.linalg.cholesky(torch.diag(per_psi[block]) - needed)
+    gates = spread.new_zeros(int(owner[-1]) + 1 if size else 0)
+    gates[owner] = per_psi
+    return Start(gates, factor)
+
+
+def _shared(
+    values: Float64[Tensor, " block"], owner: Int64[Tensor, " block"]
+) -> Float64[Tensor, " block"]:
+    """The greatest value of each owner, at each of its psis."""
+    first = int(owner[0]) if len(owner) else 0
+    greatest = values.new_zeros(len(values))
+    greatest.scatter_reduce_(0, owner - first, values, "amax", include_self=False)
+    return greatest[owner - first]
+
+
+def freed(problem: Inequality, start: Point) -> Point:
+    """The start with those gates raised that the outputs hardly feel; twice, if that helps.
+
+    Args:
+        problem: T.
+        start: gates and inputs for which its level is the least.
+    """
+    for _ in range(2):
+        raised = _raised(problem, start)
+        if raised is None:
+            break
+        start = raised
+    return start
+
+
+def _raised(problem: Inequality, start: Point) -> Point | None:
+    """One round of it; None where T would leave the cone, or nothing is to be done."""
+    roomy = Point(level=start.level * _ROOM, gates=start.gates, inputs=start.inputs)
+    factor, failed = torch.linalg.cholesky_ex(problem.slack(roomy))
+    if failed or not problem.multipliers:
+        return None
+    inverse = torch.cholesky_inverse(factor)
+    felt = problem.pooled((problem.spread * (inverse @ problem.spread)).sum(dim=0))
+    held = problem.pooled(inverse.diagonal()[problem.outputs :])
+    quotient = held / felt.clamp(min=1e-300)
+    raised = (quotient / (_UNEVEN * quotient.median())).sqrt().clamp(1.0, _GREATEST_RAISE)
+    if not bool((1.0 < raised).any()):
+        return None
+    bare = Point(
+        level=torch.zeros_like(start.level), gates=start.gates * raised, inputs=start.inputs
+    )
+    try:
+        level = least_level(problem.slack(bare), problem.outputs)
+    except torch.linalg.LinAlgError:
+        return None
+    return problem.balanced(Point(level=level, gates=bare.gates, inputs=bare.inputs))

@@ -1,0 +1,213 @@
+"""Bounds of every pre-activation over a region: intervals, and lines propagated backwards.
+
+Intervals: an affine map sends the box with center c and half widths r into A c + b +- |A| r.
+
+Lines: on its interval every activation lies between two lines,
+
+    below_j z_j + c_j  <=  phi_j(z_j)  <=  above_j z_j + d_j,                           (1)
+
+so that a linear function a.phi(z) of what leaves it is at most a linear function of what enters,
+
+    a.phi(z) <= (a+ above + a- below).z + a+.d + a-.c,    a+ = max(a, 0), a- = min(a, 0).  (2)
+
+Through (2) and the adjoints of the affine maps, from the last to the first, a function of any
+signal becomes one of the input, whose greatest value over the region is a closed form. All
+neurons of a signal go as one batch. The bound used is the better of the two.
+
+Source: Zhang et al. 2018 (arXiv 1811.00866); on graphs, Xu et al. 2020 (arXiv 2002.12920).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from verifier.certificate import Lines
+from verifier.methods.domain import Domain
+from verifier.network.graph import Network
+from verifier.network.nodes import Affine, Elementwise
+from verifier.regions import Bounded
+
+Technique: TypeAlias = Literal["interval", "linear"]
+Interval: TypeAlias = tuple[Tensor, Tensor]
+
+#: Entries of one batch of linear functions: 2^22 of eight bytes are 32 MB a signal.
+BATCH_ENTRIES = 2**22
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Relaxation:
+    """The lines (1) of every neuron of one activation."""
+
+    below: Float64[Tensor, " n"]
+    below_offset: Float64[Tensor, " n"]
+    above: Float64[Tensor, " n"]
+    above_offset: Float64[Tensor, " n"]
+
+    def upward(
+        self, rows: Float64[Tensor, "batch n"]
+    ) -> tuple[Float64[Tensor, "batch n"], Float64[Tensor, " batch"]]:
+        """(2): the coefficients of z, and the constant."""
+        positive, negative = rows.clamp(min=0), rows.clamp(max=0)
+        constant = positive @ self.above_offset + negative @ self.below_offset
+        return positive * self.above + negative * self.below, constant
+
+
+def forward_bounds(
+    lowered: Network,
+    region: Bounded,
+    technique: Technique = "linear",
+    lines: Mapping[str, Lines] | None = None,
+) -> dict[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]]:
+    """Bounds of what enters every gate, by the gate's name in proofs.
+
+    Args:
+        lowered: a network of affine and elementwise nodes only.
+        region: where they hold.
+        technique: "interval", or "linear" for the better of intervals and lines.
+        lines: slopes for gates by name; absent ones have the activation's own.
+
+    Returns:
+        (lower, upper) with lower <= z <= upper for every x of the region, to float64 rounding.
+    """
+    slopes = {
+        gate: (torch.from_numpy(line.lower), torch.from_numpy(line.upper))
+        for gate, line in (lines or {}).items()
+    }
+    return Forward(lowered, Domain.of(region, lowered.input_size), technique, slopes).bounds()
+
+
+class Forward:
+    """One pass through a lowered network; keeps the relaxations that it has made."""
+
+    def __init__(
+        self,
+        lowered: Network,
+        domain: Domain,
+        technique: Technique,
+        slopes: Mapping[str, tuple[Tensor, Tensor]],
+    ) -> None:
+        self._network = lowered
+        self._domain = domain
+        self._technique = technique
+        self._slopes = slopes
+        self.relaxations: dict[str, Relaxation] = {}  #: by gate
+
+    def bounds(self) -> dict[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]]:
+        """Bounds of what enters every gate, by the gate's name in proofs."""
+        intervals: dict[str, Interval] = {"": self._domain.ends}
+        entering: dict[str, Interval] = {}
+        for node in self._network.nodes:
+            match node:
+                case Affine():
+                    intervals[node.name] = affine_interval(node, intervals)
+                case Elementwise():
+                    interval = intervals[node.source]
+                    if self._technique == "linear":
+                        interval = self._tightened(node, interval)
+                        self.relaxations[node.gate] = self._relaxation(node, interval)
+                    entering[node.gate] = interval
+                    intervals[node.name] = node.function.image(*interval)
+                case _:
+                    raise TypeError(f"node {node.name!r} is not lowered")
+        return entering
+
+    def lines(self) -> dict[str, Lines]:
+        """The slopes of all lines, as proofs store them.
+
+        Stored even where they are the activation's own: of two that are equally good, rounding
+        must not choose another one when they are proved again.
+        """
+        return {
+            gate: Lines(lower=relaxation.below.numpy(), upper=relaxation.above.numpy())
+            for gate, relaxation in self.relaxations.items()
+        }
+
+    def upper_bound(
+        self, signal: str, rows: Float64[Tensor, "batch n"]
+    ) -> Float64[Tensor, " batch"]:
+        """A number that rows.s does not exceed over the region, s the signal's value."""
+        coefficients = {signal: rows}
+        constant = rows.new_zeros(rows.shape[0])
+        for node in reversed(self._network.nodes):
+            if (own := coefficients.pop(node.name, None)) is None:
+                continue
+            match node:
+                case Affine():
+                    constant = constant + own @ node.bias
+                    parts = [(term.source, term.map.adjoint(own)) for term in node.terms]
+                case Elementwise():
+                    inner, added = self.relaxations[node.gate].upward(own)
+                    constant = constant + added
+                    parts = [(node.source, inner)]
+                case _:
+                    raise TypeError(f"node {node.name!r} is not lowered")
+            for source, part in parts:
+                coefficients[source] = (
+                    coefficients[source] + part if source in coefficients else part
+                )
+        if "" in coefficients:
+            constant = constant + self._domain.greatest(coefficients[""])
+        return constant
+
+    def _tightened(self, node: Elementwise, interval: Interval) -> Interval:
+        """The interval cut by lines, where a tighter one could matter."""
+        lower, upper = interval
+        if node.source == "" and self._domain.norm is None:
+            return interval
+        open_places = torch.nonzero(~_is_linear(node, interval)).flatten()
+        if len(open_places) == 0:
+            return interval
+        size = max(1, BATCH_ENTRIES // max(self._network.sizes.values()))
+        for places in open_places.split(size):
+            unit = lower.new_zeros(len(places), node.size)
+            unit[torch.arange(len(places)), places] = 1
+            highest = self.upper_bound(node.source, torch.cat((unit, -unit)))
+            upper = upper.index_put((places,), torch.minimum(upper[places], highest[: len(places)]))
+            lower = lower.index_put(
+                (places,), torch.maximum(lower[places], -highest[len(places) :])
+            )
+        # Rounding may let the ends of a point cross.
+        return torch.minimum(lower, upper), upper
+
+    def chosen(
+        self,
+        node: Elementwise,
+        lower: Float64[Tensor, " n"],  # noqa: ARG002 (whoever chooses anew may want the interval)
+        upper: Float64[Tensor, " n"],  # noqa: ARG002
+    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]] | None:
+        """The slopes of the lines (below, above) of a gate; None for the activation's own."""
+        return self._slopes.get(node.gate)
+
+    def _relaxation(self, node: Elementwise, interval: Interval) -> Relaxation:
+        lower, upper = interval
+        if (slopes := self.chosen(node, lower, upper)) is not None:
+            below, above = slopes
+            below_offset, above_offset = node.function.offsets(lower, upper, below, above)
+        else:
+            below, below_offset, above, above_offset = node.function.relaxation(lower, upper)
+        return Relaxation(
+            below=below, below_offset=below_offset, above=above, above_offset=above_offset
+        )
+
+
+def affine_interval(node: Affine, intervals: Mapping[str, Interval]) -> Interval:
+    """A c + b +- |A| r, summed over the terms."""
+    center, reach = node.bias, torch.zeros_like(node.bias)
+    for term in node.terms:
+        lower, upper = intervals[term.source]
+        middle = (lower + upper) / 2
+        center = center + term.map.apply(middle[None])[0]
+        reach = reach + term.map.absolute().apply((upper - middle)[None])[0]
+    return center - reach, center + reach
+
+
+def _is_linear(node: Elementwise, interval: Interval) -> Bool[Tensor, " n"]:
+    """Neurons with one slope on the whole interval: their bounds matter no further."""
+    least, greatest = node.function.slope_range_on(*interval)
+    return least == greatest

@@ -1,0 +1,161 @@
+"""From a candidate to a certificate: the claim is what the checker proves, not what was hoped.
+
+A method's numbers are floats of any arithmetic. The claim is made a little above them and put to
+the checker. If it proves less than was claimed, its own number becomes the claim; if it cannot
+follow the proof at all, norms and levels are enlarged a little and it is asked again. Nothing else
+turns a `Candidate` into a `Certificate`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from verifier.certificate import (
+    Attempt,
+    Candidate,
+    Certificate,
+    Claim,
+    GateLmiProof,
+    ItemBound,
+    LmiItem,
+    LmiProof,
+    Pattern,
+    ProductItem,
+    ProductProof,
+    Proof,
+    PropagationProof,
+    Witness,
+    decimal_lower,
+    decimal_upper,
+    log10_upper,
+    verdict_of,
+)
+from verifier.checker import Verdict, check, witness_value
+from verifier.methods.items import Item
+from verifier.property import Each, Margins, Property
+
+CLAIM_SLACK = 1e-9  #: relative: the first claim above a candidate's estimate
+ENLARGEMENTS = (0.0, 1e-11, 1e-9, 1e-7, 1e-5)  #: relative: of norms and levels, until proved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What every certificate of one run has in common."""
+
+    model: bytes
+    model_id: str
+    asked: Property
+    items: tuple[Item, ...]
+    patterns: tuple[Pattern, ...]
+    target: float | None
+    producer: Mapping[str, str | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unproved:
+    """The checker followed none of the enlarged proofs; its last word."""
+
+    verdict: Verdict
+
+
+def prove(
+    case: Case, candidate: Candidate, witness: Witness | None, attempts: Sequence[Attempt]
+) -> Certificate | Unproved:
+    """A certificate that the checker accepted, or its last word."""
+    verdict: Verdict | None = None
+    for enlargement in ENLARGEMENTS:
+        proof = enlarged(candidate.proof, enlargement)
+        claims = [value * (1 + max(CLAIM_SLACK, 2 * enlargement)) for value in candidate.estimates]
+        certificate = certify(case, proof, claims, None, witness, attempts)
+        verdict = check(certificate, case.model)
+        if verdict.valid:
+            return certificate
+        if verdict.proved is not None:
+            certificate = certify(case, proof, verdict.proved, verdict.log10, witness, attempts)
+            verdict = check(certificate, case.model)
+            if verdict.valid:
+                return certificate
+    assert verdict is not None  # noqa: S101 (the loop runs)
+    return Unproved(verdict)
+
+
+def certify(
+    case: Case,
+    proof: Proof,
+    claims: Sequence[float],
+    log10: float | None,
+    witness: Witness | None,
+    attempts: Sequence[Attempt],
+) -> Certificate:
+    """The certificate that claims these numbers, one an item. It is not checked yet.
+
+    Args:
+        case: what the run's certificates have in common.
+        proof: what is to prove the claim.
+        claims: a bound for each item; inf where it exceeds float64.
+        log10: the logarithm of the largest, where that exceeds float64.
+        witness: a lower bound, if one is known.
+        attempts: what was tried.
+    """
+    bounds = [decimal_upper(claim) if math.isfinite(claim) else None for claim in claims]
+    largest = None if None in bounds else max(bound for bound in bounds if bound is not None)
+    return Certificate(
+        claim=Claim(
+            model=case.model_id,
+            property=case.asked,
+            bound=largest,
+            log10_bound=log10 if largest is None else log10_upper(largest),
+            bounds=_item_bounds(case, bounds),
+        ),
+        proof=proof,
+        lower_bound=witness,
+        target=case.target,
+        verdict=verdict_of(largest, witness, case.target),
+        attempts=tuple(attempts),
+        producer=case.producer,
+    )
+
+
+def _item_bounds(case: Case, bounds: Sequence[float | None]) -> tuple[ItemBound, ...] | None:
+    if not isinstance(case.asked.outputs, Each | Margins):
+        return None
+    return tuple(
+        ItemBound(bound=bound, output=item.output, margin=item.margin)
+        for item, bound in zip(case.items, bounds, strict=True)
+    )
+
+
+def enlarged(proof: Proof, share: float) -> Proof:
+    """The proof with its norms and levels enlarged by a share; bounds grow by at most as much."""
+    match proof:
+        case ProductProof():
+            return replace(proof, items=tuple(_larger_norms(item, share) for item in proof.items))
+        case LmiProof() | GateLmiProof():
+            return replace(proof, items=tuple(_larger_levels(item, share) for item in proof.items))
+        case PropagationProof():
+            return proof
+
+
+def _larger_norms(item: ProductItem, share: float) -> ProductItem:
+    blocks = (replace(block, norm=block.norm * (1 + share)) for block in item.blocks)
+    factors = (replace(factor, norm=factor.norm * (1 + share)) for factor in item.factors)
+    return replace(item, blocks=tuple(blocks), factors=tuple(factors))
+
+
+def _larger_levels(item: LmiItem, share: float) -> LmiItem:
+    rows = (replace(row, level=row.level * (1 + 2 * share)) for row in item.rows)
+    return replace(item, rows=tuple(rows))
+
+
+def confirmed(case: Case, witness: Witness) -> Witness | None:
+    """The witness with the value that the checker proves of its pair; None where it proves none."""
+    value = witness_value(case.model, case.asked, witness, case.patterns)
+    return None if value is None else replace(witness, value=decimal_lower(value))
+
+
+def with_witness(case: Case, certificate: Certificate, witness: Witness) -> Certificate:
+    """A checked certificate together with a confirmed witness."""
+    verdict = verdict_of(certificate.claim.bound, witness, case.target)
+    return replace(certificate, lower_bound=witness, verdict=verdict)

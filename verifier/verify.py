@@ -1,0 +1,284 @@
+"""The one conductor: read the model, run the tiers, prove what they find, keep the best.
+
+A run is anytime. Each tier's answer is proved and published as soon as it is there, and whatever
+ends the run (gap, target, budget, a tier that does not apply) the best certificate stands.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from verifier.certificate import Attempt, Candidate, Certificate, Witness
+from verifier.errors import (
+    CapabilityBlocked,
+    CheckRejected,
+    InvalidRequest,
+    LipcertError,
+    NotCheckable,
+    OutOfBudget,
+    TooLarge,
+)
+from verifier.methods import lipsdp, product, propagation, witness
+from verifier.methods.clock import Clock
+from verifier.methods.items import items_of, varying_inputs
+from verifier.onnx_import import load
+from verifier.options import RunOptions, read_options, refuse_unknown
+from verifier.property import Request
+from verifier.proving import Case, Unproved, confirmed, prove, with_witness
+from verifier.regions import Everywhere
+from verifier.version import VERSION
+
+WITNESS_SECONDS = 2.0  #: the most that a search for a lower bound may take
+WITNESS_SHARE = 0.2  #: of what is left of the budget, at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is: proved numbers only."""
+
+    phase: str
+    upper: float | None
+    lower: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One method, ready to run."""
+
+    name: str
+    run: Callable[[Clock], Candidate]
+
+
+def inspect(model: bytes) -> dict[str, object]:
+    """What the importer understood of a model, as JSON members.
+
+    Raises:
+        ModelRefused: the file cannot be read.
+    """
+    return load(model).summary()
+
+
+def verify(
+    model: bytes,
+    request: Request,
+    *,
+    on_certificate: Callable[[Certificate], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Certificate:
+    """The best certificate that the budget allows; each one that the checker accepts on the way.
+
+    Args:
+        model: the bytes of an ONNX file.
+        request: the property, the method, its options and the budget.
+        on_certificate: called with every certificate that is better than those before it.
+        on_progress: called at the start of every tier.
+
+    Raises:
+        ModelRefused: the file cannot be read.
+        CapabilityBlocked: a node takes this answer from the model.
+        RequestRefused: the question does not fit the model, or is too large.
+        JobFailed: nothing was proved.
+    """
+    clock = Clock.start(request.budget.seconds)
+    imported = load(model)
+    network = imported.require_network()
+    asked = request.property
+    varying_inputs(asked, network.input_size)
+    options = read_options(RunOptions, request.options)
+    case = Case(
+        model=model,
+        model_id=imported.sha256,
+        asked=asked,
+        items=items_of(asked, network.output_size),
+        patterns=network.patterns,
+        target=request.target,
+        producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
+    )
+
+    def seek(budget: Clock) -> Witness | None:
+        return witness.search(network, asked, budget, options.seed)
+
+    tiers = {
+        "product": Tier("product", lambda _: product.candidate(network, asked)),
+        "propagation": Tier(
+            "propagation",
+            lambda left: propagation.candidate(
+                network, asked, read_options(propagation.Options, request.options), left
+            ),
+        ),
+        "lipsdp": Tier(
+            "lipsdp",
+            lambda left: lipsdp.candidate(
+                network, asked, read_options(lipsdp.Options, request.options), left
+            ),
+        ),
+    }
+    run = _Run(case, request, clock, seek, on_certificate, on_progress)
+    return run.best_of([tiers[name] for name in plan(request)])
+
+
+def plan(request: Request) -> list[str]:
+    """The tiers of a request, cheapest first.
+
+    Raises:
+        InvalidRequest: an option is unknown, or the method does not fit the scope.
+    """
+    is_global = isinstance(request.property.region, Everywhere)
+    kinds = {"propagation": propagation.Options, "lipsdp": lipsdp.Options}
+    if request.method != "auto":
+        refuse_unknown(request.options, [RunOptions, kinds.get(request.method, RunOptions)])
+        if request.method == "propagation" and is_global:
+            raise InvalidRequest(
+                "method propagation bounds the Jacobian over a region, and the scope is global",
+                fix='give a region with scope "local", or ask for method "lipsdp"',
+                pointer="/method",
+            )
+        return [request.method]
+    refuse_unknown(request.options, [RunOptions, *kinds.values()])
+    return ["product", "lipsdp"] if is_global else ["product", "propagation", "lipsdp"]
+
+
+class _Run:
+    """One run: what is proved so far, and when to stop."""
+
+    def __init__(
+        self,
+        case: Case,
+        request: Request,
+        clock: Clock,
+        seek: Callable[[Clock], Witness | None],
+        on_certificate: Callable[[Certificate], None] | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._case = case
+        self._request = request
+        self._clock = clock
+        self._seek = seek
+        self._on_certificate = on_certificate
+        self._on_progress = on_progress
+        self._best: Certificate | None = None
+        self._witness: Witness | None = None
+        self._attempts: list[Attempt] = []
+        self._troubles: list[LipcertError] = []
+
+    def best_of(self, tiers: list[Tier]) -> Certificate:
+        """Run the tiers until the gap, the target, the budget or their end is reached."""
+        for step in self._steps(tiers):
+            if self._best is not None and (self._clock.has_expired or self._is_answered()):
+                break
+            step()
+        if self._best is None:
+            raise self._failure()
+        return self._finished(self._best)
+
+    def _steps(self, tiers: list[Tier]) -> Iterator[Callable[[], None]]:
+        """The tiers, and the search for a witness before the last of them."""
+        for tier in tiers[:-1][:1]:
+            yield lambda tier=tier: self._attempt(tier)
+        yield self._look_for_witness
+        for tier in tiers[1:] or tiers:
+            yield lambda tier=tier: self._attempt(tier)
+
+    def _attempt(self, tier: Tier) -> None:
+        """Run one tier and keep its certificate where it is better."""
+        self._report(tier.name)
+        spent = Clock.start(0.0)
+        bound: float | None = None
+        try:
+            outcome = prove(self._case, tier.run(self._clock), self._witness, self._attempts)
+            if isinstance(outcome, Unproved):
+                self._troubles.append(_rejection(tier.name, outcome))
+            else:
+                bound = outcome.claim.bound
+                self._keep_better(outcome)
+        except (CapabilityBlocked, TooLarge, OutOfBudget) as trouble:
+            # A tier that does not apply is no failure while another one answers.
+            self._troubles.append(trouble)
+        self._attempts.append(Attempt(method=tier.name, bound=bound, seconds=spent.elapsed))
+
+    def _look_for_witness(self) -> None:
+        """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
+        self._report("witness")
+        seconds = min(WITNESS_SECONDS, WITNESS_SHARE * self._clock.remaining)
+        found = self._seek(Clock.start(seconds))
+        self._witness = None if found is None else confirmed(self._case, found)
+        if self._witness is not None and self._best is not None:
+            self._publish(with_witness(self._case, self._best, self._witness))
+
+    def _keep_better(self, certificate: Certificate) -> None:
+        if self._best is None or _log10(certificate) < _log10(self._best):
+            self._publish(certificate)
+
+    def _publish(self, certificate: Certificate) -> None:
+        self._best = certificate
+        if self._on_certificate is not None:
+            self._on_certificate(self._finished(certificate))
+
+    def _is_answered(self) -> bool:
+        """Whether the gap or the target is reached."""
+        if self._best is None:
+            return False
+        if self._best.verdict in ("certified", "violated"):
+            return True
+        upper, lower = self._best.claim.bound, self._best.lower_bound
+        if upper == 0:
+            return True
+        if upper is None or lower is None or lower.value <= 0:
+            return False
+        return upper / lower.value - 1 <= self._request.budget.gap
+
+    def _finished(self, certificate: Certificate) -> Certificate:
+        """The certificate with what lies outside its id, as of now."""
+        return replace(
+            certificate,
+            attempts=tuple(self._attempts),
+            resources={
+                "seconds": self._clock.elapsed,
+                "peak_memory_bytes": float(_peak_bytes()),
+            },
+        )
+
+    def _failure(self) -> LipcertError:
+        """Why there is no certificate: a node in the way tells more than a rejected proof."""
+        for kind in (CapabilityBlocked, TooLarge, OutOfBudget, CheckRejected):
+            for trouble in self._troubles:
+                if isinstance(trouble, kind):
+                    return trouble
+        return OutOfBudget("the budget ended before any bound was proved", fix="give more seconds")
+
+    def _report(self, phase: str) -> None:
+        if self._on_progress is not None:
+            best = self._best
+            self._on_progress(
+                Progress(
+                    phase=phase,
+                    upper=None if best is None else best.claim.bound,
+                    lower=None if self._witness is None else self._witness.value,
+                    seconds=self._clock.elapsed,
+                )
+            )
+
+
+def _rejection(method: str, outcome: Unproved) -> LipcertError:
+    verdict = outcome.verdict
+    if verdict.code == NotCheckable.code:
+        return NotCheckable(verdict.reason, node=verdict.node, fix="see what `inspect` supports")
+    return CheckRejected(
+        f"the checker rejected the proof of method {method}: {verdict.code}: {verdict.reason}",
+        fix="report this as a defect of lipcert, with the model",
+    )
+
+
+def _log10(certificate: Certificate) -> float:
+    logarithm = certificate.claim.log10_bound
+    return -math.inf if logarithm is None else logarithm
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
