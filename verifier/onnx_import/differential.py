@@ -97,7 +97,7 @@ def _runs(network: Network) -> int:
     return RUNS if sum(network.sizes.values()) < LARGE else 1
 
 
-def samples(size: int) -> np.ndarray[Any, Any]:
+def samples(size: int) -> np.ndarray:
     """[32, size]: corners first, then normal vectors, four of each scale."""
     rng = np.random.default_rng(SEED)
     corners = [np.zeros(size), np.ones(size), -np.ones(size)]
@@ -107,9 +107,7 @@ def samples(size: int) -> np.ndarray[Any, Any]:
     return np.vstack([*corners, normal])
 
 
-def _run(
-    data: bytes, graph: Graph, rows: np.ndarray[Any, Any], names: Sequence[str]
-) -> list[np.ndarray[Any, Any]]:
+def _run(data: bytes, graph: Graph, rows: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
     """Flat values of the named tensors for every row, as onnxruntime computes them."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort  # heavy, and of no use before this test
@@ -137,7 +135,7 @@ def _run(
 
 
 def _excess(
-    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], tolerance: np.ndarray[Any, Any]
+    found: np.ndarray, expected: np.ndarray, tolerance: np.ndarray
 ) -> tuple[float, float, float] | None:
     """The worst difference beyond tolerance: (network, onnxruntime, tolerance)."""
     if found.shape != expected.shape:
@@ -167,9 +165,9 @@ def _outputs(
 
 def _tolerances(
     exact: Mapping[str, Tensor], shaken: Sequence[Mapping[str, Tensor]], precision: _Precision
-) -> dict[str, np.ndarray[Any, Any]]:
+) -> dict[str, np.ndarray]:
     """How far rounding may have led each input's values, by signal."""
-    tolerances: dict[str, np.ndarray[Any, Any]] = {}
+    tolerances: dict[str, np.ndarray] = {}
     for name, values in exact.items():
         largest = _largest(values)
         changes = [_largest(run[name] - values) for run in shaken]
@@ -248,7 +246,7 @@ def _first_difference(
     data: bytes,
     graph: Graph,
     network: Network,
-    rows: np.ndarray[Any, Any],
+    rows: np.ndarray,
     precision: _Precision,
 ) -> str:
     """The first node, in order, whose values differ between network and file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from verifier.onnx_import.values import Constant, Shape, Signal, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Rule: TypeAlias = Callable[["Call"], Emitted]
 
 
@@ -134,7 +134,7 @@ def _times_matrix(call: Call, x: Signal, weight: Array) -> Emitted:
     matrix = matrix.reshape(matrix.shape[-2:])
     _check_inner(call, x.shape[-1:], matrix.shape[:1])
     lead = x.shape[:-1]
-    missing = max(weight.ndim - x.shape.__len__(), 0) if 1 < len(x.shape) else weight.ndim - 2
+    missing = weight.ndim - max(len(x.shape), 2)
     shape = (*(1,) * max(missing, 0), *lead, *(matrix.shape[1:] if 1 < weight.ndim else ()))
     return affine(call, shape, [(x, Dense(tensor(matrix.T), prod(lead)))])
 
@@ -186,7 +186,7 @@ def written_out(call: Call, x: Signal, linear: Callable[[Array], Array]) -> Emit
 def _check_inner(call: Call, left: tuple[int, ...], right: tuple[int, ...]) -> None:
     if left != right:
         raise ShapeMismatch(
-            f"node {call.name!r} ({call.op}): {left[0]} columns meet {right[0]} rows",
+            f"node {call.name!r} ({call.op}): columns {left} meet rows {right}",
             node=call.name,
             fix="export the model again",
         )
