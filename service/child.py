@@ -40,6 +40,9 @@ Json: TypeAlias = dict[str, object]
 
 REFUSED, FAILED = 3, 4
 
+#: The child, after the interpreter. -P: no package of that name in the working directory.
+CHILD = ("-P", "-m", "service.child")
+
 #: What a run may take beyond its budget (imports, the import of the model, the last check) before
 #: it is ended from outside: a backstop, the verifier keeps to the budget by itself.
 GRACE_S = 120.0
@@ -93,14 +96,13 @@ def _quiet(_: Json) -> None:
 
 def _run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]) -> Outcome:
     outcome = Outcome()
-    # The code that this process runs, and no package of that name in the working directory (-P).
+    # The code that this process runs, wherever it is started.
     home = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    command = [sys.executable, "-P", "-m", "service.child"]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(  # noqa: S603 - our own module, in this interpreter
-            command,
+            [sys.executable, *CHILD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -218,11 +220,10 @@ def _end_with_parent() -> None:
 
 
 def _work(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
-    from verifier.verify import inspect as summary_of
-    from verifier.verify import verify
-
     from verifier.certificate_json import certificate_json
     from verifier.request_json import parse_request
+    from verifier.verify import inspect as summary_of
+    from verifier.verify import verify
 
     if header["task"] == "inspect":
         answer({"summary": summary_of(model)})

@@ -126,6 +126,7 @@ def check(
     """The independent checker: whether a certificate proves its claim about the model."""
     from service.request_flags import read_bytes
     from verifier.checker import check as verdict_on
+    from verifier.errors import NotCheckable
 
     verdict = verdict_on(
         read_bytes(certificate, "the certificate", 2**30),
@@ -135,7 +136,9 @@ def check(
         terminal.print_json(terminal.verdict_json(verdict))
     else:
         terminal.print_verdict(verdict)
-    return OK if verdict.valid else NO
+    if verdict.valid:
+        return OK
+    return REFUSED if verdict.code == NotCheckable.code else NO
 
 
 @app.command()

@@ -47,7 +47,7 @@ def markdown_text(decision: Decision) -> str:
 
 
 def _cell(value: object) -> str:
-    text = "-" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+    text = "-" if value is None else str(value)
     # Names come from models and policies: neither cells nor markup may end early.
     return "".join(f"\\{c}" if c in "\\|`*_<>[]" else c if c.isprintable() else " " for c in text)
 

@@ -127,6 +127,7 @@ def print_verdict(verdict: Verdict) -> None:
         ("certificate", "valid" if verdict.valid else "rejected"),
         ("code", verdict.code),
         ("reason", verdict.reason),
+        ("node", verdict.node),
         ("proved", proved),
     ]
     _print_rows([(name, value) for name, value in rows if value])
@@ -141,6 +142,7 @@ def verdict_json(verdict: Verdict) -> dict[str, object]:
         "valid": verdict.valid,
         "code": verdict.code,
         "reason": verdict.reason,
+        "node": verdict.node,
         "proved": proved,
         "log10": verdict.log10,
     }
@@ -149,23 +151,28 @@ def verdict_json(verdict: Verdict) -> dict[str, object]:
 def print_summary(summary: Mapping[str, object]) -> None:
     """What the importer understood: one line a member, lists indented below."""
     for name, value in summary.items():
-        if isinstance(value, Mapping):
-            typer.echo(f"{plain(name)}:")
-            for key, item in cast("Mapping[str, object]", value).items():
-                typer.echo(f"  {plain(key)}: {_inline(item)}")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            typer.echo(f"{plain(name)}:")
-            for item in cast("list[object]", value):
-                typer.echo(f"  {_inline(item)}")
-        else:
+        lines = _lines_below(value)
+        if lines is None:
             typer.echo(f"{plain(name)}: {_inline(value)}")
+        else:
+            typer.echo("\n  ".join([f"{plain(name)}:", *lines]))
+
+
+def _lines_below(value: object) -> list[str] | None:
+    """A mapping's members, or the mappings of a list; None: the value fits on one line."""
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value).items()
+        return [f"{plain(name)}: {_inline(item)}" for name, item in members]
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if items and isinstance(items[0], Mapping):
+            return [_inline(item) for item in items]
+    return None
 
 
 def number(value: object) -> str:
-    """A bound as people read it; the certificate has all digits."""
-    if value is None:
-        return "none"
-    return f"{value:.10g}" if isinstance(value, float) else plain(value)
+    """A bound with all its digits: fewer could be a smaller number, which was not proved."""
+    return "none" if value is None else plain(value)
 
 
 def _inline(value: object) -> str:
@@ -173,8 +180,9 @@ def _inline(value: object) -> str:
         members = cast("Mapping[str, object]", value).items()
         return ", ".join(f"{plain(name)} {_inline(item)}" for name, item in members)
     if isinstance(value, list):
-        return ", ".join(map(_inline, cast("list[object]", value)))
-    return plain("none" if value is None else value)
+        items = cast("list[object]", value)
+        return ", ".join(_inline(item) for item in items)
+    return number(value)
 
 
 def _print_rows(rows: Sequence[tuple[str, object]]) -> None:

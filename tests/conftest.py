@@ -13,7 +13,7 @@ for name, examples in (("quick", 25), ("full", 200), ("nightly", 5000)):
         max_examples=examples,
         deadline=None,  # other processes share the machine
         derandomize=name != "nightly",  # the same examples in every run of a pull request
-        database=None if name != "nightly" else settings.default.database,
+        database=None if name != "nightly" else settings.get_profile("default").database,
         suppress_health_check=[HealthCheck.too_slow],
     )
 settings.load_profile(os.environ.get("LIPCERT_TESTS", "quick"))

@@ -8,7 +8,7 @@
     |  |  UndefinedName, GraphCycle, EmptyModel, InvalidName, InvalidAttribute, ShapeMismatch,
     |  |  TooManyNodes, ExpansionTooLarge, SeveralInputs, ImportMismatch
     +- CapabilityBlocked     the model was read; a node takes this answer from it
-    |  +- DiscontinuousOp, NotLipschitzGlobally, NotCheckable
+    |  +- DiscontinuousOp, NotLipschitzGlobally, NotCheckable, PatternRefuted
     +- RequestRefused        the model may be fine, the question is not
     |  +- InvalidRequest, RegionEmptyInterior, TooLarge
     +- JobFailed             model and question were fine, and still no bound was proved
@@ -246,6 +246,12 @@ class NotCheckable(CapabilityBlocked):
     """The independent checker cannot read this, and nothing unchecked is issued."""
 
     code = "not-checkable"
+
+
+class PatternRefuted(CapabilityBlocked):
+    """A proof calls a part of the graph a pattern that it is not."""
+
+    code = "pattern-refuted"
 
 
 # --- The question --------------------------------------------------------------------------------

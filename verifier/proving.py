@@ -21,6 +21,7 @@ from verifier.certificate import (
     ItemBound,
     LmiItem,
     LmiProof,
+    Pattern,
     ProductItem,
     ProductProof,
     Proof,
@@ -47,6 +48,7 @@ class Case:
     model_id: str
     asked: Property
     items: tuple[Item, ...]
+    patterns: tuple[Pattern, ...]
     target: float | None
     producer: Mapping[str, str | int | None]
 
@@ -149,7 +151,7 @@ def _larger_levels(item: LmiItem, share: float) -> LmiItem:
 
 def confirmed(case: Case, witness: Witness) -> Witness | None:
     """The witness with the value that the checker proves of its pair; None where it proves none."""
-    value = witness_value(case.model, case.asked, witness)
+    value = witness_value(case.model, case.asked, witness, case.patterns)
     return None if value is None else replace(witness, value=decimal_lower(value))
 
 

@@ -96,6 +96,7 @@ def verify(
         model_id=imported.sha256,
         asked=asked,
         items=items_of(asked, network.output_size),
+        patterns=network.patterns,
         target=request.target,
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )

@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verifier.checker.lowering import Absolute
 from verifier.checker.maps import Dense
-from verifier.checker.network import Affine, Elementwise, Network, Node, Term
+from verifier.checker.network import (
+    Affine,
+    Elementwise,
+    Maximum,
+    Network,
+    Node,
+    Reflection,
+    Sort,
+    Term,
+)
 from verifier.checker.scalars import relu
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jaxtyping import Float64
 
@@ -108,3 +118,79 @@ def dense_network(
         nodes=tuple(nodes),
         tensors=sizes,
     )
+
+
+def relu_exact(x: Fraction) -> Fraction:
+    """max(0, x)."""
+    return max(x, Fraction(0))
+
+
+def evaluate(
+    network: Network, x: Sequence[Fraction], scalar: Callable[[Fraction], Fraction] = relu_exact
+) -> dict[str, list[Fraction]]:
+    """Every signal at a rational point, exactly; maps have to be stored, not folded."""
+    signals = {"": list(x)}
+    for node in network.nodes:
+        match node:
+            case Affine():
+                signals[node.name] = _affine(node, signals)
+            case Elementwise():
+                function = abs if isinstance(node.function, Absolute) else scalar
+                signals[node.name] = [function(v) for v in signals[node.source]]
+            case Sort():
+                source, out = signals[node.source], [Fraction(0)] * node.size
+                for group, places in zip(node.groups, node.places, strict=True):
+                    values = sorted(source[int(i)] for i in group)
+                    for place, value in zip(places, values, strict=True):
+                        out[int(place)] = value
+                signals[node.name] = out
+            case Maximum():
+                source = signals[node.source]
+                best = max if node.sign == 1 else min
+                signals[node.name] = [best(source[int(i)] for i in w) for w in node.windows]
+            case Reflection():
+                source, out = signals[node.source], [Fraction(0)] * node.size
+                for places, vector in zip(node.slices, node.vectors, strict=True):
+                    v = [Fraction(float(c)) for c in vector]
+                    along = sum(
+                        (c * source[int(i)] for c, i in zip(v, places, strict=True)), Fraction(0)
+                    )
+                    for c, i in zip(v, places, strict=True):
+                        out[int(i)] = source[int(i)] + c * (abs(along) - along)
+                signals[node.name] = out
+    return signals
+
+
+def _affine(node: Affine, signals: dict[str, list[Fraction]]) -> list[Fraction]:
+    out = [Fraction(float(b)) for b in node.bias]
+    for term in node.terms:
+        # Products with 0 and 1 alone: exact.
+        columns = exact(term.map.forward(np.eye(term.map.in_size)))
+        for value, column in zip(signals[term.source], columns, strict=True):
+            if value:
+                for place, weight in enumerate(column):
+                    out[place] += weight * value
+    return out
+
+
+def affine(name: str, size: int, *terms: Term, bias: np.ndarray | None = None) -> Affine:
+    """An affine node with exact constants."""
+    zero = np.zeros(size)
+    return Affine(
+        name=name, size=size, terms=terms, bias=zero if bias is None else bias, bias_error=zero
+    )
+
+
+def network(nodes: Sequence[Node], inputs: int) -> Network:
+    """A network whose last node is the output."""
+    sizes = {"": inputs} | {node.name: node.size for node in nodes}
+    last = nodes[-1]
+    return Network(
+        input_size=inputs, output=last.name, output_size=last.size, nodes=tuple(nodes),
+        tensors=sizes,
+    )
+
+
+def rationals(rng: np.random.Generator, count: int) -> list[Fraction]:
+    """Small dyadic numbers, kinks and ties among them."""
+    return [Fraction(int(k), 8) for k in rng.integers(-24, 25, count)]

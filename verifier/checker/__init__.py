@@ -7,7 +7,7 @@ library. It shares the vocabulary (errors, norms, regions, property, certificate
 the package, and nothing else. CERTIFICATE.md is its specification.
 """
 
-from verifier.checker.api import check
+from verifier.checker.api import check, witness_value
 from verifier.checker.verdict import Verdict
 
-__all__ = ["Verdict", "check"]
+__all__ = ["Verdict", "check", "witness_value"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from verifier.certificate import Certificate
 from verifier.certificate_json import (
@@ -11,8 +14,17 @@ from verifier.certificate_json import (
     certificate_json,
     parse_certificate,
 )
+from verifier.checker.arithmetic import require_sound_arithmetic
 from verifier.checker.graph import read_network
+from verifier.checker.items import selection
 from verifier.checker.verdict import Rejected, Verdict, judge, rejection
+from verifier.checker.witness import quotient_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from verifier.certificate import Pattern, Witness
+    from verifier.property import Property
 
 
 def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
@@ -34,6 +46,27 @@ def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
     except Exception as error:  # noqa: BLE001 (fail closed)
         return rejection(error)
     return judge(read, network)
+
+
+def witness_value(
+    model: bytes, asked: Property, witness: Witness, patterns: Sequence[Pattern] = ()
+) -> float | None:
+    """The greatest float64 that a pair is shown to reach; None where nothing is shown.
+
+    Args:
+        model: the ONNX file.
+        asked: the property; with lists, the witness names its item.
+        witness: the pair; the value that it states is ignored.
+        patterns: hints for reading the file, verified as those of a proof are.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            require_sound_arithmetic()
+            network = read_network(model, patterns)
+            selected = selection(asked, network.input_size, network.output_size)
+            return quotient_bound(witness, network, asked, selected)
+    except Exception:  # noqa: BLE001 (fail closed: what raises shows nothing)
+        return None
 
 
 def _read(certificate: Certificate | bytes) -> Certificate:

@@ -27,7 +27,11 @@ from verifier.certificate import (
 from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
 from verifier.checker.definite import NotProved
 from verifier.checker.items import Selection, selection
+from verifier.checker.lmi import global_slopes, prove_lmi
+from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
+from verifier.checker.propagation import prove_gate_lmi, prove_propagation
+from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
 from verifier.property import Property
 from verifier.regions import Everywhere
@@ -113,8 +117,13 @@ def prove(certificate: Certificate, network: Network, selected: Selection) -> tu
     match certificate.proof:
         case ProductProof() as proof:
             return prove_product(proof, network, asked.norm, selected)
-        case LmiProof() | GateLmiProof() | PropagationProof():
-            raise NotProved("not yet")
+        case LmiProof() as proof:
+            small = lowered(network, sorts="keep")
+            return prove_lmi(proof.items, small, global_slopes(small), asked.norm, selected)
+        case GateLmiProof() as proof:
+            return prove_gate_lmi(proof, network, asked, selected)
+        case PropagationProof() as proof:
+            return prove_propagation(proof, network, asked, selected)
 
 
 # --- Consistency ---------------------------------------------------------------------------------
@@ -196,6 +205,14 @@ def _at_most(magnitude: Magnitude, bound: float) -> bool:
 
 
 def _require_witness(certificate: Certificate, network: Network, selected: Selection) -> None:
-    if certificate.lower_bound is not None:
-        raise Rejected("witness-refuted", "not yet")
-    del network, selected
+    """The witness reaches its value, which no proved bound is below."""
+    witness, claim = certificate.lower_bound, certificate.claim
+    if witness is None:
+        return
+    try:
+        require_witness(witness, network, claim.property, selected)
+    except NotProved as error:
+        raise Rejected("witness-refuted", str(error)) from error
+    bound = claim.bound if claim.bounds is None else claim.bounds[witness.item or 0].bound
+    if bound is not None and bound < witness.value:
+        raise Rejected("contradiction", "a proved lower bound exceeds a proved upper bound")

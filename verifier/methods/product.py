@@ -17,30 +17,30 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.certificate import BlockNorm, Candidate, ProductItem, ProductProof
-from verifier.errors import NotLipschitzGlobally, TooLarge
-from verifier.methods.fused import BLOCK_ENTRIES, Target, can_fuse, fused
+from verifier.certificate import BlockNorm, Candidate, FactorNorm, ProductItem, ProductProof
+from verifier.errors import NotLipschitzGlobally
+from verifier.methods.fused import Target, can_fuse, fused
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.network.graph import Grouped, Network
-from verifier.network.nodes import Elementwise
+from verifier.network.linear_map import LinearMap
+from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 
+POWER_STEPS = 40  #: of the estimate of an operator that is too large to form
 SLACK = 1e-11  #: relative: what a verified test of a norm needs above the norm itself
 
 
 def candidate(network: Network, asked: Property) -> Candidate:
     """The least of the products over the internal norms, item by item.
 
+    Where a block is too large to form, the operators of the file are bounded one by one.
+
     Raises:
         NotLipschitzGlobally: an activation's slopes are unbounded.
-        TooLarge: a fused block is too large to form.
     """
     if not can_fuse(network):
-        raise TooLarge(
-            f"a linear map between two activations has more than {BLOCK_ENTRIES} entries",
-            fix='ask for a local bound with method "propagation"',
-        )
+        return _by_operators(network, asked)
     targets = list(fused(network, varying_inputs(asked, network.input_size)))
     norms = _BlockNorms()
     found = [
@@ -54,6 +54,31 @@ def candidate(network: Network, asked: Property) -> Candidate:
         method="product",
         estimates=tuple(_exp(log) for log, _ in found),
         proof=ProductProof(patterns=network.patterns, items=tuple(item for _, item in found)),
+    )
+
+
+def _by_operators(network: Network, asked: Property) -> Candidate:
+    """A product over single operators, whose norms the checker finds; ours only help it.
+
+    The estimate is left to the checker as well: it is the only one that forms these products.
+    """
+    for node in network.nodes:
+        if not isinstance(node, Affine):
+            node_norm(node, Norm.L2)
+    internal = asked.norm.input if asked.norm.input is asked.norm.output else Norm.L2
+    factors = tuple(
+        FactorNorm(node=node.name, norm=max(map_norm_estimate(term.map) for term in node.terms))
+        for node in network.nodes
+        if internal is Norm.L2 and isinstance(node, Affine)
+    )
+    items = items_of(asked, network.output_size)
+    return Candidate(
+        method="product",
+        estimates=(0.0,) * len(items),
+        proof=ProductProof(
+            patterns=network.patterns,
+            items=(ProductItem(internal=internal, factors=factors),) * len(items),
+        ),
     )
 
 
@@ -171,6 +196,18 @@ def spectral_norm(matrix: Float64[Tensor, "rows columns"]) -> float:
         return 0.0
     gram = (short / scale) @ (short / scale).T
     return scale * math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
+
+
+def map_norm_estimate(linear: LinearMap) -> float:
+    """About |A|_2, of a map that is never formed; from below, by power iteration: a hint."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(1, linear.in_size, dtype=torch.float64, generator=generator)
+    length = 0.0
+    for _ in range(POWER_STEPS):
+        image = linear.adjoint(linear.apply(vector / vector.norm().clamp(min=1e-300)))
+        length = math.sqrt(float(image.norm()))
+        vector = image
+    return length * (1 + SLACK)
 
 
 def _log_sum(logs: Sequence[float]) -> float:

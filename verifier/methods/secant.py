@@ -56,9 +56,7 @@ def secant_values(
     growth = _ULP * (8 + 2 * max(lowered.sizes.values()))
     zero = torch.zeros_like(x)
     step = y - x
-    start = _Carried(
-        value=x, value_error=zero, increment=step, increment_error=_ULP * step.abs()
-    )
+    start = _Carried(value=x, value_error=zero, increment=step, increment_error=_ULP * step.abs())
     carried = {"": start}
     for node in lowered.nodes:
         match node:
@@ -83,9 +81,7 @@ def _through_affine(node: Affine, carried: dict[str, _Carried], growth: float) -
     for term in node.terms:
         source, absolute = carried[term.source], term.map.absolute()
         value = value + term.map.apply(source.value)
-        value_error = value_error + absolute.apply(
-            source.value_error + growth * source.value.abs()
-        )
+        value_error = value_error + absolute.apply(source.value_error + growth * source.value.abs())
         increment = increment + term.map.apply(source.increment)
         increment_error = increment_error + absolute.apply(
             source.increment_error + growth * source.increment.abs()

@@ -1,14 +1,13 @@
 """A pair that reaches as steep a secant as can be found: the lower end of the constant.
 
 For s of dual norm 1 the slope of s.(C f) at x, measured in the dual of the input norm, is at most
-the constant. Each round
+the constant. Each round, from fresh points of the region,
 
-    climbs secants    from many points x with directions d: x follows the gradient of
-                      |C f(x + t d) - C f(x - t d)|_q, d is the dual vector of the same
-                      gradient by d, and t falls, so that kinks are crossed at first
-    climbs slopes     of s.(C f) by mutations of the best points, since a piecewise linear
-                      function's slope has no gradient
-    tries pairs       x +- t d for all scales t, and keeps the one that reaches most
+    climbs smoothed slopes   of C f along d, where a gate's slope is taken over a window about z,
+                             (phi(z + w) - phi(z - w)) / 2w, which has a gradient by x although
+                             phi may be piecewise linear; d follows the gradient by d, and w falls
+    climbs slopes            of s.(C f) by mutations of the best points
+    tries pairs              x +- t d for all scales t, and keeps the one that reaches most
 
 Nothing here is proved. A pair's value allows for rounding (`secant`), and the checker decides.
 """
@@ -17,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import cycle
 
 import torch
 from jaxtyping import Float64, Int64
@@ -29,16 +29,19 @@ from verifier.methods.duality import attained_norm, dual_vector, norm_of
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.secant import secant_values
 from verifier.network.graph import Network
+from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm
 from verifier.property import Property
 
 _STARTS = 48  #: points of a round
-_SECANT_STEPS = 24
-_MUTATION_STEPS = 24
+_ASCENT_STEPS = 24
+_WIDTHS = (3.0, 1.0, 10.0)  #: first windows of successive rounds, in deviations of z
+_NARROW = 0.01  #: the last window
+_MUTATION_STEPS = 40
 _ELITE = 8  #: points whose neighbourhood is searched
 _MUTANTS = 8  #: of each of them, a step
 _SCALES = 44  #: t = 1, 1/2, ... of the greatest
-_PATIENCE = 3  #: rounds without a gain of `_GAIN`, then it ends
+_PATIENCE = 6  #: rounds without a gain of `_GAIN`, then it ends
 _GAIN = 1e-4
 _JACOBIAN_ENTRIES = 2**23  #: of all points of a batch
 
@@ -54,13 +57,13 @@ def search(network: Network, asked: Property, clock: Clock, seed: int) -> Witnes
     climb = _Climb(network, asked, torch.Generator().manual_seed(seed))
     best: Witness | None = None
     idle = 0
-    while idle < _PATIENCE and (best is None or not clock.has_expired):
-        found = climb.round(clock)
+    for width in cycle(_WIDTHS):
+        found = climb.round(width, clock)
         reached = 0.0 if best is None else best.value
-        gained = found is not None and reached < found.value
-        idle = 0 if found is not None and reached * (1 + _GAIN) < found.value else idle + 1
-        best = found if gained else best
-        if clock.has_expired:
+        value = 0.0 if found is None else found.value
+        idle = 0 if reached * (1 + _GAIN) < value else idle + 1
+        best = found if reached < value else best
+        if clock.has_expired or _PATIENCE <= idle:
             break
     return best
 
@@ -105,12 +108,12 @@ class _Climb:
         # A coordinate without room is no direction, although it is an input that may vary.
         self._varying = varying * (0 < self._domain.reach)
 
-    def round(self, clock: Clock) -> Witness | None:
-        """The best pair from fresh points."""
+    def round(self, width: float, clock: Clock) -> Witness | None:
+        """The best pair from fresh points, smoothed with windows of `width` at first."""
         if not self._varying.any():
             return None
         starts = self._scored(self._sampled())
-        climbed = self._secants(starts, clock)
+        climbed = self._climbed(self._spread(starts), width, clock)
         pool = _joined(starts, self._scored(climbed)).best(_ELITE)
         return self._pair(self._mutated(pool, clock))
 
@@ -151,6 +154,24 @@ class _Climb:
             raise ValueError("a property has at least one item")
         return best
 
+    def _spread(self, points: _Points) -> _Points:
+        """Half of the points as they are, the others with all rows in turn for linf outputs.
+
+        Otherwise the row that is steepest at random points would be the only one that is climbed.
+        """
+        if self._norm.output is not Norm.LINF:
+            return points
+        count = torch.arange(len(points.x))
+        row = count // 2 % len(self._rows)
+        turn = count % 2 == 1
+        unit = torch.eye(len(self._rows), dtype=torch.float64)[row]
+        return _Points(
+            x=points.x,
+            functional=torch.where(turn[:, None], unit, points.functional),
+            item=torch.where(turn, self._mask.argmax(dim=0)[row], points.item),
+            value=points.value,
+        )
+
     def _jacobian(
         self, x: Float64[Tensor, "points inputs"]
     ) -> Float64[Tensor, "points rows inputs"]:
@@ -158,7 +179,7 @@ class _Climb:
         x = x.detach().requires_grad_(True)
         outputs = self._network.forward(x) @ self._rows.T
         slopes = [
-            torch.autograd.grad(column.sum(), x, retain_graph=True)[0]
+            _gradients(column.sum(), x)[0]
             for column in outputs.unbind(dim=1)
         ]
         return torch.stack(slopes, dim=1)
@@ -167,31 +188,53 @@ class _Climb:
         """The gradient of s.(C f) at every point."""
         x = points.x.detach().requires_grad_(True)
         rises = (self._network.forward(x) @ self._rows.T * points.functional).sum()
-        return torch.autograd.grad(rises, x)[0] * self._varying
+        return _gradients(rises, x)[0] * self._varying
 
-    def _secants(self, starts: _Points, clock: Clock) -> Float64[Tensor, "points inputs"]:
-        """Where secants have led the points."""
+    def _climbed(
+        self, starts: _Points, width: float, clock: Clock
+    ) -> Float64[Tensor, "points inputs"]:
+        """Where the gradient of smoothed slopes has led the points."""
         x, direction = starts.x, dual_vector(self._norm.input, self._slopes(starts))
         direction = self._moving(direction)
-        mask = self._mask[starts.item]
+        mask = (starts.functional != 0) * self._mask[starts.item]
         size = self._size(x)
-        for step in range(_SECANT_STEPS):
+        for step in range(_ASCENT_STEPS):
             if clock.has_expired:
                 break
-            share = 0.7 * 0.01 ** (step / _SECANT_STEPS)
-            reach = (share * torch.minimum(self._domain.farthest(direction), size))[:, None]
-            x = self._domain.middle(x, reach * direction).detach().requires_grad_(True)
-            direction = direction.detach().requires_grad_(True)
-            ends = torch.cat((x + reach * direction, x - reach * direction))
-            high, low = (self._network.forward(ends) @ self._rows.T).chunk(2)
-            rise = norm_of(self._norm.output, (high - low) * mask)
-            by_x, by_direction = torch.autograd.grad(rise.sum(), (x, direction))
+            window = width * (_NARROW / width) ** (step / _ASCENT_STEPS)
+            x, direction = x.detach().requires_grad_(True), direction.detach().requires_grad_(True)
+            rise = norm_of(self._norm.output, self._smoothed(x, direction, window) * mask)
+            by_x, by_direction = _gradients(rise.sum(), x, direction)
             direction = self._moving(
                 dual_vector(self._norm.input, by_direction * self._varying), direction
             )
-            x = x.detach() + share * self._ascent(by_x, size)
-        nothing = torch.zeros_like(direction)
-        return self._domain.middle(x.detach(), nothing)
+            x = self._within(x.detach() + min(1.0, window) * self._ascent(by_x, size))
+        return x
+
+    def _smoothed(
+        self,
+        x: Float64[Tensor, "points inputs"],
+        direction: Float64[Tensor, "points inputs"],
+        window: float,
+    ) -> Float64[Tensor, "points rows"]:
+        """The derivative of C f along the directions, with the gates' slopes over a window."""
+        values, rises = self._lowered.signals(x), {"": direction}
+        for node in self._lowered.nodes:
+            match node:
+                case Affine():
+                    parts = [term.map.apply(rises[term.source]) for term in node.terms]
+                    rises[node.name] = sum(parts[1:], parts[0])
+                case Elementwise():
+                    z, phi = values[node.source], node.function.forward
+                    w = window * z.detach().std(dim=0).clamp(min=1e-9)
+                    rises[node.name] = rises[node.source] * (phi(z + w) - phi(z - w)) / (2 * w)
+                case _:
+                    raise TypeError(f"node {node.name!r} is not lowered")
+        return rises[self._lowered.output] @ self._rows.T
+
+    def _within(self, x: Float64[Tensor, "points inputs"]) -> Float64[Tensor, "points inputs"]:
+        """The points, moved into the region."""
+        return self._domain.middle(x, torch.zeros_like(x))
 
     def _ascent(
         self, gradient: Float64[Tensor, "points inputs"], size: Float64[Tensor, " points"]
@@ -205,8 +248,10 @@ class _Climb:
 
     def _size(self, x: Float64[Tensor, "points inputs"]) -> Float64[Tensor, " points"]:
         """How far from each point kinks are looked for, where the region sets no end."""
-        return 0.1 + norm_of(Norm.L2, x) if self._domain.reach.isinf().any() else (
-            torch.full_like(x[:, 0], torch.inf)
+        return (
+            0.1 + norm_of(Norm.L2, x)
+            if self._domain.reach.isinf().any()
+            else (torch.full_like(x[:, 0], torch.inf))
         )
 
     def _moving(
@@ -242,9 +287,7 @@ class _Climb:
             )
         return self._scored(elite.x)
 
-    def _neighbours(
-        self, x: Float64[Tensor, "points inputs"]
-    ) -> Float64[Tensor, "points inputs"]:
+    def _neighbours(self, x: Float64[Tensor, "points inputs"]) -> Float64[Tensor, "points inputs"]:
         """Points near those given: at all distances, in all or in a few coordinates."""
         count, size = x.shape
         distance = 10 ** (-3 * self._uniform(count, 1))
@@ -255,7 +298,7 @@ class _Climb:
         size_of = self._domain.reach
         if size_of.isinf().any():
             size_of = (0.1 + x.abs().mean(dim=1, keepdim=True)).expand_as(x)
-        return self._domain.middle(x + distance * size_of * noise, torch.zeros_like(x))
+        return self._within(x + distance * size_of * noise)
 
     def _pair(self, points: _Points) -> Witness | None:
         """The pair x +- t d that reaches most, over all points and scales t."""
@@ -289,11 +332,18 @@ class _Climb:
             item=item if self._is_list else None,
         )
 
-    def _normal(self, *shape: int) -> Float64[Tensor, "..."]:
+    def _normal(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.randn(*shape, dtype=torch.float64, generator=self._random)
 
-    def _uniform(self, *shape: int) -> Float64[Tensor, "..."]:
+    def _uniform(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.rand(*shape, dtype=torch.float64, generator=self._random)
+
+
+def _gradients(total: Float64[Tensor, ""], *variables: Tensor) -> tuple[Tensor, ...]:
+    """The derivatives, 0 by what the total does not depend on; the graph is kept."""
+    if not total.requires_grad:
+        return tuple(torch.zeros_like(variable) for variable in variables)
+    return torch.autograd.grad(total, variables, retain_graph=True, materialize_grads=True)
 
 
 def _joined(first: _Points, second: _Points) -> _Points:

@@ -5,7 +5,7 @@ Facts are for the search, in plain float64; the checker has its own, proved.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float64
 from torch import Tensor
@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Activation(Protocol):
     """A scalar function of every entry of a signal of `size` entries; batched over rows."""
 

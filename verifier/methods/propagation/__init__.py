@@ -16,8 +16,8 @@ from torch import Tensor
 from verifier.certificate import Candidate, ForwardProof, PropagationProof
 from verifier.errors import InvalidRequest, OutOfBudget
 from verifier.methods.clock import Clock
-from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.domain import Domain
+from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.propagation.forward import Forward, Interval, Technique, forward_bounds
 from verifier.methods.propagation.jacobian import Jacobian
 from verifier.methods.propagation.norms import norm_bound
@@ -67,7 +67,7 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
         estimates=_estimates(asked.norm, items, *entries),
         proof=PropagationProof(
             patterns=network.patterns,
-            forward=ForwardProof(technique=options.technique),
+            forward=ForwardProof(technique=options.technique, lines=forward.lines()),
             technique=technique,
         ),
     )
@@ -117,6 +117,6 @@ def _estimates(
 ) -> tuple[float, ...]:
     counts = [len(item.rows) for item in items]
     return tuple(
-        norm_bound(norm, entries, sums)
+        float(norm_bound(norm, entries, sums))
         for entries, sums in zip(magnitudes.split(counts), row_sums.split(counts), strict=True)
     )

@@ -117,6 +117,17 @@ class Forward:
                     raise TypeError(f"node {node.name!r} is not lowered")
         return entering
 
+    def lines(self) -> dict[str, Lines]:
+        """The slopes of all lines, as proofs store them.
+
+        Stored even where they are the activation's own: of two that are equally good, rounding
+        must not choose another one when they are proved again.
+        """
+        return {
+            gate: Lines(lower=relaxation.below.numpy(), upper=relaxation.above.numpy())
+            for gate, relaxation in self.relaxations.items()
+        }
+
     def upper_bound(
         self, signal: str, rows: Float64[Tensor, "batch n"]
     ) -> Float64[Tensor, " batch"]:
@@ -150,6 +161,8 @@ class Forward:
         if node.source == "" and self._domain.norm is None:
             return interval
         open_places = torch.nonzero(~_is_linear(node, interval)).flatten()
+        if len(open_places) == 0:
+            return interval
         size = max(1, BATCH_ENTRIES // max(self._network.sizes.values()))
         for places in open_places.split(size):
             unit = lower.new_zeros(len(places), node.size)
@@ -162,12 +175,20 @@ class Forward:
         # Rounding may let the ends of a point cross.
         return torch.minimum(lower, upper), upper
 
+    def chosen(
+        self,
+        node: Elementwise,
+        lower: Float64[Tensor, " n"],  # noqa: ARG002 (whoever chooses anew may want the interval)
+        upper: Float64[Tensor, " n"],  # noqa: ARG002
+    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]] | None:
+        """The slopes of the lines (below, above) of a gate; None for the activation's own."""
+        return self._slopes.get(node.gate)
+
     def _relaxation(self, node: Elementwise, interval: Interval) -> Relaxation:
         lower, upper = interval
-        if node.gate in self._slopes:
-            below, above = self._slopes[node.gate]
-            offsets = node.function.offsets(lower, upper, below, above)
-            below_offset, above_offset = offsets
+        if (slopes := self.chosen(node, lower, upper)) is not None:
+            below, above = slopes
+            below_offset, above_offset = node.function.offsets(lower, upper, below, above)
         else:
             below, below_offset, above, above_offset = node.function.relaxation(lower, upper)
         return Relaxation(

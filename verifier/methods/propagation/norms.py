@@ -22,16 +22,16 @@ def norm_bound(
     norm: NormPair,
     magnitudes: Float64[Tensor, "rows inputs"],
     row_sums: Float64[Tensor, " rows"],
-) -> float:
+) -> Float64[Tensor, ""]:
     """The norm of the matrices within `magnitudes`, whose rows' sums are within `row_sums`."""
     match norm.input, norm.output:
         case Norm.L1, output:
-            return float(torch.linalg.vector_norm(magnitudes, ORDERS[output], dim=0).amax())
+            return torch.linalg.vector_norm(magnitudes, ORDERS[output], dim=0).amax()
         case Norm.L2, Norm.L1:
-            return float(torch.linalg.vector_norm(magnitudes.sum(dim=0)))
+            return torch.linalg.vector_norm(magnitudes.sum(dim=0))
         case Norm.L2, Norm.L2:
-            return float(torch.linalg.matrix_norm(magnitudes, 2))
+            return torch.linalg.matrix_norm(magnitudes, 2)
         case Norm.L2, Norm.LINF:
-            return float(torch.linalg.vector_norm(magnitudes, dim=1).amax())
+            return torch.linalg.vector_norm(magnitudes, dim=1).amax()
         case Norm.LINF, output:
-            return float(torch.linalg.vector_norm(row_sums, ORDERS[output]))
+            return torch.linalg.vector_norm(row_sums, ORDERS[output])

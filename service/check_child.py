@@ -1,0 +1,180 @@
+"""The second child: reads a certificate, has the independent checker check it, tells what it is.
+
+Imports numpy, the checker and the certificate's format: no torch, no onnx, no solver. Its argument
+names the checker; it reads one JSON line, writes one JSON line and ends. It is a process of its
+own because the certificate comes from one that has read a hostile model, and because the checker
+reads the model too.
+
+    in   {"text": path, "wrapped": bool, "models": folder, "out": path or null, "asked": {...} or
+          null, "memory_bytes": n}
+    out  {"valid": bool, "code", "reason", "node", "id", ...}
+
+`wrapped`: the text is {"certificate": ..., "model": ...} instead of the certificate itself.
+`asked`: the model, property and target that the certificate has to be about.
+"""
+
+import hashlib
+import json
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from service import lifeline
+from service.worker import load_entry
+from verifier.canonical_json import Json, canonical_json
+from verifier.certificate import Certificate
+from verifier.certificate_json import (
+    MalformedCertificate,
+    certificate_from_json,
+    certificate_id,
+    certificate_json,
+    parse_certificate,
+)
+from verifier.request_json import property_json
+
+Outcome: TypeAlias = dict[str, object]
+Check: TypeAlias = Callable[[Certificate, bytes], Any]  # Any: found by name
+
+
+class UnreadableBody(ValueError):
+    """The body around the certificate is not one; `code` is the problem to answer."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def main() -> None:
+    """Serve one order from standard input."""
+    lifeline.die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    check = load_entry(sys.argv[1])  # before the order comes: the process waits warm
+    line = sys.stdin.readline()
+    if not line:
+        return
+    order = json.loads(line)
+    if order["memory_bytes"]:
+        limit = order["memory_bytes"]
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    try:
+        outcome = examine(order, check)
+    except MemoryError:
+        outcome = _rejected("error", "the check needed more memory than it may use")
+    sys.stdout.write(json.dumps(outcome, allow_nan=False) + "\n")
+
+
+def examine(order: Mapping[str, Any], check: Check) -> Outcome:
+    """What the checker says of the certificate that an order names."""
+    try:
+        certificate, model_id = _read(Path(order["text"]), wrapped=order["wrapped"])
+    except UnreadableBody as error:
+        return _rejected(error.code, str(error))
+    except MalformedCertificate as error:
+        return _rejected("malformed", str(error))
+    about = certificate.claim.model
+    if model_id is not None and model_id != about:
+        return _rejected("model-mismatch", f"the claim is about {about}, not {model_id}")
+    mismatch = _differs(certificate, order["asked"])
+    if mismatch is not None:
+        return _rejected("claim-mismatch", mismatch)
+    path = _place(Path(order["models"]), about)
+    if path is None:
+        return _rejected("model-not-here", f"{about} is not stored here")
+    verdict = check(certificate, path.read_bytes())
+    outcome: Outcome = {
+        "valid": bool(verdict.valid),
+        "code": verdict.code,
+        "reason": verdict.reason,
+        "node": getattr(verdict, "node", None),
+        "id": certificate_id(certificate),
+    }
+    if verdict.valid and order["out"] is not None:
+        outcome |= _stored(certificate, Path(order["out"]))
+    return outcome
+
+
+def _read(path: Path, *, wrapped: bool) -> tuple[Certificate, str | None]:
+    """The certificate in a file, and the model that the file says it is about."""
+    text = path.read_bytes()
+    if not wrapped:
+        return parse_certificate(text), None
+    try:
+        members = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableBody("malformed-json", f"the body is not strict JSON: {error}") from error
+    if not isinstance(members, dict) or "certificate" not in members:
+        raise UnreadableBody("invalid-request", "the body has no member `certificate`")
+    body = cast("dict[str, object]", members)
+    if unknown := sorted(set(body) - {"certificate", "model"}):
+        raise UnreadableBody("invalid-request", f"the body has unknown members {unknown}")
+    model_id = body.get("model")
+    if model_id is not None and not isinstance(model_id, str):
+        raise UnreadableBody("invalid-request", "the body's member `model` is not text")
+    return certificate_from_json(body["certificate"]), model_id
+
+
+def _differs(certificate: Certificate, asked: Mapping[str, Any] | None) -> str | None:
+    """How the certificate is not an answer to what was asked; None where it is."""
+    if asked is None:
+        return None
+    claim = certificate.claim
+    target = None if certificate.target is None else {"upper": certificate.target}
+    for name, claimed in (
+        ("model", claim.model),
+        ("property", property_json(claim.property)),
+        ("target", target),
+    ):
+        # Canonical texts: 1 and 1.0 are one number of the same claim.
+        if canonical_json(cast("Json", claimed)) != canonical_json(cast("Json", asked[name])):
+            return f"the certificate's {name} is not the one that was asked for"
+    return None
+
+
+def _place(models: Path, model_id: str) -> Path | None:
+    digest = model_id.removeprefix("sha256:")
+    if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        return None
+    path = models / digest
+    return path if path.is_file() else None
+
+
+def _stored(certificate: Certificate, out: Path) -> Outcome:
+    """Write the canonical text, and tell what the database keeps of it."""
+    text = canonical_json(cast("Json", certificate_json(certificate)))
+    out.write_bytes(text)
+    claim, witness = certificate.claim, certificate.lower_bound
+    return {
+        "blob": hashlib.sha256(text).hexdigest(),
+        "size": len(text),
+        "kind": claim.property.kind,
+        "scope": claim.property.scope,
+        "verdict": certificate.verdict,
+        "summary": {
+            "bound": claim.bound,
+            "log10_bound": claim.log10_bound,
+            "lower": None if witness is None else witness.value,
+            "soundness": certificate.soundness,
+            "proof": certificate.proof.kind,
+        },
+    }
+
+
+def _rejected(code: str, reason: str) -> Outcome:
+    return {"valid": False, "code": code, "reason": reason, "node": None, "id": None}
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("an object has one key twice")
+    return members
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Having certificates checked: one process for each check, started ahead so that it is warm.
+
+What a check says is believed only as far as one JSON line of bounded length goes. The text that
+it wrote is hashed again before it is stored.
+"""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+MAX_LINE = 2**20
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckOrder:
+    """What to check, and against what."""
+
+    text: Path  #: the file with the certificate
+    models: Path  #: the folder with the models that it may be about
+    wrapped: bool = False
+    out: Path | None = None  #: where to put the canonical text
+    asked: Mapping[str, Any] | None = None  #: the model, property and target it has to be about
+    memory_bytes: int = 0
+
+    def to_line(self) -> bytes:
+        """The line that the child reads."""
+        members = {
+            "text": str(self.text),
+            "models": str(self.models),
+            "wrapped": self.wrapped,
+            "out": None if self.out is None else str(self.out),
+            "asked": self.asked,
+            "memory_bytes": self.memory_bytes,
+        }
+        return json.dumps(members, allow_nan=False).encode() + b"\n"
+
+
+class Checker:
+    """One process that checks one certificate."""
+
+    def __init__(self, entry: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+            [sys.executable, "-P", "-m", "service.check_child", entry],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        self._text = b""
+        self.began = 0.0
+
+    def begin(self, order: CheckOrder) -> None:
+        """Start the check."""
+        self.began = time.monotonic()
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - it was asked for
+        with suppress(BrokenPipeError):
+            stdin.write(order.to_line())
+            stdin.close()
+
+    def poll(self, wait_s: float = 0.0) -> Mapping[str, Any] | None:
+        """What the check says; None while it says nothing yet. Waits at most `wait_s`."""
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - it was asked for
+        end = time.monotonic() + wait_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            while selector.select(max(0.0, end - time.monotonic())):
+                chunk = os.read(stdout.fileno(), 65536)
+                self._text += chunk
+                if not chunk or MAX_LINE < len(self._text):
+                    self.close()
+                    return _outcome(self._text)
+        return None
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+
+class Bench:
+    """Keeps one checker started ahead of its use: a start costs more than most checks."""
+
+    def __init__(self, entry: str) -> None:
+        self._entry = entry
+        self._ready = Checker(entry)
+
+    def take(self) -> Checker:
+        """A started checker; the next one starts meanwhile."""
+        taken, self._ready = self._ready, Checker(self._entry)
+        return taken
+
+    def close(self) -> None:
+        """End the one that waits."""
+        self._ready.close()
+
+
+def rejection(code: str, reason: str) -> Mapping[str, Any]:
+    """The outcome of a check that came to no answer of its own."""
+    return {"valid": False, "code": code, "reason": reason, "node": None, "id": None}
+
+
+def _outcome(text: bytes) -> Mapping[str, Any]:
+    """What the child's line says; a child that died or babbled has accepted nothing."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not isinstance(cast("Any", value).get("valid"), bool):
+        return rejection("error", "the check ended without an answer")
+    return cast("dict[str, Any]", value)

@@ -1,0 +1,312 @@
+"""The dispatcher: claims jobs, supervises their attempts, renews leases, sweeps up.
+
+A process of its own beside the API, with one loop that never waits on anything but the clock.
+It parses no model and runs no mathematics, so that a heartbeat is never late.
+
+While the store is SQLite there is one dispatcher for a data directory, by a lock on a file. It
+therefore knows when it starts that every lease in the database is a dead one's.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import IO
+
+from service.attempt import Attempt, Killed, Tools, lost
+from service.blobs import Blobs
+from service.checking import Bench
+from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
+from service.executors.local import LocalExecutor
+from service.settings import Settings, from_environment
+from service.store import leases
+from service.store.engine import Database, now_ms, open_database
+from service.store.jobs import Kind
+from service.store.leases import Claim
+from service.store.migrate import wait_for_head
+from service.worker import Order
+
+TICK_S = 0.02  #: between two turns of the loop
+CANCEL_S = 0.1  #: between two looks at what is to be canceled
+MIGRATION_S = 60.0
+
+log = logging.getLogger("lipcert.dispatcher")
+
+
+class Inspection:
+    """The reading of one uploaded model."""
+
+    def __init__(self, claim: Claim, handle: Handle, kill_at: float, database: Database) -> None:
+        self.claim = claim
+        self.handle = handle
+        self.killed: Killed | None = None
+        self.is_over = False
+        self._kill_at = kill_at
+        self._database = database
+        self._summary: Mapping[str, object] | None = None
+        self._error: Mapping[str, object] | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it takes longer than it may."""
+        return self.killed is None and self._kill_at < time.monotonic()
+
+    def hear(self, report: Report) -> None:
+        """Take note of what the executor reports."""
+        match report:
+            case Summarised(summary):
+                self._summary = summary
+            case Erred(error):
+                self._error = error
+            case Overran(used):
+                self._error = {**_unreadable(f"reading the model took {used >> 20} MiB of memory")}
+            case Ended():
+                self._conclude()
+            case _:
+                pass  # an inspection proves nothing
+
+    def advance(self) -> None:
+        """Nothing is left to do between reports."""
+
+    def close(self) -> None:
+        """Nothing is left behind."""
+
+    def _conclude(self) -> None:
+        if self.killed == "late" and self._error is None:
+            self._error = _unreadable("reading the model took too long")
+        now, is_stopped = now_ms(), self.killed == "stopped"
+        reason = "stopped" if is_stopped else "worker-lost"
+        with self._database.write() as connection:
+            if self._summary is not None or self._error is not None:
+                leases.finish_inspection(
+                    connection, self.claim, now, summary=self._summary, error=self._error
+                )
+            elif not leases.release(connection, self.claim, now, reason=reason, again=is_stopped):
+                error = lost().to_json()
+                leases.finish_inspection(connection, self.claim, now, error=error)
+        self.is_over = True
+
+
+class Dispatcher:
+    """The loop."""
+
+    def __init__(self, settings: Settings, tools: Tools, executor: Executor) -> None:
+        self.owner = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._settings = settings
+        self._tools = tools
+        self._database = tools.database
+        self._executor = executor
+        self._running: dict[int, Attempt | Inspection] = {}
+        self._due: dict[str, float] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; then kill the children and give their jobs back."""
+        with self._database.write() as connection:
+            leases.lapse(connection, now_ms())
+        self._sweep()
+        while not stop.wait(TICK_S):
+            self._turn()
+        self._stop()
+
+    def _turn(self) -> None:
+        self._advance()
+        for attempt in self._running.values():
+            if attempt.is_late:
+                attempt.killed = "late"
+                self._executor.cancel(attempt.handle)
+        if self._running and self._is_due("cancel", CANCEL_S):
+            self._obey()
+        if self._is_due("heartbeat", self._settings.heartbeat_s):
+            self._beat()
+        if self._is_due("sweep", self._settings.sweep_s):
+            self._sweep()
+        self._claim()
+
+    def _advance(self) -> None:
+        """Pass on what the executor heard, and forget the attempts that are over."""
+        for handle, report in self._executor.poll():
+            if handle.number in self._running:
+                self._running[handle.number].hear(report)
+        for number, attempt in list(self._running.items()):
+            attempt.advance()
+            if attempt.is_over:
+                attempt.close()
+                self._executor.cancel(attempt.handle)
+                del self._running[number]
+
+    def _is_due(self, name: str, every_s: float) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(name, 0.0):
+            return False
+        self._due[name] = now + every_s
+        return True
+
+    def _beat(self) -> None:
+        now = now_ms()
+        with self._database.write() as connection:
+            if self._running:
+                leases.heartbeat(connection, self.owner, now + self._lease_ms)
+            leases.announce(connection, self.owner, now, self._executor.describe())
+
+    def _obey(self) -> None:
+        """Kill what was canceled, and what is no longer ours."""
+        with self._database.read() as connection:
+            held = leases.held(connection, self.owner)
+        for attempt in self._running.values():
+            mine = attempt.claim
+            held_attempt, is_canceled = held.get(mine.job, (None, False))
+            if attempt.killed is not None:
+                continue
+            if held_attempt != mine.attempt or is_canceled:
+                attempt.killed = "canceled"
+                self._executor.cancel(attempt.handle)
+
+    def _sweep(self) -> None:
+        now = now_ms()
+        with self._database.read() as connection:
+            if not leases.needs_sweep(connection, now):
+                return
+        with self._database.write() as connection:
+            leases.sweep(connection, now, lost().to_json())
+
+    def _claim(self) -> None:
+        """Start attempts while there are jobs and free slots."""
+        while kinds := self._free_kinds():
+            now = now_ms()
+            with self._database.read() as connection:
+                if not leases.has_work(connection, now, kinds):
+                    return
+            with self._database.write() as connection:
+                claim = leases.claim(connection, self.owner, now, self._lease_ms, kinds)
+            if claim is None:
+                return
+            self._start(claim)
+
+    def _free_kinds(self) -> list[Kind]:
+        """Reading models has slots of its own: uploads are answered while the others compute."""
+        verifying = sum(isinstance(attempt, Attempt) for attempt in self._running.values())
+        kinds: list[Kind] = []
+        if verifying < self._settings.slots:
+            kinds.append("verify")
+        if len(self._running) - verifying < self._settings.slots:
+            kinds.append("inspect")
+        return kinds
+
+    def _start(self, claim: Claim) -> None:
+        settings, points = self._settings, self._settings.entry_points
+        blobs = self._tools.blobs
+        seconds = settings.inspect_s
+        request = None
+        if claim.kind == "verify":
+            request = dict(claim.request)
+            seconds = self._seconds(claim)
+            request["budget"] = {**claim.request["budget"], "seconds": seconds}
+            seconds += settings.budget_grace_s
+        order = Order(
+            kind=claim.kind,
+            entry=points.verify if claim.kind == "verify" else points.inspect,
+            model=str(blobs.place("models", claim.tenant, claim.model.removeprefix("sha256:"))),
+            digest=claim.model,
+            request=request,
+            memory_bytes=settings.memory_bytes,
+            threads=settings.threads,
+            folder=str(blobs.temporary),
+        )
+        handle = self._executor.submit(order)
+        kill_at = time.monotonic() + seconds
+        if claim.kind == "verify":
+            self._running[handle.number] = Attempt(claim, handle, kill_at, self._tools)
+        else:
+            self._running[handle.number] = Inspection(claim, handle, kill_at, self._database)
+
+    def _seconds(self, claim: Claim) -> float:
+        """The budget, cut at the time of day after which nobody wants the answer."""
+        seconds = float(claim.request["budget"]["seconds"])
+        if claim.deadline is not None:
+            # Not 0: a budget is above 0, and what a blink brings is a bound, too.
+            seconds = min(seconds, max(0.1, (claim.deadline - now_ms()) / 1000))
+        return seconds
+
+    @property
+    def _lease_ms(self) -> int:
+        return round(self._settings.lease_s * 1000)
+
+    def _stop(self) -> None:
+        for attempt in self._running.values():
+            attempt.killed = attempt.killed or "stopped"
+            self._executor.cancel(attempt.handle)
+        end = time.monotonic() + 5.0
+        while self._running and time.monotonic() < end:
+            time.sleep(TICK_S)
+            self._advance()
+        with self._database.write() as connection:
+            leases.retire(connection, self.owner)
+        self._executor.close()
+
+
+def serve(settings: Settings, stop: threading.Event) -> None:
+    """Dispatch until told to stop."""
+    _limit_threads(settings.threads)
+    blobs = Blobs(settings.data)
+    blobs.remove_stale()
+    database = open_database(settings.database)
+    if not wait_for_head(database, MIGRATION_S):
+        raise SystemExit("the database is not at the newest schema: start the API first")
+    with _only_one(settings):
+        executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
+        executor.start()
+        bench = Bench(settings.entry_points.check)
+        try:
+            Dispatcher(settings, Tools(settings, database, blobs, bench), executor).run(stop)
+        finally:
+            bench.close()
+            database.close()
+
+
+def main() -> int:
+    """Run as `lipcert serve` starts it: settings on standard input, which stays open for life."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides
+    if "--alone" in sys.argv:
+        serve(from_environment(os.environ), stop)
+        return 0
+    settings = Settings.from_json(sys.stdin.readline())
+
+    def watch() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    serve(settings, stop)
+    return 0
+
+
+def _limit_threads(threads: int) -> None:
+    """Set before any import of a numeric library, here and so in every child."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def _only_one(settings: Settings) -> IO[str]:
+    """The lock of the data directory's dispatcher; waits for a dying one to be gone."""
+    held = (settings.data / "dispatcher.lock").open("w", encoding="ascii")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
+def _unreadable(detail: str) -> Mapping[str, object]:
+    return {
+        "code": "resource-exhausted",
+        "title": "The attempt ran out of memory or processor time.",
+        "detail": detail,
+        "node": None,
+        "fix": "export a smaller model, or give the service more memory",
+    }

@@ -1,0 +1,114 @@
+"""The contract as a document: what FastAPI derives, and what only we can say.
+
+    python -m service.openapi > openapi.yaml
+
+writes the copy that is kept in the repository; a test keeps it equal to the app.
+"""
+
+import sys
+from typing import Any, TypeAlias
+
+import yaml
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from service.problems import MEDIA_TYPE
+from service.schemas import ProblemBody
+
+Responses: TypeAlias = dict[int | str, dict[str, Any]]  # Any: FastAPI's own type
+
+_REASONS = {
+    400: "Malformed body",
+    404: "No such thing",
+    405: "No such method",
+    406: "No such representation",
+    408: "The body stopped coming",
+    409: "Not in this state",
+    413: "Too many bytes",
+    415: "Another media type",
+    416: "No such range",
+    422: "Refused",
+    500: "A defect of lipcert",
+    503: "Not now",
+    504: "It took too long",
+}
+
+
+def problems(*statuses: int) -> Responses:
+    """Problem responses for these statuses."""
+    reference = {"$ref": f"#/components/schemas/{ProblemBody.__name__}"}
+    return {
+        status: {
+            "description": _REASONS[status],
+            "content": {MEDIA_TYPE: {"schema": reference}},
+        }
+        for status in statuses
+    }
+
+
+def raw_body(*types: str) -> dict[str, Any]:
+    """A body of bytes."""
+    schema = {"type": "string", "format": "binary"}
+    return {"requestBody": {"required": True, "content": {t: {"schema": schema} for t in types}}}
+
+
+def json_body(body: type[BaseModel], multipart: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A JSON body that the route reads itself, and perhaps a multipart one."""
+    reference = {"$ref": f"#/components/schemas/{body.__name__}"}
+    content: dict[str, Any] = {"application/json": {"schema": reference}}
+    if multipart is not None:
+        content["multipart/form-data"] = {"schema": multipart}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def install(app: FastAPI, extra: tuple[type[BaseModel], ...]) -> None:
+    """Have the app's document also name the models that its routes read by themselves."""
+    derive = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = derive()
+            named = schema.setdefault("components", {}).setdefault("schemas", {})
+            for body in extra:
+                _add(named, body)
+            _drop_unused(schema, named)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = document
+
+
+def _add(named: dict[str, Any], body: type[BaseModel]) -> None:
+    schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+    for name, definition in schema.pop("$defs", {}).items():
+        named.setdefault(name, definition)
+    named.setdefault(body.__name__, schema)
+
+
+def _drop_unused(schema: dict[str, Any], named: dict[str, Any]) -> None:
+    """FastAPI names its own 422 body, which no route of ours answers."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            answer = operation["responses"].get("422", {}).get("content", {})
+            if MEDIA_TYPE not in answer:
+                operation["responses"].pop("422", None)
+            else:
+                answer.pop("application/json", None)
+    named.pop("HTTPValidationError", None)
+    named.pop("ValidationError", None)
+
+
+def text(app: FastAPI) -> str:
+    """The document as YAML."""
+    return yaml.safe_dump(app.openapi(), sort_keys=False, allow_unicode=True, width=100)
+
+
+def main() -> None:
+    """Write the document to standard output."""
+    from service.app import describe_app
+
+    sys.stdout.write(text(describe_app()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Everything that HTTP answers instead of what was asked: RFC 9457, from one table.
+
+The table at the bottom has a row for each code: those of the service itself, and those of
+`verifier.errors`, which keep their code, title, detail, node and fix on the way out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from verifier.errors import (
+    CapabilityBlocked,
+    FileTooLarge,
+    InvalidRequest,
+    JobFailed,
+    LipcertError,
+    ModelRefused,
+    OutOfBudget,
+    RequestRefused,
+    all_errors,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row of the catalogue."""
+
+    code: str  #: kebab-case, never changes
+    status: int
+    title: str
+    fix: str  #: what the user can do, where the place that raised does not say more
+    is_retryable: bool = False
+
+
+class Problem(Exception):
+    """An answer to a request that cannot be had; one handler turns it into a response."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        fix: str | None = None,
+        node: str | None = None,
+        pointer: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.entry = CATALOGUE[code]
+        self.status = self.entry.status
+        self.detail = detail
+        self.fix = self.entry.fix if fix is None else fix
+        self.node = node
+        self.pointer = pointer
+        self.headers = dict(headers or {})
+        if self.entry.is_retryable:
+            self.headers.setdefault("Retry-After", "1")
+
+    def to_json(self, request_id: str) -> dict[str, object]:
+        """The members on the wire; those that do not apply are left out."""
+        members: dict[str, object] = {
+            "type": f"/problems/{self.entry.code}",
+            "code": self.entry.code,
+            "title": self.entry.title,
+            "status": self.status,
+            "detail": self.detail,
+            "fix": self.fix,
+            "request_id": request_id,
+        }
+        if self.node is not None:
+            members["node"] = self.node
+        if self.pointer is not None:
+            members["errors"] = [{"pointer": self.pointer, "detail": self.detail}]
+        return members
+
+
+def problem_of(error: LipcertError) -> Problem:
+    """The problem that says what an error of the verifier says."""
+    pointer = error.pointer if isinstance(error, InvalidRequest) else None
+    return Problem(error.code, error.detail, fix=error.fix, node=error.node, pointer=pointer)
+
+
+def problem_of_stored(error: Mapping[str, object]) -> Problem:
+    """The problem that says what a stored error of a job or model says."""
+    node = error.get("node")
+    code = str(error["code"])
+    return Problem(
+        code if code in CATALOGUE else "internal-error",
+        str(error["detail"]),
+        fix=str(error["fix"]),
+        node=None if node is None else str(node),
+    )
+
+
+def _status(error: type[LipcertError]) -> int:
+    if issubclass(error, FileTooLarge):
+        return 413
+    if issubclass(error, OutOfBudget):
+        return 504
+    if issubclass(error, ModelRefused | CapabilityBlocked | RequestRefused):
+        return 422
+    return 500
+
+
+def _of_verifier() -> list[Entry]:
+    return [
+        Entry(
+            code=error.code,
+            status=_status(error),
+            title=(error.__doc__ or "").splitlines()[0],
+            fix="see `detail`",
+            is_retryable=issubclass(error, JobFailed) and issubclass(error, OutOfBudget),
+        )
+        for error in all_errors()
+    ]
+
+
+OF_SERVICE: Sequence[Entry] = (
+    Entry(
+        code="digest-mismatch",
+        status=422,
+        title="The bytes do not have the digest that was announced.",
+        fix="send the bytes again, or compute their SHA-256 again",
+    ),
+    Entry(
+        code="host-refused",
+        status=403,
+        title="The Host header names another host.",
+        fix="use http://127.0.0.1 or http://localhost with the service's port",
+    ),
+    Entry(
+        code="idempotency-key-reused",
+        status=422,
+        title="The Idempotency-Key was used for another request.",
+        fix="use a new key for a new request",
+    ),
+    Entry(
+        code="internal-error",
+        status=500,
+        title="A defect of lipcert.",
+        fix="report it, with `request_id`",
+    ),
+    Entry(
+        code="malformed-json",
+        status=400,
+        title="The body is not JSON.",
+        fix="send strict JSON in UTF-8: no NaN, no Infinity, no key twice",
+    ),
+    Entry(
+        code="malformed-multipart",
+        status=400,
+        title="The multipart body cannot be read.",
+        fix="send the parts `model` and `request`, each once",
+    ),
+    Entry(
+        code="method-not-allowed",
+        status=405,
+        title="The resource does not have this method.",
+        fix="see /openapi.json for the methods of each path",
+    ),
+    Entry(
+        code="model-in-use",
+        status=409,
+        title="A job that has not ended needs the model.",
+        fix="cancel the job, or wait for its end",
+    ),
+    Entry(
+        code="model-not-here",
+        status=404,
+        title="The model that the certificate is about is not stored here.",
+        fix="upload it with POST /v1/models first",
+    ),
+    Entry(
+        code="model-not-ready",
+        status=409,
+        title="The model has not been read yet.",
+        fix="wait until its state is `ready`",
+        is_retryable=True,
+    ),
+    Entry(
+        code="not-acceptable",
+        status=406,
+        title="No representation that the Accept header allows.",
+        fix="accept application/json",
+    ),
+    Entry(
+        code="not-finished",
+        status=409,
+        title="The job has not ended.",
+        fix="wait for its end: GET the job with `Prefer: wait=60`",
+        is_retryable=True,
+    ),
+    Entry(
+        code="not-found",
+        status=404,
+        title="There is no such thing.",
+        fix="check the path and the id",
+    ),
+    Entry(
+        code="origin-refused",
+        status=403,
+        title="The request comes from another site's page.",
+        fix="call the service from a program, or from its own pages",
+    ),
+    Entry(
+        code="payload-too-large",
+        status=413,
+        title="The body has more bytes than allowed.",
+        fix="send less, or have the operator raise the limit",
+    ),
+    Entry(
+        code="queue-full",
+        status=503,
+        title="Too many jobs wait.",
+        fix="try again later",
+        is_retryable=True,
+    ),
+    Entry(
+        code="request-timeout",
+        status=408,
+        title="The body stopped coming.",
+        fix="send it again",
+        is_retryable=True,
+    ),
+    Entry(
+        code="unsupported-media-type",
+        status=415,
+        title="The body's type is not one that is read here.",
+        fix="see /openapi.json for the types of each path",
+    ),
+)
+
+CATALOGUE: Mapping[str, Entry] = {
+    entry.code: entry for entry in sorted([*_of_verifier(), *OF_SERVICE], key=lambda e: e.code)
+}

@@ -1,0 +1,1 @@
+"""The endpoints. None of them parses a model, or imports what could."""

@@ -1,0 +1,137 @@
+"""Certificates: immutable, fetched by the digest of their content, checked again on demand."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from service.bodies import chunks, require_type
+from service.checking import Checker, CheckOrder
+from service.context import AtPlace, Context, InContext, next_link, time_text
+from service.openapi import json_body, problems
+from service.problems import Problem
+from service.schemas import CertificateListBody, CheckAnswerBody, CheckBody
+from service.settings import Settings
+from service.store import certificates
+from service.store.certificates import Stored
+
+router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
+
+CertificatePath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+FOREVER = "max-age=31536000, immutable"
+JSON_TYPES = ("application/json", "application/*", "*/*")
+
+
+@router.get("", response_model=CertificateListBody, responses=problems(422))
+async def list_certificates(
+    request: Request,
+    context: InContext,
+    place: AtPlace,
+    model: str | None = None,
+    kind: str | None = None,
+    scope: str | None = None,
+) -> Response:
+    """All certificates, newest first."""
+    asked = {"model": model, "kind": kind, "scope": scope}
+    filters = {name: value for name, value in asked.items() if value is not None}
+    page = await context.read(lambda c: certificates.page(c, context.tenant, place, filters))
+    return JSONResponse(
+        {"items": [_summary_json(item) for item in page.items], "next_cursor": page.cursor},
+        headers=next_link(request, page.cursor),
+    )
+
+
+@router.get(
+    "/{certificate_id}",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/json": {"schema": {"type": "object"}}}},
+        304: {"description": "a certificate never changes"},
+    }
+    | problems(404, 406, 422),
+)
+async def show(request: Request, context: InContext, certificate_id: CertificatePath) -> Response:
+    """A certificate, in the canonical text whose parts its id names."""
+    return await answer(request, context, certificate_id)
+
+
+async def answer(request: Request, context: Context, certificate_id: str) -> Response:
+    """The text of a certificate, to be kept for ever.
+
+    Raises:
+        Problem: not-found, not-acceptable.
+    """
+    accepted = request.headers.get("accept", "*/*")
+    if not any(name in accepted for name in JSON_TYPES):
+        raise Problem("not-acceptable", "a certificate comes as application/json")
+    stored = await context.read(lambda c: certificates.find(c, context.tenant, certificate_id))
+    if stored is None:
+        raise Problem("not-found", f"there is no certificate {certificate_id}")
+    etag = f'"{certificate_id}"'
+    # `public`: as long as there are no keys, whoever may ask may also see.
+    headers = {"ETag": etag, "Cache-Control": f"public, {FOREVER}"}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    path = context.blobs.place("certificates", context.tenant, stored.blob)
+    return FileResponse(path, media_type="application/json", headers=headers)
+
+
+@router.post(
+    "/check",
+    response_model=CheckAnswerBody,
+    openapi_extra=json_body(CheckBody),
+    responses=problems(400, 404, 408, 413, 415, 422, 504),
+)
+async def check(request: Request, context: InContext) -> Response:
+    """Have the independent checker check a certificate again, in a process of its own."""
+    settings = context.settings
+    require_type(request, ("application/json",))
+    # Not parsed here: a proof can be as large as a model, and comes from anywhere.
+    with context.blobs.draft() as draft:
+        limit = settings.max_certificate_bytes
+        async for chunk in chunks(request, limit, settings.upload_idle_s):
+            draft.write(chunk)
+        draft.flush()
+        order = CheckOrder(
+            text=draft.path,
+            wrapped=True,
+            models=context.blobs.folder("models", context.tenant),
+            memory_bytes=settings.memory_bytes,
+        )
+        outcome = await run_in_threadpool(_check, order, settings)
+    if outcome is None:
+        raise Problem("timeout", f"the check took longer than {settings.check_s:g} s")
+    if outcome["code"] in ("malformed-json", "invalid-request", "model-not-here"):
+        raise Problem(outcome["code"], outcome["reason"])
+    return JSONResponse(
+        {
+            "valid": outcome["valid"],
+            "digest": outcome["id"],
+            "reason": outcome["reason"],
+            "code": outcome["code"],
+        }
+    )
+
+
+def _check(order: CheckOrder, settings: Settings) -> Mapping[str, Any] | None:
+    checker = Checker(settings.entry_points.check)
+    try:
+        checker.begin(order)
+        return checker.poll(settings.check_s)
+    finally:
+        checker.close()
+
+
+def _summary_json(stored: Stored) -> dict[str, object]:
+    return {
+        "id": stored.id,
+        "model": stored.model,
+        "kind": stored.kind,
+        "scope": stored.scope,
+        "size": stored.size,
+        "created": time_text(stored.created),
+        **stored.summary,
+    }

@@ -1,0 +1,115 @@
+"""What the service says about itself: health, readiness, version, schemas, documentation."""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+import verifier.certificate
+from service import docs_page
+from service.context import Context, InContext
+from service.openapi import problems
+from service.problems import Problem
+from service.schemas import HealthBody, ReadinessBody, VersionBody
+from service.store.engine import HEAD, now_ms
+from service.store.tables import dispatcher
+from verifier.certificate import FORMAT
+from verifier.version import VERSION
+
+router = APIRouter(tags=["service"])
+
+SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
+
+SCHEMAS = pathlib.Path(verifier.certificate.__file__).parent / "schemas"
+
+SANDBOX = "partial(landlock, seccomp)"  #: what the children lack
+
+
+@router.get("/healthz", response_model=HealthBody)
+async def healthz() -> Response:
+    """The process lives. Touches nothing."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    response_model=ReadinessBody,
+    responses={503: {"model": ReadinessBody, "description": "something is missing"}},
+)
+async def readyz(context: InContext) -> Response:
+    """Whether jobs can be taken and run."""
+    report = await run_in_threadpool(_readiness, context)
+    is_ready = report["status"] == "ready"
+    headers = {} if is_ready else {"Retry-After": "1"}
+    return JSONResponse(report, status_code=200 if is_ready else 503, headers=headers)
+
+
+@router.get("/v1/version", response_model=VersionBody)
+async def version() -> Response:
+    """What answers, and the certificate formats that it knows."""
+    return JSONResponse({"version": VERSION, "formats": [FORMAT]})
+
+
+@router.get(
+    "/v1/schemas/{name}",
+    response_class=Response,
+    responses={200: {"content": {"application/schema+json": {"schema": {"type": "object"}}}}}
+    | problems(404, 422),
+)
+async def schema(name: Annotated[str, Path(pattern=r"^[a-z]{1,40}$")]) -> Response:
+    """The JSON Schema of `request`, `certificate` or `policy`."""
+    file = SCHEMAS / f"{name}.json"
+    if not file.is_file():
+        raise Problem("not-found", f"there is no schema {name!r}")
+    return Response(file.read_bytes(), media_type="application/schema+json")
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> Response:
+    """The contract."""
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The contract as a page. Nothing on it comes from elsewhere, and it runs no script."""
+    page = docs_page.render(request.app.openapi())
+    return HTMLResponse(page, headers={"Content-Security-Policy": docs_page.POLICY})
+
+
+def _readiness(context: Context) -> dict[str, Any]:
+    executor = None
+    try:
+        revision = context.database.revision()
+        has_database = True
+        with context.database.read() as connection:
+            executor = _dispatcher(connection)
+    except SQLAlchemyError:
+        revision, has_database = None, False
+    has_blobs = context.blobs.probe()
+    is_ready = has_database and has_blobs and revision == HEAD and executor is not None
+    return {
+        "status": "ready" if is_ready else "not-ready",
+        "database": has_database,
+        "migration": revision,
+        "blobs": has_blobs,
+        "dispatcher": executor is not None,
+        "executor": executor,
+        "telemetry": "off",
+        "sandbox": SANDBOX,
+    }
+
+
+def _dispatcher(connection: Connection) -> Mapping[str, object] | None:
+    """What the dispatcher said of its executor, if it lives."""
+    return connection.scalar(
+        select(dispatcher.c.report)
+        .where(now_ms() - SEEN_MS < dispatcher.c.seen)
+        .order_by(dispatcher.c.seen.desc())
+        .limit(1)
+    )

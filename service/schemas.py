@@ -1,0 +1,333 @@
+"""The JSON of the interface as pydantic models: what `openapi.yaml` and the schemas say.
+
+They state shape and types. Whether a request makes sense is decided by
+`verifier.request_json.parse_request`, for REST, CLI and library alike; a test keeps the two equal.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+NormName: TypeAlias = Literal["l1", "l2", "linf"]
+Index: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
+Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Vector: TypeAlias = Annotated[list[Number], Field(min_length=1)]
+Indices: TypeAlias = Annotated[list[Index], Field(min_length=1)]
+ModelId: TypeAlias = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Option: TypeAlias = str | int | float | bool
+
+
+class Body(BaseModel):
+    """What a client sends: unknown members are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NormPairBody(Body):
+    """The norm of input increments and the norm of output increments."""
+
+    input: NormName
+    output: NormName
+
+
+class ClipBody(Body):
+    """The input domain that a region is intersected with."""
+
+    lower: Number
+    upper: Number
+
+
+class CenterBoxBody(Body):
+    """|x_k - center_k| <= radius_k. One radius stands for all."""
+
+    type: Literal["box"]
+    center: Vector
+    radius: Positive | Annotated[list[NotNegative], Field(min_length=1)]
+    clip: ClipBody | None = None
+
+
+class EndsBoxBody(Body):
+    """lower_k <= x_k <= upper_k. Equal ends: that coordinate does not vary."""
+
+    type: Literal["box"]
+    lower: Vector
+    upper: Vector
+    clip: ClipBody | None = None
+
+
+class BallBody(Body):
+    """|x - center|_norm <= radius."""
+
+    type: Literal["ball"]
+    norm: NormName
+    center: Vector
+    radius: Positive
+
+
+class IndicesBody(Body):
+    """Some coordinates, jointly, in the flat row-major order."""
+
+    indices: Indices
+
+
+class EachBody(Body):
+    """Every output by itself."""
+
+    each: Literal[True]
+
+
+class MarginsBody(Body):
+    """Differences f_i - f_j, each by itself; "all": every pair i < j."""
+
+    margins: (
+        Literal["all"]
+        | Annotated[
+            list[Annotated[list[Index], Field(min_length=2, max_length=2)]], Field(min_length=1)
+        ]
+    )
+
+
+class BindBody(Body):
+    """Bindings of symbolic dimensions and constant inputs; none are supported yet."""
+
+    shapes: dict[str, object] = Field(default_factory=dict[str, object], max_length=0)
+    values: dict[str, object] = Field(default_factory=dict[str, object], max_length=0)
+
+
+class PropertyBody(Body):
+    """|f(x) - f(y)|_out <= L |x - y|_in for all x, y of the region: the L that is asked for."""
+
+    kind: Literal["lipschitz"] = "lipschitz"
+    scope: Literal["global", "local"] | None = Field(
+        default=None, description="default: local with a region, global without"
+    )
+    norm: NormName | NormPairBody = "l2"
+    region: CenterBoxBody | EndsBoxBody | BallBody | None = None
+    inputs: Literal["all"] | IndicesBody = "all"
+    outputs: Literal["all"] | IndicesBody | EachBody | MarginsBody = "all"
+    bind: BindBody = Field(default_factory=BindBody)
+
+
+class BudgetBody(Body):
+    """When to stop looking: at the first that is reached."""
+
+    seconds: Positive = 60.0
+    gap: NotNegative = 0.01
+
+
+class TargetBody(Body):
+    """Stop as soon as "is the constant <= upper?" is answered."""
+
+    upper: NotNegative
+
+
+class RequestBody(Body):
+    """A property, the method to look with, and the budget: what `--spec` files hold, too."""
+
+    property: PropertyBody = Field(default_factory=PropertyBody)
+    method: Literal["auto", "product", "lipsdp", "propagation"] = "auto"
+    options: dict[str, Option] = Field(default_factory=dict[str, Option])
+    budget: BudgetBody = Field(default_factory=BudgetBody)
+    target: TargetBody | None = None
+
+
+class EnvelopeBody(Body):
+    """What a submission says besides the request."""
+
+    model: ModelId | None = Field(default=None, description="left out in a multipart body")
+    labels: dict[str, Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=dict[str, str], max_length=20
+    )
+    priority: Annotated[int, Field(ge=-100, le=100, strict=True)] = 0
+    deadline: datetime | None = Field(
+        default=None, description="RFC 3339 with an offset; after it nobody wants the answer"
+    )
+
+
+class SubmissionBody(RequestBody, EnvelopeBody):
+    """A request for a job."""
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    code: str
+    title: str
+    status: int
+    detail: str
+    fix: str
+    request_id: str
+    node: str | None = None
+    errors: list[dict[str, str]] | None = None
+
+
+class ErrorBody(BaseModel):
+    """Why a model was refused or a job failed."""
+
+    code: str
+    title: str
+    detail: str
+    node: str | None
+    fix: str
+
+
+class ModelBody(BaseModel):
+    """A model and what reading it brought."""
+
+    id: ModelId
+    state: Literal["received", "ready", "refused"]
+    size: int
+    created: datetime
+    summary: dict[str, object] | None
+    error: ErrorBody | None
+
+
+class ProgressBody(BaseModel):
+    """How far a job is; `upper` is a bound whose proof the checker has accepted."""
+
+    upper: float | None
+    lower: float | None
+    gap: float | None
+    phase: str | None
+    open: int | None
+    done: int | None
+    eta_seconds: float | None
+
+
+class JobBody(BaseModel):
+    """A job: `state` is what the machinery did, `verdict` what was found."""
+
+    id: str
+    state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+    verdict: Literal["certified", "violated", "undecided"] | None
+    model: ModelId
+    property: dict[str, object]
+    method: str
+    options: dict[str, Option]
+    budget: BudgetBody
+    target: TargetBody | None
+    labels: dict[str, str]
+    priority: int
+    progress: ProgressBody
+    attempt: int
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+    deadline: datetime | None
+    error: ErrorBody | None
+    certificate: str | None
+    cached: bool
+    resumed_from: str | None
+    version: int
+
+
+class EstimateBody(BaseModel):
+    """What `validate_only` answers: the request as understood, nothing stored."""
+
+    valid: Literal[True]
+    model: ModelId
+    request: dict[str, object]
+    inputs: int | None
+    outputs: int | None
+
+
+class CertificateSummaryBody(BaseModel):
+    """A certificate in a list."""
+
+    id: str
+    model: ModelId
+    kind: str
+    scope: str
+    size: int
+    created: datetime
+    bound: float | None
+    log10_bound: float | None
+    lower: float | None
+    soundness: str
+    proof: str
+
+
+class CheckBody(Body):
+    """A certificate to check again. Without `model` it is checked against the model it names."""
+
+    certificate: dict[str, object]
+    model: ModelId | None = None
+
+
+class CheckAnswerBody(BaseModel):
+    """What the independent checker says."""
+
+    valid: bool
+    digest: str | None = Field(description="the certificate's id; null where it is malformed")
+    reason: str
+    code: str
+
+
+class ModelListBody(BaseModel):
+    """A page of models."""
+
+    items: list[ModelBody]
+    next_cursor: str | None
+
+
+class JobListBody(BaseModel):
+    """A page of jobs."""
+
+    items: list[JobBody]
+    next_cursor: str | None
+
+
+class CertificateListBody(BaseModel):
+    """A page of certificates."""
+
+    items: list[CertificateSummaryBody]
+    next_cursor: str | None
+
+
+class EventBody(BaseModel):
+    """Something that happened to a job."""
+
+    seq: int
+    type: Literal["state", "progress", "end"]
+    at: datetime
+    data: dict[str, object]
+
+
+class EventListBody(BaseModel):
+    """A page of events."""
+
+    items: list[EventBody]
+    next_seq: int
+
+
+class VersionBody(BaseModel):
+    """What answers."""
+
+    version: str
+    formats: list[str]
+
+
+class HealthBody(BaseModel):
+    """The process lives."""
+
+    status: Literal["ok"]
+
+
+class ReadinessBody(BaseModel):
+    """Whether jobs can be taken and run, and if not, what is missing."""
+
+    status: Literal["ready", "not-ready"]
+    database: bool
+    migration: str | None
+    blobs: bool
+    dispatcher: bool
+    executor: dict[str, object] | None
+    telemetry: Literal["off"]
+    sandbox: str

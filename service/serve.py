@@ -1,0 +1,155 @@
+"""`lipcert serve`: the API in this process, the dispatcher in another, which has the forkserver.
+
+The dispatcher's standard input is its lifeline: when this process ends, however it ends, the
+dispatcher ends its children and itself. When the dispatcher dies, it is started again.
+"""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import uvicorn
+
+from service.app import create_app
+from service.blobs import Blobs
+from service.settings import Settings, from_environment
+from service.store.engine import open_database
+from service.store.migrate import migrate
+from verifier.errors import InvalidRequest
+
+RESTART_S = 0.5  #: before a dispatcher that died is started again
+STOP_S = 10.0
+
+log = logging.getLogger("lipcert.serve")
+
+
+def serve(settings: Settings) -> int:
+    """Serve until interrupted; the process's exit code.
+
+    Raises:
+        InvalidRequest: the address is beyond loopback, and nothing would protect it.
+    """
+    prepare(settings)
+    keeper = Keeper(settings)
+    keeper.start()
+    try:
+        serve_api(settings)
+    finally:
+        keeper.stop()
+    return 0
+
+
+def prepare(settings: Settings) -> None:
+    """Make the data directory ready, and refuse an address that is not safe."""
+    require_safe_bind(settings)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    Blobs(settings.data).remove_stale()
+    database = open_database(settings.database)
+    migrate(database, settings.data / "migrate.lock")
+    database.close()
+
+
+def serve_api(settings: Settings) -> None:
+    """Serve HTTP alone, until interrupted."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            timeout_graceful_shutdown=3,
+            server_header=False,
+        )
+    )
+    asyncio.run(_run(server, settings))
+
+
+def require_safe_bind(settings: Settings) -> None:
+    """Refuse to serve strangers without keys.
+
+    Raises:
+        InvalidRequest: the address is beyond loopback without `--insecure-no-auth`.
+    """
+    if not settings.is_loopback and not settings.insecure_no_auth:
+        raise InvalidRequest(
+            f"host {settings.host!r} is reachable from other machines, and there are no keys",
+            fix="bind 127.0.0.1, or give --insecure-no-auth in full",
+            pointer="/host",
+        )
+
+
+class Keeper:
+    """Keeps a dispatcher running."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[str] | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    def start(self) -> None:
+        """Start it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close its lifeline and wait; kill it when it does not follow."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._thread.join(1.0)
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            self._process = process = self._started()
+            code = process.wait()
+            if not self._stopping.is_set():
+                log.error("the dispatcher ended with code %s; it is started again", code)
+            self._stopping.wait(RESTART_S)
+
+    def _started(self) -> subprocess.Popen[str]:
+        # -c, not -m: a child of the forkserver imports the main module again if it has a name.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", "from service.dispatcher import main; main()"],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # an interrupt on the terminal is the API's to handle
+        )
+        assert process.stdin is not None  # noqa: S101 - it was asked for
+        process.stdin.write(self._settings.to_json() + "\n")
+        process.stdin.flush()
+        return process
+
+
+async def _run(server: uvicorn.Server, settings: Settings) -> None:
+    """Serve, and say so once the socket listens."""
+
+    async def announce() -> None:
+        while not server.started:
+            await asyncio.sleep(0.01)
+        where = f"http://{settings.host}:{settings.port}"
+        sys.stderr.write(f"lipcert serves {where}, data in {settings.data}, sandbox partial\n")
+
+    task = asyncio.create_task(announce())
+    await server.serve()
+    task.cancel()
+
+
+def main() -> None:
+    """Serve the API alone, as its container does; settings from the environment."""
+    insecure = "--insecure-no-auth" in sys.argv
+    settings = replace(from_environment(os.environ), insecure_no_auth=insecure)
+    prepare(settings)
+    serve_api(settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What the operator decides: addresses, places and limits. Flags win over the environment."""
+
+import dataclasses
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TENANT = "default"  #: the one tenant of an installation without keys
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPoints:
+    """What the children call, as `module:function`. Only a program sets these, never a user."""
+
+    verify: str = "verifier.verify:verify"
+    inspect: str = "verifier.verify:inspect"
+    check: str = "verifier.checker:check"
+    preload: tuple[str, ...] = ("torch", "verifier.verify")  #: modules, imported before any fork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every knob of the service, with the defaults of one machine."""
+
+    host: str = "127.0.0.1"
+    port: int = 8321
+    data: Path = field(default_factory=lambda: default_data_directory())
+    insecure_no_auth: bool = False  #: a bind beyond loopback, although there are no keys
+    allowed_hosts: tuple[str, ...] = ()  #: beyond loopback: Host headers to accept; empty: all
+
+    max_model_bytes: int = 512 * MEBIBYTE
+    max_json_bytes: int = 16 * MEBIBYTE
+    max_certificate_bytes: int = 128 * MEBIBYTE
+    max_queued: int = 10_000
+    upload_idle_s: float = 30.0
+
+    slots: int = field(default_factory=lambda: os.cpu_count() or 1)  #: attempts at one time
+    threads: int = 1  #: threads of each attempt's linear algebra
+    memory_bytes: int = field(default_factory=lambda: default_memory())  #: of one child
+    budget_grace_s: float = 5.0  #: seconds after its budget when an attempt is killed
+    inspect_s: float = 120.0  #: seconds that reading a model may take
+    check_s: float = 120.0  #: seconds that one check may take
+
+    lease_s: float = 30.0
+    heartbeat_s: float = 5.0
+    sweep_s: float = 1.0
+    max_attempts: int = 3
+    entry_points: EntryPoints = field(default_factory=EntryPoints)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.data / "lipcert.db"
+
+    def to_json(self) -> str:
+        """One line that `from_json` reads: how the settings reach the dispatcher."""
+        return json.dumps(dataclasses.asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Settings":
+        """The settings that `to_json` wrote."""
+        members: dict[str, Any] = json.loads(text)  # Any: what to_json wrote
+        points: dict[str, Any] = members.pop("entry_points")
+        preload = tuple(points.pop("preload"))
+        members["data"] = Path(members["data"])
+        members["allowed_hosts"] = tuple(members["allowed_hosts"])
+        return cls(**members, entry_points=EntryPoints(**points, preload=preload))
+
+
+def from_environment(environment: Mapping[str, str]) -> Settings:
+    """The defaults, with what LIPCERT_* variables say instead."""
+    settings = Settings()
+    if data := environment.get("LIPCERT_DATA"):
+        settings = dataclasses.replace(settings, data=Path(data))
+    if host := environment.get("LIPCERT_HOST"):
+        settings = dataclasses.replace(settings, host=host)
+    if port := environment.get("LIPCERT_PORT"):
+        settings = dataclasses.replace(settings, port=int(port))
+    if hosts := environment.get("LIPCERT_ALLOWED_HOSTS"):
+        names = tuple(name.strip() for name in hosts.split(","))
+        settings = dataclasses.replace(settings, allowed_hosts=names)
+    if slots := environment.get("LIPCERT_SLOTS"):
+        settings = dataclasses.replace(settings, slots=int(slots))
+    if memory := environment.get("LIPCERT_MEMORY_BYTES"):
+        settings = dataclasses.replace(settings, memory_bytes=int(memory))
+    return settings
+
+
+def default_data_directory() -> Path:
+    """`$XDG_DATA_HOME/lipcert`, where the specification of XDG puts it."""
+    home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(home) / "lipcert"
+
+
+def default_memory() -> int:
+    """Three quarters of the machine, but at least 2 GiB: one child's share is not the machine."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(2 * 2**30, total * 3 // 4)

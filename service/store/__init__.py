@@ -1,0 +1,1 @@
+"""The record of truth: models, jobs, events and certificates in one SQL database."""

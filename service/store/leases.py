@@ -1,0 +1,290 @@
+"""Jobs as a dispatcher sees them: claimed for a time, kept by heartbeats, finished once.
+
+`attempt` is the fencing token. Every write of an attempt names its owner, its number and the
+state `running`: a dispatcher that stalled beyond its lease finds that no row matches, and stops.
+Finishing is one transaction: state, verdict, certificate and last events together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from service.store import jobs, models
+from service.store.events import Event
+from service.store.jobs import Kind, State
+from service.store.tables import certificate, dispatcher, idempotency, job, model
+
+IDEMPOTENCY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One attempt of one job: the right to write to its row until the lease lapses."""
+
+    job: str
+    tenant: str
+    kind: Kind
+    model: str
+    request: Mapping[str, Any]  # Any: JSON that the service wrote itself
+    owner: str
+    attempt: int
+    deadline: int | None
+    incumbent: Mapping[str, Any] | None  #: the best checked bound of earlier attempts
+
+    def guards(self) -> list[ColumnElement[bool]]:
+        """What has to hold for this attempt to write."""
+        return [
+            job.c.id == self.job,
+            job.c.lease_owner == self.owner,
+            job.c.attempt == self.attempt,
+            job.c.state == "running",
+        ]
+
+
+def has_work(connection: Connection, now: int, kinds: Sequence[Kind]) -> bool:
+    """Whether a job of these kinds may be claimed; cheap, and without the write lock."""
+    waiting = exists().where(job.c.kind.in_(kinds), _claimable(now))
+    return connection.scalar(select(waiting)) or False
+
+
+def claim(
+    connection: Connection, owner: str, now: int, lease_ms: int, kinds: Sequence[Kind]
+) -> Claim | None:
+    """The next job of these kinds, running under a lease; None where there is none."""
+    best = (
+        select(job.c.id)
+        .where(job.c.kind.in_(kinds), _claimable(now))
+        .order_by(job.c.priority.desc(), job.c.created)
+        .limit(1)
+    )
+    job_id = connection.scalar(best)
+    if job_id is None:
+        return None
+    started = connection.scalar(select(job.c.started).where(job.c.id == job_id))
+    row = jobs.change(
+        connection,
+        [job.c.id == job_id],
+        {
+            "state": "running",
+            "attempt": job.c.attempt + 1,
+            "lease_owner": owner,
+            "lease_until": now + lease_ms,
+            "started": now if started is None else started,
+        },
+        [Event("state", {"state": "running"})],
+        now,
+    )
+    assert row is not None, "the write lock was held since the row was read"  # noqa: S101
+    return Claim(
+        job=row.id,
+        tenant=row.tenant,
+        kind=row.kind,
+        model=row.model,
+        request=row.request,
+        owner=owner,
+        attempt=row.attempt,
+        deadline=row.deadline,
+        incumbent=row.incumbent,
+    )
+
+
+def heartbeat(connection: Connection, owner: str, until: int) -> None:
+    """Extend every lease of this dispatcher. No event, no version: nothing happened to the job."""
+    connection.execute(
+        update(job)
+        .where(job.c.lease_owner == owner, job.c.state == "running")
+        .values(lease_until=until)
+    )
+
+
+def held(connection: Connection, owner: str) -> dict[str, tuple[int, bool]]:
+    """The jobs that this dispatcher holds: their attempt, and whether to cancel it."""
+    rows = connection.execute(
+        select(job.c.id, job.c.attempt, job.c.cancel_requested).where(
+            job.c.lease_owner == owner, job.c.state == "running"
+        )
+    )
+    return {row.id: (row.attempt, row.cancel_requested) for row in rows}
+
+
+def report(
+    connection: Connection,
+    mine: Claim,
+    progress: Mapping[str, object],
+    incumbent: Mapping[str, object] | None,
+    now: int,
+) -> bool:
+    """Write progress, and the bound that the checker has accepted; False: no longer ours."""
+    values: dict[str, object] = {"progress": dict(progress)}
+    if incumbent is not None:
+        values["incumbent"] = dict(incumbent)
+    events = [Event("progress", progress)]
+    return jobs.change(connection, mine.guards(), values, events, now) is not None
+
+
+def finish(
+    connection: Connection,
+    mine: Claim,
+    state: State,
+    now: int,
+    *,
+    incumbent: Mapping[str, Any] | None = None,
+    progress: Mapping[str, object] | None = None,
+    error: Mapping[str, object] | None = None,
+) -> bool:
+    """End a verification: state, verdict, certificate and events at once; False: not ours."""
+    values = dict[str, object]() if progress is None else {"progress": dict(progress)}
+    return _end(connection, mine.guards(), state, incumbent, error, now, values)
+
+
+def finish_inspection(
+    connection: Connection,
+    mine: Claim,
+    now: int,
+    *,
+    summary: Mapping[str, object] | None = None,
+    error: Mapping[str, object] | None = None,
+) -> bool:
+    """End the reading of a model: the model is ready or refused; False: not ours."""
+    state: State = "succeeded" if error is None else "failed"
+    if not _end(connection, mine.guards(), state, None, error, now, {}):
+        return False
+    models.settle(connection, mine.tenant, mine.model, summary=summary, error=error, now=now)
+    return True
+
+
+def release(connection: Connection, mine: Claim, now: int, *, reason: str, again: bool) -> bool:
+    """Give a job back to the queue; `again`: the attempt does not count. False: not ours."""
+    values: dict[str, object] = {"state": "queued", "lease_owner": None, "lease_until": None}
+    if again:
+        values["max_attempts"] = job.c.max_attempts + 1
+    happened = [Event("state", {"state": "queued", "reason": reason})]
+    guards = [*mine.guards(), ~job.c.cancel_requested]
+    if not again:
+        guards.append(job.c.attempt < job.c.max_attempts)
+    return jobs.change(connection, guards, values, happened, now) is not None
+
+
+def is_canceled(connection: Connection, mine: Claim) -> bool:
+    """Whether someone wished this job away."""
+    return connection.scalar(select(job.c.cancel_requested).where(job.c.id == mine.job)) or False
+
+
+def lapse(connection: Connection, now: int) -> None:
+    """End every lease: for the only dispatcher of a data directory, when it starts."""
+    connection.execute(update(job).where(job.c.state == "running").values(lease_until=now - 1))
+
+
+def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
+    """End what nobody will end: canceled or given up under a dead lease, expired in the queue."""
+    lapsed = [job.c.state == "running", job.c.lease_until < now]
+    for row in connection.execute(select(job).where(*lapsed)).all():
+        guards = [job.c.id == row.id, *lapsed]
+        if row.cancel_requested:
+            _end(connection, guards, "canceled", row.incumbent, None, now, {})
+        elif row.max_attempts <= row.attempt:
+            _end(connection, guards, "failed", row.incumbent, lost, now, {})
+            if row.kind == "inspect":
+                models.settle(connection, row.tenant, row.model, summary=None, error=lost, now=now)
+    late = [job.c.state == "queued", job.c.deadline < now]
+    for job_id in connection.scalars(select(job.c.id).where(*late)).all():
+        jobs.change(
+            connection,
+            [job.c.id == job_id, *late],
+            {"state": "expired", "ended": now},
+            jobs.ended_events("expired", None, None, None),
+            now,
+        )
+    connection.execute(delete(idempotency).where(idempotency.c.created < now - IDEMPOTENCY_MS))
+
+
+def needs_sweep(connection: Connection, now: int) -> bool:
+    """Whether `sweep` would find a job; cheap, and without the write lock."""
+    lapsed = and_(job.c.state == "running", job.c.lease_until < now)
+    late = and_(job.c.state == "queued", job.c.deadline < now)
+    return connection.scalar(select(exists().where(or_(lapsed, late)))) or False
+
+
+def announce(connection: Connection, owner: str, now: int, state: Mapping[str, object]) -> None:
+    """Say that this dispatcher lives; the rows of those that do not are removed."""
+    connection.execute(delete(dispatcher).where(dispatcher.c.seen < now - 600_000))
+    statement = sqlite_insert(dispatcher).values(owner=owner, seen=now, report=dict(state))
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["owner"], set_={"seen": now, "report": dict(state)}
+        )
+    )
+
+
+def retire(connection: Connection, owner: str) -> None:
+    """Say that this dispatcher has stopped."""
+    connection.execute(delete(dispatcher).where(dispatcher.c.owner == owner))
+
+
+def _claimable(now: int) -> ColumnElement[bool]:
+    """Waiting, or left behind by a dead lease; a verification also waits for its model."""
+    waits = or_(
+        job.c.state == "queued",
+        and_(
+            job.c.state == "running",
+            job.c.lease_until < now,
+            job.c.attempt < job.c.max_attempts,
+        ),
+    )
+    readable = exists().where(
+        model.c.tenant == job.c.tenant, model.c.id == job.c.model, model.c.state == "ready"
+    )
+    in_time = or_(job.c.deadline.is_(None), now <= job.c.deadline)
+    return and_(waits, ~job.c.cancel_requested, in_time, or_(job.c.kind == "inspect", readable))
+
+
+def _end(
+    connection: Connection,
+    guards: Sequence[ColumnElement[bool]],
+    state: State,
+    incumbent: Mapping[str, Any] | None,
+    error: Mapping[str, object] | None,
+    now: int,
+    values: Mapping[str, object],
+) -> bool:
+    verdict = None if incumbent is None else incumbent["verdict"]
+    certificate_id = None if incumbent is None else incumbent["id"]
+    row = jobs.change(
+        connection,
+        guards,
+        {
+            **values,
+            "state": state,
+            "verdict": verdict,
+            "certificate": certificate_id,
+            "error": error,
+            "ended": now,
+            "lease_owner": None,
+            "lease_until": None,
+        },
+        jobs.ended_events(state, verdict, certificate_id, error),
+        now,
+    )
+    if row is None:
+        return False
+    if incumbent is not None:
+        # The same proof of another run has the same id, and is the same certificate.
+        connection.execute(
+            sqlite_insert(certificate)
+            .values(
+                tenant=row.tenant,
+                id=incumbent["id"],
+                blob=incumbent["blob"],
+                size=incumbent["size"],
+                model=row.model,
+                kind=incumbent["kind"],
+                scope=incumbent["scope"],
+                summary=incumbent["summary"],
+                created=now,
+            )
+            .on_conflict_do_nothing()
+        )
+    return True

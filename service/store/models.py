@@ -1,0 +1,100 @@
+"""Models by the SHA-256 of their bytes: received, then ready or refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from service.store import jobs
+from service.store.paging import Page, Place, page_of
+from service.store.tables import job, model
+
+ModelState: TypeAlias = Literal["received", "ready", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An uploaded file and what reading it brought."""
+
+    id: str
+    size: int
+    state: ModelState
+    summary: Mapping[str, object] | None
+    error: Mapping[str, object] | None
+    created: int
+
+
+def find(connection: Connection, tenant: str, model_id: str) -> Model | None:
+    """The model of this tenant, if there is one."""
+    row = connection.execute(
+        select(model).where(model.c.tenant == tenant, model.c.id == model_id)
+    ).one_or_none()
+    return None if row is None else _model(row)
+
+
+def page(connection: Connection, tenant: str, place: Place) -> Page[Model]:
+    """Models, newest first."""
+    query = select(model).where(model.c.tenant == tenant)
+    return page_of(connection, query, model.c.created, model.c.id, place, _model)
+
+
+def add(
+    connection: Connection, tenant: str, model_id: str, size: int, now: int, max_attempts: int
+) -> tuple[Model, bool]:
+    """The model, and whether it is new. A new one is queued to be read by a child."""
+    known = find(connection, tenant, model_id)
+    if known is not None:
+        return known, False
+    connection.execute(
+        insert(model).values(tenant=tenant, id=model_id, size=size, state="received", created=now)
+    )
+    jobs.insert_job(
+        connection,
+        jobs.NewJob(tenant=tenant, kind="inspect", model=model_id, request={}),
+        now,
+        max_attempts,
+    )
+    added = find(connection, tenant, model_id)
+    assert added is not None, "a row that this transaction wrote"  # noqa: S101
+    return added, True
+
+
+def settle(
+    connection: Connection,
+    tenant: str,
+    model_id: str,
+    *,
+    summary: Mapping[str, object] | None,
+    error: Mapping[str, object] | None,
+    now: int,
+) -> None:
+    """Write what reading a received model brought; a refusal fails the jobs that wait for it."""
+    connection.execute(
+        update(model)
+        .where(model.c.tenant == tenant, model.c.id == model_id, model.c.state == "received")
+        .values(state="ready" if error is None else "refused", summary=summary, error=error)
+    )
+    if error is not None:
+        jobs.fail_waiting(connection, tenant, model_id, error, now)
+
+
+def remove(connection: Connection, tenant: str, model_id: str) -> bool:
+    """Whether the model is gone; False where a job that has not ended needs it."""
+    in_use = connection.scalar(
+        select(job.c.id)
+        .where(
+            job.c.tenant == tenant,
+            job.c.model == model_id,
+            job.c.state.in_(("queued", "running")),
+        )
+        .limit(1)
+    )
+    if in_use is not None:
+        return False
+    connection.execute(delete(model).where(model.c.tenant == tenant, model.c.id == model_id))
+    return True
+
+
+def _model(row: Row[Any]) -> Model:
+    return Model(**{name: getattr(row, name) for name in Model.__dataclass_fields__})

@@ -1,0 +1,305 @@
+"""A submission read: what is malformed is refused before anything is stored.
+
+The request itself is read by `verifier.request_json`, as on the command line. What only a model
+can tell (its number of inputs) is checked here when the model has been read, else by the attempt.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, insert, select
+
+from service.problems import Problem, problem_of, problem_of_stored
+from service.schemas import EnvelopeBody
+from service.settings import Settings
+from service.store import certificates, jobs, models
+from service.store.jobs import Job, NewJob
+from service.store.models import Model
+from service.store.tables import idempotency
+from verifier.canonical_json import Json, canonical_json
+from verifier.errors import LipcertError
+from verifier.property import Indices, Margins, Request
+from verifier.regions import Everywhere
+from verifier.request_json import parse_request, request_json
+from verifier.version import VERSION
+
+Members: TypeAlias = Mapping[str, object]
+
+ENVELOPE = tuple(EnvelopeBody.model_fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What a client asks for, in canonical form."""
+
+    model: str
+    request: Request
+    labels: Mapping[str, str]
+    priority: int
+    deadline: int | None
+
+    @property
+    def fingerprint(self) -> str:
+        """The digest of everything that was asked: the same for the same submission."""
+        return _digest(
+            {
+                "model": self.model,
+                "request": request_json(self.request),
+                "labels": dict(self.labels),
+                "priority": self.priority,
+                "deadline": self.deadline,
+            }
+        )
+
+    @property
+    def key(self) -> str:
+        """The digest of the question: budget and labels do not change what is asked."""
+        asked = request_json(self.request)
+        return _digest(
+            {
+                "model": self.model,
+                "property": asked["property"],
+                "method": asked["method"],
+                "options": asked["options"],
+                "target": asked["target"],
+                "semantics": "real",
+                "version": VERSION,
+            }
+        )
+
+    def to_job(self, tenant: str) -> NewJob:
+        """The job that this asks for."""
+        return NewJob(
+            tenant=tenant,
+            model=self.model,
+            request=request_json(self.request),
+            labels=self.labels,
+            priority=self.priority,
+            deadline=self.deadline,
+            key=self.key,
+        )
+
+
+def read_submission(members: Members, model: str | None) -> Submission:
+    """The submission that a JSON object states; `model`: the one that came in the same body.
+
+    Raises:
+        Problem: invalid-request, region-empty-interior.
+    """
+    outer = {name: value for name, value in members.items() if name in ENVELOPE}
+    inner = {name: value for name, value in members.items() if name not in ENVELOPE}
+    try:
+        envelope = EnvelopeBody.model_validate(outer)
+        request = parse_request(inner)
+        _refuse_unknown_options(request)
+    except ValidationError as error:
+        raise _invalid(error) from error
+    except LipcertError as error:
+        raise problem_of(error) from error
+    if model is not None and envelope.model not in (None, model):
+        raise _refused("/model", f"the part `model` is {model}", "leave `model` out")
+    chosen = model or envelope.model
+    if chosen is None:
+        raise _refused("/model", "the member is missing", "give the id of an uploaded model")
+    deadline = envelope.deadline
+    if deadline is not None and deadline.tzinfo is None:
+        raise _refused("/deadline", "the time has no offset", "end it with Z or +00:00")
+    return Submission(
+        model=chosen,
+        request=request,
+        labels=envelope.labels,
+        priority=envelope.priority,
+        deadline=None if deadline is None else round(deadline.timestamp() * 1000),
+    )
+
+
+def require_usable(connection: Connection, tenant: str, submission: Submission) -> Model:
+    """The model of a submission, where it can be asked this.
+
+    Raises:
+        Problem: not-found; the importer's code, where the model was refused; invalid-request.
+    """
+    model = models.find(connection, tenant, submission.model)
+    if model is None:
+        raise Problem(
+            "not-found",
+            f"model {submission.model} is not stored here",
+            fix="upload it with POST /v1/models",
+        )
+    if model.state == "refused" and model.error is not None:
+        raise problem_of_stored(model.error)
+    if model.summary is not None:
+        require_fit(submission.request, model.summary)
+    return model
+
+
+def accept(
+    connection: Connection,
+    settings: Settings,
+    tenant: str,
+    submission: Submission,
+    idempotency_key: str | None,
+    now: int,
+) -> Job:
+    """The job of a submission: an earlier one under the same key, an answered one, or a new one.
+
+    Raises:
+        Problem: idempotency-key-reused, queue-full, and those of `require_usable`.
+    """
+    earlier = _earlier(connection, tenant, submission, idempotency_key)
+    if earlier is not None:
+        return earlier
+    require_usable(connection, tenant, submission)
+    answer = _answer(connection, tenant, submission)
+    if answer is not None and answer.certificate is not None:
+        job_id = jobs.insert_answered(
+            connection, submission.to_job(tenant), now, answer.certificate, answer
+        )
+    else:
+        if settings.max_queued <= jobs.queue_length(connection, tenant):
+            raise Problem("queue-full", f"{settings.max_queued} jobs wait already")
+        job_id = jobs.insert_job(connection, submission.to_job(tenant), now, settings.max_attempts)
+    if idempotency_key is not None:
+        connection.execute(
+            insert(idempotency).values(
+                tenant=tenant,
+                key=idempotency_key,
+                fingerprint=submission.fingerprint,
+                job=job_id,
+                created=now,
+            )
+        )
+    return _found(connection, tenant, job_id)
+
+
+def sizes(summary: Members) -> tuple[int | None, int | None]:
+    """The numbers of inputs and outputs that a model's summary states."""
+    return _size(summary.get("input_shape")), _size(summary.get("output_shape"))
+
+
+def require_fit(request: Request, summary: Members) -> None:
+    """Refuse what the model does not have.
+
+    Raises:
+        Problem: invalid-request.
+    """
+    inputs, outputs = sizes(summary)
+    asked = request.property
+    if inputs is not None:
+        if not isinstance(asked.region, Everywhere) and asked.region.dimension != inputs:
+            raise _refused(
+                "/property/region",
+                f"the region has {asked.region.dimension} coordinates, the model {inputs} inputs",
+                f"give {inputs} numbers, in row-major order",
+            )
+        if isinstance(asked.inputs, Indices):
+            _require_within(asked.inputs.indices, inputs, "/property/inputs/indices")
+    if outputs is None:
+        return
+    match asked.outputs:
+        case Indices(indices):
+            _require_within(indices, outputs, "/property/outputs/indices")
+        case Margins(pairs) if pairs is not None:
+            flat = [index for pair in pairs for index in pair]
+            _require_within(flat, outputs, "/property/outputs/margins")
+        case _:
+            pass  # all, each and all margins fit every model
+
+
+# --- parts ---------------------------------------------------------------------------------------
+
+
+def _earlier(
+    connection: Connection, tenant: str, submission: Submission, key: str | None
+) -> Job | None:
+    """The job that the same key brought before."""
+    if key is None:
+        return None
+    row = connection.execute(
+        select(idempotency.c.fingerprint, idempotency.c.job).where(
+            idempotency.c.tenant == tenant, idempotency.c.key == key
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != submission.fingerprint:
+        raise Problem("idempotency-key-reused", "another request was sent under this key")
+    return _found(connection, tenant, row.job)
+
+
+def _found(connection: Connection, tenant: str, job_id: str) -> Job:
+    job = jobs.find(connection, tenant, job_id)
+    assert job is not None, "the row is there: no job is ever deleted"  # noqa: S101
+    return job
+
+
+def _answer(connection: Connection, tenant: str, submission: Submission) -> Job | None:
+    """A job that ended with an answer as good as this submission could get.
+
+    That is one that reached the gap that is asked for, decided the target (which is part of the
+    key), or had at least the budget: a loose bound of a short run answers no long request.
+    """
+    budget = submission.request.budget
+    for job in certificates.answers(connection, tenant, submission.key):
+        gap, theirs = job.progress["gap"], job.request["budget"]
+        is_close = isinstance(gap, int | float) and gap <= budget.gap
+        is_decided = job.verdict in ("certified", "violated")
+        had_as_much = budget.seconds <= theirs["seconds"] and theirs["gap"] <= budget.gap
+        if is_close or is_decided or had_as_much:
+            return job
+    return None
+
+
+def _refuse_unknown_options(request: Request) -> None:
+    known = OPTIONS[request.method]
+    for name in request.options:
+        if name not in known:
+            raise _refused(
+                f"/options/{name}",
+                f"method {request.method!r} has no option {name[:100]!r}",
+                f"use one of {', '.join(known)}",
+            )
+
+
+def _size(shape: object) -> int | None:
+    """The number of entries of a shape."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        return None
+    size = 1
+    for extent in cast("Sequence[object]", shape):
+        if not isinstance(extent, int):
+            return None
+        size *= extent
+    return size
+
+
+def _require_within(indices: Sequence[int], size: int, pointer: str) -> None:
+    beyond = [index for index in indices if size <= index]
+    if beyond:
+        raise _refused(pointer, f"index {beyond[0]} is beyond {size - 1}", "count from 0")
+
+
+def _refused(pointer: str, detail: str, fix: str) -> Problem:
+    return Problem("invalid-request", f"{pointer}: {detail}", fix=fix, pointer=pointer)
+
+
+def _invalid(error: ValidationError) -> Problem:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    pointer = "".join(f"/{part}" for part in first["loc"])
+    return _refused(pointer, first["msg"], "see GET /v1/schemas/request")
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(cast("Json", value))).hexdigest()
+
+
+#: What each method may be told; a test compares with the methods' own classes.
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "auto": ("seed", "solver", "technique"),
+    "lipsdp": ("seed", "solver"),
+    "product": ("seed",),
+    "propagation": ("seed", "technique"),
+}

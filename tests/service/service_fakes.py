@@ -1,0 +1,212 @@
+"""Stand-ins for what the children call: verifications that do what their model's bytes say.
+
+The service's children import this module by name, as they import the verifier's own functions.
+A model is a JSON text here; every certificate in it is one that the fake checker can recompute.
+"""
+
+# ruff: noqa: ANN401 - the plans are JSON, and JSON is anything
+import ctypes
+import hashlib
+import inspect as inspector
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from verifier.certificate import (
+    Certificate,
+    Claim,
+    ProductItem,
+    ProductProof,
+    Witness,
+    decimal_upper,
+    log10_upper,
+    verdict_of,
+)
+from verifier.errors import DiscontinuousOp, InvalidRequest, NotOnnx
+from verifier.norms import Norm
+from verifier.property import Request
+
+
+@dataclass(frozen=True)
+class Progress:
+    """As the verifier's."""
+
+    phase: str
+    upper: float | None
+    lower: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """As the checker's."""
+
+    valid: bool
+    code: str
+    reason: str
+    node: str | None = None
+
+
+def model(*steps: object, bound: float = 4.0) -> bytes:
+    """A model whose true bound is `bound`, and whose verification takes these steps."""
+    return json.dumps({"bound": bound, "steps": steps, "inputs": 3, "outputs": 2}).encode()
+
+
+def inspect(data: bytes) -> dict[str, object]:
+    plan = _plan(data)
+    for step in plan["steps"]:
+        if step == "die-reading":
+            os.kill(os.getpid(), signal.SIGKILL)
+    return {"input_shape": [plan["inputs"]], "output_shape": [plan["outputs"]], "layers": []}
+
+
+def verify(
+    data: bytes,
+    request: Request,
+    *,
+    on_certificate: Callable[[Certificate], None],
+    on_progress: Callable[[Progress], None],
+) -> Certificate:
+    plan = _plan(data)
+    region = request.property.region
+    if getattr(region, "dimension", plan["inputs"]) != plan["inputs"]:
+        raise InvalidRequest("the region has another dimension", fix="give 3 numbers")
+    on_progress(Progress("product", None, None, 0.0))
+    for step in plan["steps"]:
+        _take(step, data, request, on_certificate)
+    if "lie" in plan["steps"]:
+        return certificate(data, request, 0.9 * plan["bound"])
+    if "other question" in plan["steps"]:
+        return certificate(data, replace(request, target=9.0), plan["bound"])
+    return certificate(data, request, plan["bound"])
+
+
+def _take(
+    step: object, data: bytes, request: Request, on_certificate: Callable[[Certificate], None]
+) -> None:
+    """Do one step of a model's plan: a word, or a word and its argument."""
+    word, argument = cast("list[Any]", step) if isinstance(step, list) else (str(step), None)
+    if word == "publish":
+        on_certificate(certificate(data, request, float(str(argument))))
+    elif word in _STEPS:
+        _STEPS[word](argument)
+
+
+def _wait_for(path: Any) -> None:
+    while not Path(path).exists():
+        time.sleep(0.01)
+
+
+def _count(path: Any) -> None:
+    with Path(path).open("a") as log:
+        log.write(f"{os.getpid()}\n")
+
+
+def _die(_: Any = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_once(path: Any) -> None:
+    if not Path(path).exists():
+        Path(path).touch()
+        _die()
+
+
+def _grow(amount: Any) -> None:
+    held = bytearray(amount)
+    held[::4096] = b"x" * len(held[::4096])
+
+
+def _hang(_: Any) -> None:
+    """Native code that holds the interpreter: no Python signal handler and no thread runs."""
+    ctypes.PyDLL(None).sleep(600)
+
+
+def _jump(_: Any) -> None:
+    raise DiscontinuousOp("node 'sign_1' jumps", fix="use a continuous op", node="sign_1")
+
+
+def _crash(_: Any) -> None:
+    raise ZeroDivisionError("a defect")
+
+
+def _pipe() -> Any:
+    """The worker's end of the pipe to its supervisor, as a hostile model would find it."""
+    frame = inspector.currentframe()
+    while frame is not None and "reports" not in frame.f_locals:
+        frame = frame.f_back
+    assert frame is not None
+    return frame.f_locals["reports"]
+
+
+def _close(_: Any) -> None:
+    _pipe().close()
+    time.sleep(600)
+
+
+def _send(text: bytes) -> Callable[[Any], None]:
+    def send(_: Any) -> None:
+        _pipe().send_bytes(text)
+        time.sleep(600)
+
+    return send
+
+
+_STEPS: dict[str, Callable[[Any], None]] = {
+    "closed": _close,
+    "count": _count,
+    "crash": _crash,
+    "die": _die,
+    "die-once": _die_once,
+    "garbage": _send(b"Pnot json"),
+    "grow": _grow,
+    "hang": _hang,
+    "jump": _jump,
+    "oversized": _send(b"C" + b"x" * 300_000),
+    "wait-for": _wait_for,
+    "wait-s": time.sleep,
+}
+
+
+def certificate(data: bytes, request: Request, bound: float) -> Certificate:
+    claimed = decimal_upper(bound)
+    lower = Witness(value=1.0, x=(1.0, 0.0, 0.0), y=(0.0, 0.0, 0.0))
+    return Certificate(
+        claim=Claim(
+            model=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            property=request.property,
+            bound=claimed,
+            log10_bound=log10_upper(claimed),
+        ),
+        proof=ProductProof(patterns=(), items=(ProductItem(internal=Norm.L2),)),
+        lower_bound=lower,
+        target=request.target,
+        verdict=verdict_of(claimed, lower, request.target),
+        producer={"version": "test", "torch": None, "seed": 0},
+        resources={"seconds": 0.1},
+    )
+
+
+def check(certificate: Certificate, data: bytes) -> Verdict:
+    """Accepts every bound from the model's own up."""
+    true = _plan(data)["bound"]
+    if "not checkable" in _plan(data)["steps"]:
+        return Verdict(False, "not-checkable", "op_7 is unknown to the checker", "op_7")
+    if certificate.claim.bound is None or certificate.claim.bound < true:
+        return Verdict(False, "bound-not-proved", f"{certificate.claim.bound} is below {true}")
+    return Verdict(True, "valid", "")
+
+
+def _plan(data: bytes) -> dict[str, Any]:
+    try:
+        plan = json.loads(data)
+    except ValueError as error:
+        raise NotOnnx("the bytes are no model", fix="send a model") from error
+    if not isinstance(plan, dict) or "steps" not in plan:
+        raise NotOnnx("the bytes are no model", fix="send a model")
+    return plan

@@ -1,0 +1,126 @@
+"""The child process of the command line: whatever becomes of it, the parent has an answer."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from service import child
+from verifier.property import Budget, Request
+
+CERTIFICATE = {"id": "sha256:0"}
+
+#: A child that has read its task, then does what a test wants; `say` answers like the real one.
+PREAMBLE = """
+import json, os, signal, sys, time
+header = json.loads(sys.stdin.buffer.readline())
+model = sys.stdin.buffer.read(header["size"])
+def say(**message):
+    print(json.dumps(message), flush=True)
+"""
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Replaces the child by the script that the test is parametrised with."""
+    monkeypatch.setattr(child, "CHILD", ("-c", PREAMBLE + request.param))
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    "script",
+    ["say(progress={'phase': header['task']}); say(certificate={'id': model.decode()})"],
+    indirect=True,
+)
+def test_messages_arrive() -> None:
+    heard: list[child.Json] = []
+    outcome = child.certify(b"abc", Request(), heard.append)
+    assert heard == [{"phase": "certify"}]
+    assert outcome.certificate == {"id": "abc"}
+    assert outcome.failure is None
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    ("script", "code", "detail"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "resource-exhausted", "killed"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "worker-lost", "SIGSEGV"),
+        ("1 / 0", "worker-lost", "ZeroDivisionError: division by zero"),
+        ("sys.exit(7)", "worker-lost", "exit status 7"),
+    ],
+    indirect=["script"],
+)
+def test_death_is_a_failure_that_says_why(code: str, detail: str) -> None:
+    failure = child.inspect(b"").failure
+    assert failure is not None
+    assert (failure.error["code"], failure.exit_code) == (code, child.FAILED)
+    assert detail in (failure.error["detail"] or "")
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    "script",
+    ["say(certificate={'id': 'sha256:0'}); print('{\"cert', end='', flush=True); 1 / 0"],
+    indirect=True,
+)
+def test_death_in_the_middle_of_an_answer_keeps_those_before() -> None:
+    outcome = child.certify(b"", Request())
+    assert outcome.certificate == CERTIFICATE
+    assert outcome.failure is not None
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize("script", ["os.close(0); os.kill(os.getpid(), 9)"], indirect=True)
+def test_child_that_dies_before_reading_is_a_failure() -> None:
+    outcome = child.inspect(bytes(2**22))
+    assert outcome.failure is not None
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    "script", ["say(certificate={'id': 'sha256:0'}); time.sleep(60)"], indirect=True
+)
+def test_run_beyond_every_limit_is_ended_and_keeps_its_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(child, "GRACE_S", 0.5)
+    outcome = child.certify(b"", Request(budget=Budget(seconds=0.1)))
+    assert outcome.certificate == CERTIFICATE
+    assert outcome.failure is not None
+    assert outcome.failure.error["code"] == "timeout"
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    "script",
+    ["say(certificate={'id': 'sha256:0'}); say(progress={'phase': 'x'}); time.sleep(60)"],
+    indirect=True,
+)
+def test_interrupt_ends_the_child_and_keeps_its_bound() -> None:
+    def interrupt(_: child.Json) -> None:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    outcome = child.certify(b"", Request(), interrupt)
+    assert outcome.interrupted
+    assert outcome.certificate == CERTIFICATE
+    assert outcome.failure is None
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    "script",
+    ["say(failure={'error': {'code': 'not-onnx', 'detail': 'no'}, 'exit_code': 3})"],
+    indirect=True,
+)
+def test_refusal_arrives() -> None:
+    assert child.inspect(b"").failure == child.Failure({"code": "not-onnx", "detail": "no"}, 3)
+
+
+def test_real_child_refuses_what_is_no_model() -> None:
+    failure = child.inspect(b"no model").failure
+    assert failure is not None
+    assert failure.exit_code == child.REFUSED
+    assert json.dumps(dict(failure.error))

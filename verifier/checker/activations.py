@@ -1,0 +1,506 @@
+"""Elementwise operators, and products that are elementwise in truth: SiLU, GELU, softsign, ...
+
+A compound is recognised backwards from its last operator: `_Ray` says that an operand is
+scale r + shift for a signal r, so that x s(x), x (1 + erf(x/c)) and the like are seen through every
+constant factor on the way. It is named by the tensor that leaves the last operator of two signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from verifier.checker import compounds, scalars
+from verifier.checker.builder import Builder, scaled, spread
+from verifier.checker.enclosures import TINY, U
+from verifier.checker.linear import divide_by, flat, scale_by
+from verifier.checker.maps import Diagonal, Gather, identity
+from verifier.checker.network import Affine, Elementwise, Term
+from verifier.checker.operands import Call, Constant, Signal
+from verifier.checker.tensors import FLOATS
+from verifier.errors import DiscontinuousOp, DtypeUnsupported
+
+if TYPE_CHECKING:
+    from verifier.checker.curves import Curve
+    from verifier.checker.network import Node, Scalar
+
+Pair: TypeAlias = tuple[float, float]
+Rule: TypeAlias = Callable[[Builder, Call], Signal]
+
+_FLOAT_NUMBERS = {1: "float32", 10: "float16", 11: "float64"}
+_ONE: Pair = (1.0, 0.0)
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))
+
+
+# --- One operand ---------------------------------------------------------------------------------
+
+
+def _unary(make: Callable[[Call], Curve]) -> Rule:
+    """The rule of an operator with one operand and attributes."""
+
+    def rule(builder: Builder, call: Call) -> Signal:
+        call.arity(1, 1)
+        return builder.elementwise(call, call.signal(0), make(call))
+
+    return rule
+
+
+def _elu(call: Call) -> Curve:
+    return compounds.Elu(call.number("alpha", 1.0))
+
+
+def _selu(call: Call) -> Curve:
+    alpha = call.number("alpha", 1.67326319217681884765625)
+    gamma = call.number("gamma", 1.05070102214813232421875)
+    if gamma <= 0:
+        call.invalid(f"gamma {gamma}")
+    return compounds.selu(alpha, gamma)
+
+
+def _celu(call: Call) -> Curve:
+    alpha = call.number("alpha", 1.0)
+    if alpha <= 0:
+        call.invalid(f"alpha {alpha}")
+    return compounds.celu(alpha)
+
+
+def _hard_sigmoid(call: Call) -> Curve:
+    alpha, beta = call.number("alpha", _float32(0.2)), call.number("beta", 0.5)
+    if alpha <= 0:
+        call.invalid(f"alpha {alpha}")
+    return scalars.hard_sigmoid(alpha, beta)
+
+
+def _leaky(call: Call) -> Curve:
+    return scalars.leaky(call.number("alpha", _float32(0.01)))
+
+
+def _thresholded(call: Call) -> Curve:
+    alpha = call.number("alpha", 1.0)
+    if alpha != 0:
+        raise DiscontinuousOp(f"jumps at {alpha}", fix="use alpha 0", node=call.node.name)
+    return scalars.relu()
+
+
+def _shrink(call: Call) -> Curve:
+    limit, bias = call.number("lambd", 0.5), call.number("bias", 0.0)
+    if bias != limit:
+        raise DiscontinuousOp("bias is not lambd", fix="use bias = lambd", node=call.node.name)
+    if limit < 0:
+        call.invalid(f"lambd {limit}")
+    return scalars.soft_shrink(limit)
+
+
+def _gelu(call: Call) -> Curve:
+    form = call.string("approximate", "none")
+    if form not in ("none", "tanh"):
+        call.invalid(f"approximate {form!r}")
+    return compounds.gelu() if form == "none" else compounds.gelu_tanh()
+
+
+def _swish(call: Call) -> Curve:
+    alpha = call.number("alpha", 1.0)
+    if alpha == 0:
+        call.not_checkable("alpha 0")
+    return _silu((1.0, 0.0), (alpha, 0.0))
+
+
+def _prelu(builder: Builder, call: Call) -> Signal:
+    call.arity(2, 2)
+    call.one_float_type()
+    signal, slope = call.signal(0), call.exact(1)
+    if call.broadcast(signal.shape, slope.shape) != signal.shape:
+        call.mismatch(f"a slope of shape {slope.shape}")
+    values = np.broadcast_to(slope.value, signal.shape).reshape(-1)
+    return builder.elementwise(call, signal, scalars.leaky(values))
+
+
+def _clip(builder: Builder, call: Call) -> Signal:
+    call.arity(1, 3)
+    ends: list[float | None] = [None, None]
+    if call.opset < 11:
+        ends = [call.number(name, 0.0) if call.has(name) else None for name in ("min", "max")]
+    else:
+        ends = [
+            call.scalar(place) if call.optional(place) is not None else None for place in (1, 2)
+        ]
+    least, greatest = ends
+    if least is not None and greatest is not None and least > greatest:
+        call.invalid("its limits are crossed")
+    if least is None and greatest is None:
+        return call.signal(0)
+    return builder.elementwise(call, call.signal(0), scalars.clip(least, greatest))
+
+
+def _cast(_builder: Builder, call: Call) -> Signal:
+    call.arity(1, 1)
+    call.integer("saturate", 1)
+    call.string("round_mode", "up")
+    signal, target = call.signal(0), _FLOAT_NUMBERS.get(call.integer("to", 0))
+    if target is None:
+        raise DiscontinuousOp("a Cast to integers", fix="remove it", node=call.node.name)
+    if signal.dtype not in FLOATS:
+        raise DtypeUnsupported("a Cast of no floats", fix="use floats", node=call.node.name)
+    return Signal(signal.source, signal.shape, target)
+
+
+def _unsupported_jump(_builder: Builder, call: Call) -> Signal:
+    raise DiscontinuousOp(
+        f"{call.node.op} outside of a pattern", fix="write it without comparisons",
+        node=call.node.name,
+    )  # fmt: skip
+
+
+# --- Rays: what an operand is a multiple of ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Ray:
+    """scale r + shift, r the signal called `root`; each number with its error."""
+
+    root: str
+    scale: Pair
+    shift: Pair
+
+
+def _times(a: Pair, b: Pair) -> Pair:
+    value = a[0] * b[0]
+    error = (abs(a[0]) * b[1] + abs(b[0]) * a[1] + a[1] * b[1]) * (1 + 16 * U)
+    return value, error if _is_one(a) or _is_one(b) else error + abs(value) * U + TINY
+
+
+def _is_one(a: Pair) -> bool:
+    return abs(a[0]) == 1.0 and a[1] == 0
+
+
+def _over(a: Pair, b: Pair) -> Pair:
+    """The quotient, where b is far from 0 against its error."""
+    if _is_one(b):
+        return a[0] * b[0], a[1]
+    value = a[0] / b[0]
+    error = (a[1] + abs(value) * b[1]) / (abs(b[0]) - b[1]) * (1 + 16 * U)
+    return value, error + abs(value) * (2 * U) + TINY
+
+
+def _plus(a: Pair, b: Pair) -> Pair:
+    value = a[0] + b[0]
+    exact = a == (0.0, 0.0) or b == (0.0, 0.0)
+    return value, (a[1] + b[1]) * (1 + 16 * U) + (0.0 if exact else abs(value) * U)
+
+
+def _rays(builder: Builder, source: str) -> list[_Ray]:
+    """The signal itself, and what it is a multiple of, one after the other."""
+    found = [_Ray(source, _ONE, (0.0, 0.0))]
+    while True:
+        last = found[-1]
+        step = _uniform(builder.nodes.get(last.root))
+        if step is None:
+            return found
+        scale = _times(last.scale, step.scale)
+        shift = _plus(last.shift, _times(last.scale, step.shift))
+        found.append(_Ray(step.root, scale, shift))
+
+
+def _uniform(node: Node | None) -> _Ray | None:
+    """What an affine node says if it does the same with every entry."""
+    if not isinstance(node, Affine) or len(node.terms) != 1 or node.size == 0:
+        return None
+    term = node.terms[0]
+    scale = _ONE
+    if isinstance(term.map, Diagonal):
+        errors = np.zeros(1) if term.map.error is None else term.map.error
+        if np.any(term.map.scale != term.map.scale[0]) or term.map.scale[0] == 0:
+            return None
+        scale = (float(term.map.scale[0]), float(errors.max()))
+    elif not (isinstance(term.map, Gather) and _is_identity(term.map)):
+        return None
+    if np.any(node.bias != node.bias[0]):
+        return None
+    return _Ray(term.source, scale, (float(node.bias[0]), float(node.bias_error.max())))
+
+
+def _is_identity(gather: Gather) -> bool:
+    return gather.out_size == gather.in_size and np.array_equal(
+        gather.index, np.arange(gather.in_size)
+    )
+
+
+def _curve_of(builder: Builder, ray: _Ray, kind: type[Curve]) -> Elementwise | None:
+    node = builder.nodes.get(ray.root)
+    return node if isinstance(node, Elementwise) and isinstance(node.function, kind) else None
+
+
+def _meeting(first: Sequence[_Ray], second: Sequence[_Ray]) -> tuple[_Ray, _Ray] | None:
+    """Rays of both lists with one root and no shift."""
+    for a in first:
+        for b in second:
+            if a.root == b.root and a.shift == b.shift == (0.0, 0.0):
+                return a, b
+    return None
+
+
+# --- Compounds -----------------------------------------------------------------------------------
+
+
+def _silu(outer: Pair, inner: Pair) -> Curve:
+    """Outer r s(inner r) = (outer / inner) silu(inner r)."""
+    factor = _over(outer, inner)
+    if _is_one(inner) and _is_one(factor) and inner[0] == factor[0] == 1.0:
+        return compounds.silu()
+    return compounds.Rescaled(compounds.silu(), inner, factor, compounds.Gate.curvature)
+
+
+def _product_with(builder: Builder, factor: Signal, gate: Signal) -> tuple[str, Curve] | None:
+    """(r, f) where the product of two signals is f(r); `gate` is the one with the function."""
+    multiples = _rays(builder, factor.source)
+    for ray in _rays(builder, gate.source):
+        found = _gated(builder, multiples, ray)
+        if found is not None:
+            return found
+    return None
+
+
+def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str, Curve] | None:
+    sigmoid = _curve_of(builder, ray, scalars.Sigmoid)
+    erf = _curve_of(builder, ray, scalars.Erf)
+    node = sigmoid or erf
+    if node is None:
+        return None
+    pair = _meeting(multiples, _rays(builder, node.source))
+    if pair is None:
+        return None
+    outer, inner = _times(pair[0].scale, ray.scale), pair[1].scale
+    if sigmoid is not None and ray.shift == (0.0, 0.0):
+        return pair[0].root, _silu(outer, inner)
+    if erf is not None and ray.shift == ray.scale:
+        return pair[0].root, compounds.erf_gate(inner, _over(outer, inner))
+    return None
+
+
+def _multiply(builder: Builder, call: Call) -> Signal:
+    """Mul: by a constant, or a compound."""
+    call.arity(2, 2)
+    call.one_float_type()
+    first, second = call.operand(0), call.operand(1)
+    if isinstance(first, Constant):
+        return scale_by(builder, call, call.signal(1), first)
+    if isinstance(second, Constant):
+        return scale_by(builder, call, first, second)
+    if first.shape != second.shape:
+        return call.not_checkable("the product of two signals")
+    if first.source == second.source:
+        return builder.elementwise(call, first, compounds.Square())
+    for factor, gate in ((first, second), (second, first)):
+        found = _product_with(builder, factor, gate)
+        if found is not None:
+            root = Signal(found[0], first.shape, first.dtype)
+            return builder.elementwise(call, root, found[1])
+    return call.not_checkable("the product of two signals")
+
+
+def _divide(builder: Builder, call: Call) -> Signal:
+    """Div: by a constant, or x / (1 + |x|)."""
+    call.arity(2, 2)
+    call.one_float_type()
+    first, second = call.operand(0), call.operand(1)
+    if isinstance(second, Constant):
+        return divide_by(builder, call, call.signal(0), second)
+    if isinstance(first, Signal) and first.shape == second.shape:
+        found = _softsign(builder, first, second)
+        if found is not None:
+            root = Signal(found[0], first.shape, first.dtype)
+            return builder.elementwise(call, root, found[1])
+    return call.not_checkable("the quotient of two signals")
+
+
+def _is_absolute(function: Scalar) -> bool:
+    return (
+        isinstance(function, scalars.PiecewiseLinear)
+        and function.pieces == scalars.absolute().pieces
+    )
+
+
+def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Curve] | None:
+    for ray in _rays(builder, second.source):
+        node = builder.nodes.get(ray.root)
+        if not isinstance(node, Elementwise) or not _is_absolute(node.function):
+            continue
+        if ray.scale[0] <= 0 or ray.shift[0] <= 0:
+            continue
+        pair = _meeting(_rays(builder, first.source), _rays(builder, node.source))
+        if pair is None:
+            continue
+        # a r / (t + k |c r|) = (a / (k |c|)) softsign(k |c| r / t)
+        size = (abs(pair[1].scale[0]), pair[1].scale[1])
+        slope = _times(ray.scale, size)
+        inner, outer = _over(slope, ray.shift), _over(pair[0].scale, slope)
+        if _is_one(inner) and outer == _ONE:
+            return pair[0].root, compounds.Softsign()
+        curve = compounds.Rescaled(compounds.Softsign(), inner, outer, compounds.Softsign.curvature)
+        return pair[0].root, curve
+    return None
+
+
+def _root(builder: Builder, call: Call) -> Signal:
+    """Sqrt of c + (k x)^2, 0 < c."""
+    call.arity(1, 1)
+    signal = call.signal(0)
+    for ray in _rays(builder, signal.source):
+        node = _curve_of(builder, ray, compounds.Square)
+        if node is None or ray.scale[0] <= 0 or ray.shift[0] <= 0:
+            continue
+        # sqrt(c + a x^2) = sqrt(c) sqrt(1 + (x sqrt(a / c))^2)
+        inner, outer = _square_root(_over(ray.scale, ray.shift)), _square_root(ray.shift)
+        curve = compounds.Rescaled(
+            compounds.RootOfSquare(), inner, outer, compounds.RootOfSquare.curvature
+        )
+        root = Signal(node.source, signal.shape, signal.dtype)
+        return builder.elementwise(call, root, curve)
+    return call.not_checkable("the root of a signal that may be 0")
+
+
+def _square_root(value: Pair) -> Pair:
+    root = float(np.sqrt(value[0]))
+    if root == 1.0 and value == _ONE:
+        return _ONE
+    return root, (value[1] / root + root * U) * (1 + 16 * U) + TINY
+
+
+def _power(builder: Builder, call: Call) -> Signal:
+    """Pow with exponent 1 or 2."""
+    call.arity(2, 2)
+    exponent = call.scalar(1)
+    if exponent == 1.0:
+        return call.signal(0)
+    if exponent != 2.0:
+        call.not_checkable(f"the power {exponent} of a signal")
+    return builder.elementwise(call, call.signal(0), compounds.Square())
+
+
+def _logarithm(builder: Builder, call: Call) -> Signal:
+    """Log of a sigmoid: log s(x) = -softplus(-x)."""
+    call.arity(1, 1)
+    signal = call.signal(0)
+    node = _curve_of(builder, _Ray(signal.source, _ONE, (0.0, 0.0)), scalars.Sigmoid)
+    if node is None:
+        call.not_checkable("the logarithm of a signal that may be 0")
+    curve = compounds.Rescaled(scalars.Softplus(), (-1.0, 0.0), (-1.0, 0.0), 0.25)
+    return builder.elementwise(call, Signal(node.source, signal.shape, signal.dtype), curve)
+
+
+# --- Max and Min ---------------------------------------------------------------------------------
+
+
+def _extreme(sign: int) -> Rule:
+    def rule(builder: Builder, call: Call) -> Signal:
+        call.one_float_type()
+        operands = [call.operand(place) for place in range(len(call.operands))]
+        shape = call.broadcast(*(operand.shape for operand in operands))
+        signals = [operand for operand in operands if isinstance(operand, Signal)]
+        if len(signals) == len(operands):
+            return _tournament(builder, call, signals, shape, sign)
+        if len(operands) == 2 and signals[0].shape == shape:
+            limit = next(operand for operand in operands if isinstance(operand, Constant))
+            if limit.error is not None and np.any(limit.error):
+                call.not_checkable("a limit that is rounded")
+            values = flat(limit, shape).value
+            curve = scalars.clip(values, None) if sign > 0 else scalars.clip(None, values)
+            return builder.elementwise(call, signals[0], curve)
+        return call.not_checkable("constants and signals of several shapes")
+
+    return rule
+
+
+def _tournament(
+    builder: Builder, call: Call, signals: Sequence[Signal], shape: tuple[int, ...], sign: int
+) -> Signal:
+    """max(a, b) = (a + b)/2 + |a - b|/2, in rounds; gate c is called `<tensor>#c`."""
+    name, dtype, gate = call.node.name, signals[0].dtype, 0
+    queue = list(signals)
+    while len(queue) > 1:
+        following: list[Signal] = []
+        for place in range(0, len(queue) - 1, 2):
+            is_last = len(queue) == 2
+            target = name if is_last else f"{name}#{gate}:out"
+            _compare(builder, f"{name}#{gate}", target, queue[place], queue[place + 1], shape, sign)
+            following.append(Signal(target, shape, dtype))
+            gate += 1
+        if len(queue) % 2:
+            following.append(queue[-1])
+        queue = following
+    return queue[0]
+
+
+def _compare(
+    builder: Builder,
+    gate: str,
+    target: str,
+    first: Signal,
+    second: Signal,
+    shape: tuple[int, ...],
+    sign: int,
+) -> None:
+    onto_first, onto_second = spread(first.shape, shape), spread(second.shape, shape)
+    size = onto_first.out_size
+    half = np.full(size, 0.5)
+    builder.affine(
+        f"{gate}:in",
+        size,
+        [
+            Term(first.source, onto_first),
+            Term(second.source, scaled(onto_second, np.full(size, -1.0), None)),
+        ],
+    )
+    builder.add(Elementwise(name=gate, size=size, source=f"{gate}:in", function=scalars.absolute()))
+    builder.affine(
+        target,
+        size,
+        [
+            Term(first.source, scaled(onto_first, half, None)),
+            Term(second.source, scaled(onto_second, half, None)),
+            Term(gate, scaled(identity(size), sign * half, None)),
+        ],
+    )
+
+
+RULES: Mapping[str, Rule] = {
+    "Abs": _unary(lambda _: scalars.absolute()),
+    "Cast": _cast,
+    "Celu": _unary(_celu),
+    "Clip": _clip,
+    "Div": _divide,
+    "Elu": _unary(_elu),
+    "Equal": _unsupported_jump,
+    "Erf": _unary(lambda _: scalars.Erf()),
+    "Exp": _unary(lambda _: compounds.Exp()),
+    "Gelu": _unary(_gelu),
+    "Greater": _unsupported_jump,
+    "GreaterOrEqual": _unsupported_jump,
+    "HardSigmoid": _unary(_hard_sigmoid),
+    "HardSwish": _unary(lambda _: compounds.HardSwish()),
+    "LeakyRelu": _unary(_leaky),
+    "Less": _unsupported_jump,
+    "LessOrEqual": _unsupported_jump,
+    "Log": _logarithm,
+    "Max": _extreme(1),
+    "Min": _extreme(-1),
+    "Mul": _multiply,
+    "PRelu": _prelu,
+    "Pow": _power,
+    "Relu": _unary(lambda _: scalars.relu()),
+    "Selu": _unary(_selu),
+    "Shrink": _unary(_shrink),
+    "Sigmoid": _unary(lambda _: scalars.Sigmoid()),
+    "Softplus": _unary(lambda _: scalars.Softplus()),
+    "Softsign": _unary(lambda _: compounds.Softsign()),
+    "Sqrt": _root,
+    "Swish": _unary(_swish),
+    "Tanh": _unary(lambda _: scalars.Tanh()),
+    "ThresholdedRelu": _unary(_thresholded),
+}

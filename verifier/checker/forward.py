@@ -1,0 +1,200 @@
+"""Bounds of every signal over a region: intervals, tightened by linear bounds before the gates.
+
+`interval` carries intervals forward. `linear` also bounds what enters each gate by lines carried
+back to the input, with the slopes that the proof brings or the checker's own, and intersects. Where
+only affine nodes lie between the input and a gate nothing is relaxed, and both techniques do so.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.checker.definite import NotProved
+from verifier.checker.intervals import Interval, affine_image
+from verifier.checker.lowering import sources
+from verifier.checker.network import Affine, Elementwise, Maximum, Network, Sort
+from verifier.checker.substitution import Around, Gate, Lines, Substitution
+from verifier.norms import Norm
+from verifier.regions import Ball, CenterBox, EndsBox, Everywhere
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float64
+
+    from verifier.certificate import ForwardProof
+    from verifier.certificate import Lines as Slopes
+    from verifier.checker.constraints import Slopes as Range
+    from verifier.checker.lowering import Lowered
+    from verifier.regions import Region
+
+
+def start_of(region: Region) -> tuple[Around, Interval]:
+    """What a region says of the input.
+
+    Raises:
+        NotProved: the region is everywhere.
+    """
+    match region:
+        case Everywhere():
+            raise _no_region()
+        case Ball(norm=Norm.L1 | Norm.L2 as norm):
+            centre = np.array(region.center)
+            around = Around(centre=centre, radius=np.full(1, region.radius), norm=norm)
+            return around, _box(region)
+        case Ball() | CenterBox() | EndsBox():
+            box = _box(region)
+            centre, radius = box.centred()
+            return Around(centre=centre[0], radius=radius[0], norm=Norm.LINF), box
+
+
+def _box(region: Region) -> Interval:
+    """The least float64 box around the region."""
+    if isinstance(region, Everywhere):
+        raise _no_region()
+    lower, upper = region.interval()
+    return Interval(lower[None, :], upper[None, :])
+
+
+def _no_region() -> NotProved:
+    return NotProved("a proof over a region, and the claim has none")
+
+
+def forward_bounds(
+    network: Network, lowered: Lowered, region: Region, proof: ForwardProof
+) -> dict[str, Interval]:
+    """Bounds of every signal of the lowered network over the region, one batch row.
+
+    Args:
+        network: the network before lowering, whose groups bound their outputs directly.
+        lowered: affine nodes and gates |.|.
+        region: a box or a ball.
+        proof: the technique, and slopes for some gates.
+
+    Raises:
+        NotProved: a bound is not finite, or a gate's slopes have the wrong length or no gate.
+    """
+    around, box = start_of(region)
+    walk = _Walk(network, lowered, around, box, proof)
+    for node in lowered.network.nodes:
+        walk.visit(node)
+    return walk.substitution.signals
+
+
+def slopes_over(lowered: Lowered, signals: dict[str, Interval]) -> dict[str, Range]:
+    """For every gate, a range of slopes that holds over the region."""
+    return {
+        node.name: node.function.slope_range_on(
+            signals[node.source].lower[0], signals[node.source].upper[0]
+        )
+        for node in lowered.network.nodes
+        if isinstance(node, Elementwise)
+    }
+
+
+class _Walk:
+    """One pass through the lowered network."""
+
+    def __init__(
+        self,
+        network: Network,
+        lowered: Lowered,
+        around: Around,
+        box: Interval,
+        proof: ForwardProof,
+    ) -> None:
+        if unknown := sorted(set(proof.lines) - set(lowered.gates.values())):
+            raise NotProved(f"lines for {unknown}, which are no gates of the network")
+        self._groups = {
+            node.name: node for node in network.nodes if isinstance(node, Sort | Maximum)
+        }
+        self._gates = lowered.gates
+        self._proof = proof
+        self._is_box = around.norm is Norm.LINF
+        nodes = lowered.network.nodes
+        self._entering = {node.source for node in nodes if isinstance(node, Elementwise)}
+        self._affine_only = {""}
+        self.substitution = Substitution(
+            nodes=[
+                node
+                if isinstance(node, Affine)
+                else Gate(name=node.name, size=node.size, source=sources(node)[0])
+                for node in nodes
+            ],
+            sizes=lowered.network.tensors,
+            start=around,
+            signals={"": box},
+        )
+
+    def visit(self, node: object) -> None:
+        """Bound one node's signal."""
+        match node:
+            case Affine():
+                self._affine(node)
+            case Elementwise():
+                self._gate(node)
+            case _:
+                raise NotProved("a group was not lowered")
+
+    def _affine(self, node: Affine) -> None:
+        signals = self.substitution.signals
+        bounds = affine_image(node, signals)
+        group = self._groups.get(node.name)
+        if group is not None:
+            bounds = bounds.intersected(_group_image(group, signals[group.source]))
+        signals[node.name] = bounds
+        direct = all(term.source in self._affine_only for term in node.terms)
+        if direct:
+            self._affine_only.add(node.name)
+        # One exact step from a box: the interval is as good as the line.
+        first = self._is_box and len(node.terms) == 1 and node.terms[0].source == ""
+        relaxed = self._proof.technique == "linear" and not first
+        if node.name in self._entering and (relaxed or (direct and not first)):
+            better = self.substitution.bounds(node.name)
+            signals[node.name] = bounds.intersected(better).required_finite(node.name)
+
+    def _gate(self, node: Elementwise) -> None:
+        signals = self.substitution.signals
+        entering = signals[node.source]
+        lower, upper = entering.lower[0], entering.upper[0]
+        least, greatest = node.function.image(lower, upper)
+        image = Interval(least[None, :], greatest[None, :])
+        signals[node.name] = image.required_finite(node.name)
+        slopes = self._slopes(node, lower, upper)
+        low, high = node.function.offsets(lower, upper, *slopes)
+        lines = (*slopes, low, high)
+        if not all(np.all(np.isfinite(part)) for part in lines):
+            raise NotProved(f"gate {node.name!r} has no finite lines")
+        self.substitution.lines[node.name] = Lines(*(part[None, :] for part in lines))
+
+    def _slopes(
+        self,
+        node: Elementwise,
+        lower: Float64[np.ndarray, " n"],
+        upper: Float64[np.ndarray, " n"],
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        given: Slopes | None = self._proof.lines.get(self._gates[node.name])
+        if given is None:
+            return node.function.lines(lower, upper)
+        if given.lower.shape != (node.size,) or given.upper.shape != (node.size,):
+            raise NotProved(f"lines of {self._gates[node.name]!r}: expected {node.size} slopes")
+        return given.lower, given.upper
+
+
+def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:
+    """Sorting and maxima are monotone: they map ends to ends, exactly."""
+    lower, upper = entering.lower[0], entering.upper[0]
+    if isinstance(node, Sort):
+        least, greatest = np.full((2, 1, node.size), np.nan)
+        least[0, node.places] = np.sort(lower[node.groups], axis=1)
+        greatest[0, node.places] = np.sort(upper[node.groups], axis=1)
+        return Interval(least, greatest)
+    best = np.max if node.sign == 1 else np.min
+    return Interval(
+        best(lower[node.windows], axis=1)[None, :], best(upper[node.windows], axis=1)[None, :]
+    )
+
+
+def varies(region: Region) -> Bool[np.ndarray, " n"]:
+    """Which coordinates can differ between two points of the region."""
+    return _box(region).lower[0] < _box(region).upper[0]

@@ -1,0 +1,323 @@
+"""The function that the file denotes, as the checker's own `Network`.
+
+Only what the output needs is looked at. Constants are folded by `folding`, movements become index
+maps or nothing at all, every other operator becomes the node that the tensor leaving it names. A
+pattern that a proof hints at is verified and stands for everything between its two tensors. Shapes
+are computed here; what the file declares has to agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from verifier.checker import activations, linear, windows
+from verifier.checker.builder import Builder, indices
+from verifier.checker.folding import FOLDS
+from verifier.checker.maps import Gather
+from verifier.checker.movements import MOVEMENTS, MOVES_ALL, pad_value
+from verifier.checker.network import Affine, Network, Term
+from verifier.checker.operands import Call, Constant, Operand, Signal
+from verifier.checker.patterns import recognised
+from verifier.checker.reader import Declared, Model, Node, read_model
+from verifier.checker.tensors import FLOATS
+from verifier.errors import (
+    DiscontinuousOp,
+    DtypeUnsupported,
+    DynamicShape,
+    ExpansionTooLarge,
+    NotCheckable,
+    ShapeMismatch,
+)
+
+if TYPE_CHECKING:
+    from verifier.certificate import Pattern
+
+MAX_FOLDED = 2**26  #: entries of all folded constants together
+
+Values: TypeAlias = "dict[str, Operand]"
+Rule: TypeAlias = Callable[[Builder, Call], Signal]
+
+
+def read_network(model: bytes, patterns: Sequence[Pattern] = ()) -> Network:
+    """The network that the bytes denote.
+
+    Args:
+        model: the file.
+        patterns: hints; each is verified, and refuted where it does not hold.
+
+    Raises:
+        ModelRefused: the bytes are no model that is read.
+        CapabilityBlocked: a node that the output needs jumps, or is not read by the checker.
+        PatternRefuted: a hint is false.
+    """
+    return _Reading(read_model(model), patterns).network()
+
+
+class _Reading:
+    """One pass over the nodes that the output needs."""
+
+    def __init__(self, model: Model, patterns: Sequence[Pattern]) -> None:
+        self.model = model
+        self.hints = {pattern.output: pattern for pattern in patterns}
+        self.makers = {name: node for node in model.nodes for name in node.outputs if name}
+        self.values: Values = {}
+        shape = self._input_shape()
+        self.builder = Builder(math.prod(shape))
+        self.values[model.input] = Signal("", shape, model.declared[model.input].dtype)
+        self.folded = 0
+
+    def _input_shape(self) -> tuple[int, ...]:
+        name = self.model.input
+        declared = self.model.declared[name]
+        if declared.dtype not in FLOATS:
+            raise DtypeUnsupported(f"the input is {declared.dtype}", fix="use float32", node=name)
+        if declared.shape is None or None in declared.shape[1:]:
+            raise DynamicShape(
+                "a dimension of the input other than the first is not fixed",
+                fix="export with fixed shapes",
+                node=name,
+            )
+        # A leading dimension that is a symbol is the batch: one.
+        shape = tuple(1 if size is None else size for size in declared.shape)
+        if 0 in shape or math.prod(shape) > MAX_FOLDED:
+            raise ShapeMismatch(f"the input has shape {shape[:8]}", fix="export again", node=name)
+        return shape
+
+    def network(self) -> Network:
+        """The nodes that the output needs, in order."""
+        needed = self._needed()
+        for name in needed & self.model.initialisers.keys():
+            tensor = self.model.initialisers[name]
+            self.values[name] = Constant(tensor.array, tensor.dtype)
+            self._check_declared(name)
+        for node in self.model.nodes:
+            if any(name in needed for name in node.outputs):
+                self._step(node, needed)
+        return self._finished(self.values[self.model.output])
+
+    def _needed(self) -> set[str]:
+        """The tensors that the output depends on, not looking inside of patterns."""
+        found: set[str] = set()
+        pending = [self.model.output]
+        while pending:
+            name = pending.pop()
+            if not name or name in found:
+                continue
+            found.add(name)
+            if name in self.hints:
+                pending.append(self.hints[name].input)
+            elif name in self.makers:
+                pending.extend(self.makers[name].inputs)
+        return found
+
+    def _step(self, node: Node, needed: set[str]) -> None:
+        wanted = [name for name in node.outputs if name in needed]
+        for name in wanted:
+            if name in self.hints:
+                self._pattern(name)
+        wanted = [name for name in wanted if name not in self.hints]
+        if not wanted:
+            return
+        call = Call(node, self.model.opset, [self._operand(name, node) for name in node.inputs])
+        results = self.evaluate(call)
+        call.check_all_asked()
+        for name, value in zip(node.outputs, results, strict=False):
+            if value is not None and name not in self.hints:
+                self.values[name] = value
+                self._check_declared(name)
+        if not self.values.keys() >= set(wanted):
+            call.not_checkable("its further results are used")
+
+    def _operand(self, name: str, node: Node) -> Operand | None:
+        if name and name not in self.values:
+            raise NotCheckable(
+                f"{name!r} is used inside and outside of a pattern",
+                fix="drop the hint",
+                node=node.name,
+            )
+        return self.values[name] if name else None
+
+    def evaluate(self, call: Call) -> Sequence[Operand | None]:
+        """What leaves the node."""
+        op = call.node.op
+        if op in ("Shape", "Size"):
+            return [_measured(call)]
+        if all(isinstance(item, Constant) for item in call.operands if item is not None):
+            return self.fold(call)
+        if op in DISCONTINUOUS:
+            raise DiscontinuousOp(f"{op} jumps", fix="replace it", node=call.node.name)
+        if op in MOVEMENTS:
+            return _moved(self.builder, call)
+        rule = RULES.get(op)
+        if rule is None:
+            call.not_checkable("the checker does not read this operator")
+        return [rule(self.builder, call)]
+
+    def fold(self, call: Call) -> list[Constant]:
+        """The constants that leave a node of constants."""
+        fold = FOLDS.get(call.node.op)
+        if fold is None:
+            call.not_checkable("the checker does not fold this operator")
+        results = fold(call)
+        self.folded += sum(result.value.size for result in results)
+        if self.folded > MAX_FOLDED:
+            raise ExpansionTooLarge(
+                "the folded constants are too large", fix="export folded", node=call.node.name
+            )
+        return results
+
+    def _pattern(self, name: str) -> None:
+        pattern = self.hints[name]
+        source = self.values.get(pattern.input)
+        found = recognised(pattern, source, self.model, self.makers, self.fold)
+        self.builder.add(found.node)
+        self.values[name] = Signal(name, found.shape, found.dtype)
+        self._check_declared(name)
+
+    def _check_declared(self, name: str) -> None:
+        declared = self.model.declared.get(name)
+        value = self.values[name]
+        if declared is None:
+            return
+        if declared.dtype not in ("", value.dtype):
+            raise ShapeMismatch(
+                f"{name!r} is declared {declared.dtype}, and is {value.dtype}",
+                fix="export again",
+                node=name,
+            )
+        if declared.shape is not None and not _agrees(declared, value.shape):
+            raise ShapeMismatch(
+                f"{name!r} is declared with shape {declared.shape[:8]}, and has {value.shape[:8]}",
+                fix="export again",
+                node=name,
+            )
+
+    def _finished(self, output: Operand) -> Network:
+        name = self.model.output
+        if isinstance(output, Constant):
+            bias = Constant(output.value.reshape(-1), output.dtype, output.spread.reshape(-1))
+            self.builder.affine(name, output.value.size, [], bias)
+            output = Signal(name, output.shape, output.dtype)
+        nodes = self.builder.nodes
+        reached: set[str] = set()
+        pending = [output.source]
+        while pending:
+            here = pending.pop()
+            if here and here not in reached:
+                reached.add(here)
+                node = nodes[here]
+                pending.extend(
+                    [term.source for term in node.terms]
+                    if isinstance(node, Affine)
+                    else [node.source]
+                )
+        return Network(
+            input_size=self.builder.sizes[""],
+            output=output.source,
+            output_size=output.size,
+            nodes=tuple(node for node in nodes.values() if node.name in reached),
+            tensors={
+                key: size for key, size in self.builder.sizes.items() if not key or key in reached
+            },
+        )
+
+
+def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:
+    return len(declared.shape or ()) == len(shape) and all(
+        said in (None, size) for said, size in zip(declared.shape or (), shape, strict=True)
+    )
+
+
+def _measured(call: Call) -> Constant:
+    call.arity(1, 1)
+    shape = call.operand(0).shape
+    if call.node.op == "Size":
+        return Constant(np.array(math.prod(shape)), "int64")
+    start, end = call.integer("start", 0), call.integer("end", len(shape))
+    return Constant(np.array(shape[start:end], dtype=np.int64), "int64")
+
+
+def _moved(builder: Builder, call: Call) -> list[Signal | None]:
+    """The results of a movement of a signal, or of signals and constants."""
+    count = len(call.operands) if call.node.op in MOVES_ALL else 1
+    operands = [call.operand(place) for place in range(count)]
+    if len({operand.dtype for operand in operands}) > 1:
+        call.one_float_type()
+    arrays: list[np.ndarray] = []
+    starts = [0]
+    for operand in operands:
+        arrays.append(indices(operand.shape) + starts[-1])
+        starts.append(starts[-1] + math.prod(operand.shape))
+    fill = pad_value(call) if call.node.op == "Pad" else 0.0
+    results = MOVEMENTS[call.node.op](call, arrays, -1)
+    names = call.node.outputs
+    return [
+        _gathered(builder, name, operands, starts, moved, fill) if name else None
+        for name, moved in zip(names, results, strict=False)
+    ]
+
+
+def _gathered(
+    builder: Builder,
+    name: str,
+    operands: Sequence[Operand],
+    starts: list[int],
+    moved: np.ndarray,
+    fill: float,
+) -> Signal:
+    """The result whose entries are those that `moved` points at."""
+    shape, index = moved.shape, np.ascontiguousarray(moved).reshape(-1)
+    first = operands[0]
+    unmoved = np.array_equal(index, np.arange(math.prod(first.shape)))
+    if len(operands) == 1 and isinstance(first, Signal) and unmoved:
+        return Signal(first.source, shape, first.dtype)
+    terms: dict[str, np.ndarray] = {}
+    bias = np.where(index == -1, fill, 0.0)
+    error = np.zeros(index.size)
+    for operand, start in zip(operands, starts, strict=False):
+        here = (index >= start) & (index < start + math.prod(operand.shape))
+        local = np.where(here, index - start, 0)
+        if isinstance(operand, Signal):
+            so_far = terms.get(operand.source, np.full(index.size, -1))
+            terms[operand.source] = np.where(here, local, so_far)
+        elif operand.value.size:
+            bias = np.where(here, operand.value.reshape(-1)[local], bias)
+            error = np.where(here, operand.spread.reshape(-1)[local], error)
+    is_linear = not (np.any(bias) or np.any(error))
+    builder.affine(
+        name,
+        index.size,
+        [Term(key, Gather(where, builder.sizes[key])) for key, where in terms.items()],
+        None if is_linear else Constant(bias, first.dtype, error),
+    )
+    return Signal(name, shape, first.dtype)
+
+
+DISCONTINUOUS = frozenset(
+    {"ArgMax", "ArgMin", "Ceil", "DequantizeLinear", "DynamicQuantizeLinear", "Floor", "Hardmax"}
+    | {"IsInf", "IsNaN", "Mod", "NonZero", "OneHot", "QLinearConv", "QLinearMatMul"}
+    | {"QuantizeLinear", "Round", "Sign", "Unique"}
+)
+
+RULES: Mapping[str, Rule] = {
+    "Add": linear.add,
+    "AveragePool": windows.average_pool,
+    "BatchNormalization": linear.batch_normalization,
+    "Conv": windows.convolution,
+    "Gemm": linear.gemm,
+    "GlobalAveragePool": linear.global_average_pool,
+    "MatMul": linear.matmul,
+    "MaxPool": windows.max_pool,
+    "Neg": linear.negate,
+    "ReduceMax": windows.reduce_max,
+    "ReduceMean": linear.reduce_mean,
+    "ReduceMin": windows.reduce_min,
+    "ReduceSum": linear.reduce_sum,
+    "Sub": linear.subtract,
+    "Sum": linear.add,
+    **activations.RULES,
+}

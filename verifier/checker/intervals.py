@@ -1,0 +1,98 @@
+"""Interval bounds through affine maps: midpoint and radius, rounded outward.
+
+For x in [c - r, c + r] and y = W x + b with |W_true - W| <= E,
+
+    |y - fl(W c + b)| <= |W|(r + gamma|c|) + E(|c| + r) + gamma(|W c| + |b|) + |b_true - b|.    (1)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.checker.arithmetic import LEAST, above, below, enlarged, gamma
+from verifier.checker.definite import NotProved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float64
+
+    from verifier.checker.network import Affine
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Every true value lies in the closed [lower, upper]; one row for each of a batch."""
+
+    lower: Float64[np.ndarray, "batch n"]
+    upper: Float64[np.ndarray, "batch n"]
+
+    def magnitude(self) -> Float64[np.ndarray, "batch n"]:
+        """The greatest absolute values, exactly."""
+        return np.maximum(np.abs(self.lower), np.abs(self.upper))
+
+    def centred(self) -> tuple[Float64[np.ndarray, "batch n"], Float64[np.ndarray, "batch n"]]:
+        """(c, r) with [lower, upper] within [c - r, c + r]."""
+        centre = self.lower / 2 + self.upper / 2
+        radius = above(np.maximum(self.upper - centre, centre - self.lower))
+        return centre, np.where(self.lower == self.upper, 0.0, radius)
+
+    def intersected(self, other: Interval) -> Interval:
+        """What both allow."""
+        return Interval(np.maximum(self.lower, other.lower), np.minimum(self.upper, other.upper))
+
+    def required_finite(self, name: str) -> Interval:
+        """The interval itself.
+
+        Raises:
+            NotProved: an end is infinite or nan, or the ends are in the wrong order.
+        """
+        finite = np.all(np.isfinite(self.lower)) and np.all(np.isfinite(self.upper))
+        if not (finite and np.all(self.lower <= self.upper)):
+            raise NotProved(f"signal {name!r} has no finite bounds over the region")
+        return self
+
+
+def affine_image(node: Affine, signals: Mapping[str, Interval]) -> Interval:
+    """The node's values, by (1)."""
+    # A centre that underflows when halved is off by eta, and the radius was taken from it.
+    middle = node.bias[None, :]
+    mass = np.abs(middle)
+    spread = node.bias_error[None, :]
+    longest = 1
+    for term in node.terms:
+        centre, radius = signals[term.source].centred()
+        part = term.map.forward(centre)
+        if term.map.is_exact:
+            loose = term.map.forward(radius)
+        else:
+            size = np.abs(centre)
+            loose = term.map.magnitudes(radius + gamma(term.map.terms + 2) * size)
+            loose = loose + term.map.slack(size + radius) + term.map.terms * LEAST
+        middle, mass, spread = middle + part, mass + np.abs(part), spread + loose
+        longest = max(longest, term.map.terms)
+    count = len(node.terms)
+    # One term and no bias: nothing is added.
+    rounds = count > 1 or bool(np.any(node.bias))
+    share = gamma(count + 2) if rounds else 0.0
+    spread = spread + share * mass
+    moves = all(term.map.is_exact for term in node.terms) and not rounds
+    if not (moves and not np.any(spread)):
+        spread = enlarged(spread, longest + count + 8)
+        return Interval(below(middle - spread), above(middle + spread)).required_finite(node.name)
+    return Interval(middle, middle).required_finite(node.name)
+
+
+def scaled_by(gradient: Interval, slopes: Interval) -> Interval:
+    """S g for every s and g of the two; products with 0, 1 and -1 are exact."""
+    ends = [
+        slope * value
+        for slope in (slopes.lower, slopes.upper)
+        for value in (gradient.lower, gradient.upper)
+    ]
+    lower, upper = np.minimum.reduce(ends), np.maximum.reduce(ends)
+    simple = np.isin(slopes.lower, (-1.0, 0.0, 1.0)) & np.isin(slopes.upper, (-1.0, 0.0, 1.0))
+    return Interval(np.where(simple, lower, below(lower)), np.where(simple, upper, above(upper)))

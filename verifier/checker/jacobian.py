@@ -1,0 +1,190 @@
+"""Bounds of the Clarke Jacobian over a region, carried from the outputs back to the inputs.
+
+Over the region every gate has a slope s in [s_l, s_u], so that a row c of outputs has the gradient
+
+    g_out = c,   g_z = s o g_h through a gate h(z),   g_x = A'g_z through an affine node.     (1)
+
+The reversed graph is affine with gates g -> s g, where for g in [g_l, g_u]
+
+    min(s_l g, s_u g) <= s g <= max(s_l g, s_u g),                                            (2)
+
+concave below, convex above: chords bound both. `interval` carries intervals through (1); `linear`
+bounds every unstable gate's g, and at last J itself, by carrying lines back to c. Rows of outputs
+are a batch. For x, y in the region f(x) - f(y) is the integral of J (x - y) along the segment,
+where a gate whose input is constant along it may take any slope.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.checker.arithmetic import above, enlarged
+from verifier.checker.carry import Adjoint, Sparse
+from verifier.checker.intervals import Interval, affine_image, scaled_by
+from verifier.checker.lowering import sources
+from verifier.checker.network import Affine, Term
+from verifier.checker.substitution import Exactly, Gate, Lines, Substitution
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Bool, Float64
+
+    from verifier.checker.constraints import Slopes
+    from verifier.checker.network import Network
+
+
+def gradient(name: str) -> str:
+    """What the reversed graph calls the gradient at a signal."""
+    return f"{name}\0d"
+
+
+class Jacobian:
+    """Bounds of c'J for a batch of rows c."""
+
+    def __init__(
+        self,
+        network: Network,
+        slopes: Mapping[str, Slopes],
+        rows: Float64[np.ndarray, "batch outputs"],
+        *,
+        linear: bool,
+    ) -> None:
+        nodes = reversed_graph(network)
+        self._inputs = gradient("")
+        self._linear = linear
+        sizes = {"": network.output_size} | {node.name: node.size for node in nodes}
+        self._reached = self._inputs in sizes
+        self._shape = (len(rows), network.input_size)
+        self.graph = Substitution(
+            nodes=nodes, sizes=sizes, start=Exactly(rows), signals={"": Interval(rows, rows)}
+        )
+        for node in nodes:
+            if isinstance(node, Affine):
+                self.graph.signals[node.name] = affine_image(node, self.graph.signals)
+            else:
+                self._gate(node, *slopes[node.name])
+
+    def entries(self, wanted: Bool[np.ndarray, " inputs"]) -> Interval:
+        """Bounds of every entry of the rows' J; 0 where an entry is not wanted."""
+        lower, upper = np.zeros((2, *self._shape))
+        if not self._reached:
+            return Interval(lower, upper)
+        bounds = self.graph.signals[self._inputs]
+        chosen = np.flatnonzero(wanted)
+        part = Interval(bounds.lower[:, chosen], bounds.upper[:, chosen])
+        if self._linear:
+            part = part.intersected(self.graph.bounds(self._inputs, chosen.tolist()))
+        lower[:, chosen], upper[:, chosen] = part.lower, part.upper
+        return Interval(lower, upper).required_finite("the Jacobian")
+
+    def row_sums(self, entries: Interval) -> Float64[np.ndarray, " batch"]:
+        """Numbers that sum_k |J_k| does not exceed, all k jointly; `entries` bounds J.
+
+        |J_k| <= t_k J_k + e_k, the chord on its bounds, and the row t.J is bounded once more.
+        """
+        apart = enlarged(entries.magnitude().sum(axis=1), self._shape[1])
+        if not (self._linear and self._reached):
+            return apart
+        slope, offset = absolute_chord(entries)
+        joint = self.graph.greatest(self._inputs, slope[:, None, :])[:, 0]
+        together = above(joint + enlarged(offset.sum(axis=1), self._shape[1]))
+        return np.minimum(apart, np.maximum(together, 0.0))
+
+    def _gate(
+        self, gate: Gate, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+    ) -> None:
+        graph = self.graph
+        unstable = np.flatnonzero(lower < upper)
+        if self._linear and len(unstable):
+            known = graph.signals[gate.source]
+            better = graph.bounds(gate.source, unstable.tolist())
+            ends = known.lower.copy(), known.upper.copy()
+            ends[0][:, unstable] = np.maximum(ends[0][:, unstable], better.lower)
+            ends[1][:, unstable] = np.minimum(ends[1][:, unstable], better.upper)
+            graph.signals[gate.source] = Interval(*ends).required_finite(gate.source)
+        entering = graph.signals[gate.source]
+        slopes = Interval(lower[None, :], upper[None, :])
+        graph.signals[gate.name] = scaled_by(entering, slopes).required_finite(gate.name)
+        graph.lines[gate.name] = product_lines(slopes, entering)
+
+
+def reversed_graph(network: Network) -> tuple[Affine | Gate, ...]:
+    """The graph of (1): the input "" is the row c, the node `gradient("")` is c'J."""
+    arriving: dict[str, list[Term]] = {network.output: [Term("", _unit(network.output_size))]}
+    nodes: list[Affine | Gate] = []
+
+    def gathered(name: str, size: int) -> None:
+        zero = np.zeros(size)
+        terms = tuple(arriving.pop(name))
+        nodes.append(
+            Affine(name=gradient(name), size=size, terms=terms, bias=zero, bias_error=zero)
+        )
+
+    for node in reversed(network.nodes):
+        gathered(node.name, node.size)
+        if isinstance(node, Affine):
+            for term in node.terms:
+                adjoint = Term(gradient(node.name), Adjoint(term.map))
+                arriving.setdefault(term.source, []).append(adjoint)
+        else:
+            (source,) = sources(node)
+            nodes.append(Gate(name=node.name, size=node.size, source=gradient(node.name)))
+            arriving.setdefault(source, []).append(Term(node.name, _unit(node.size)))
+    if "" in arriving:
+        gathered("", network.input_size)
+    return tuple(nodes)
+
+
+def _unit(size: int) -> Sparse:
+    return Sparse(np.arange(size)[:, None], np.ones((size, 1)), size)
+
+
+def product_lines(slopes: Interval, entering: Interval) -> Lines:
+    """Lines of s g for s in `slopes` and g in `entering`, by (2).
+
+    Where g keeps its sign, or s is one number, (2) is linear and the lines are exact.
+    """
+    least, greatest = np.broadcast_arrays(slopes.lower, slopes.upper)
+    low, high = entering.lower, entering.upper
+    least, greatest = (np.broadcast_to(s, low.shape) for s in (least, greatest))
+    upper_ends = [np.maximum(least * g, greatest * g) for g in (low, high)]
+    lower_ends = [np.minimum(least * g, greatest * g) for g in (low, high)]
+    width = np.where(low < high, high - low, 1.0)
+    right, left = (0 <= low) | (least == greatest), high <= 0
+    exact = right | left
+    steep = np.where(
+        right, greatest, np.where(left, least, (upper_ends[1] - upper_ends[0]) / width)
+    )
+    flat = np.where(right, least, np.where(left, greatest, (lower_ends[1] - lower_ends[0]) / width))
+    # Convex minus linear is greatest at an end. Three roundings, each of at most these magnitudes.
+    tops = [_beyond(end, steep * g, 1.0) for end, g in zip(upper_ends, (low, high), strict=True)]
+    lows = [_beyond(end, flat * g, -1.0) for end, g in zip(lower_ends, (low, high), strict=True)]
+    return Lines(
+        below=flat,
+        above=steep,
+        low=np.where(exact, 0.0, np.minimum(*lows)),
+        high=np.where(exact, 0.0, np.maximum(*tops)),
+    )
+
+
+def absolute_chord(
+    entries: Interval,
+) -> tuple[Float64[np.ndarray, "batch n"], Float64[np.ndarray, "batch n"]]:
+    """(t, e) with |J| <= t J + e for every J in the interval."""
+    low, high = entries.lower, entries.upper
+    width = np.where(low < high, high - low, 1.0)
+    chord = np.clip((np.abs(high) - np.abs(low)) / width, -1.0, 1.0)
+    slope = np.where(0 <= low, 1.0, np.where(high <= 0, -1.0, chord))
+    ends = [_beyond(np.abs(j), slope * j, 1.0) for j in (low, high)]
+    return slope, np.where((0 <= low) | (high <= 0), 0.0, np.maximum(*ends))
+
+
+def _beyond(
+    value: Float64[np.ndarray, "batch n"], product: Float64[np.ndarray, "batch n"], side: float
+) -> Float64[np.ndarray, "batch n"]:
+    """Value - product, beyond the rounding of both and of the difference."""
+    slack = 2.0**-50 * (np.abs(value) + np.abs(product)) + 2.0**-1060
+    return value - product + side * slack

@@ -1,0 +1,313 @@
+"""Proof kinds `lmi` and `gate-lmi`: one linear matrix inequality for each row of an item.
+
+With xi = (dx, psi) and the constraints of `verifier.checker.constraints`, for lambda >= 0,
+
+    l2 inputs:    0 <= blkdiag(rho I, Lambda) - Y'Y - sum_g lambda_g (C_g V_g)'(C_g V_g)
+                  implies  |Y xi|_2^2 <= rho |dx|_2^2;                                      (1)
+    linf inputs:  0 <= [[s, -c'Y], [., blkdiag(diag tau, Lambda) - sum_g lambda_g ...]]
+                  implies  |c'Y xi| <= (s + sum tau)/2  for |dx|_inf <= 1.                  (2)
+
+Proof: the quadratic form at xi, at (1, xi) for (2), and the constraints. The float64 matrix is
+D - R'R, R the rows sqrt(lambda) C V and, in (1), Y; if |R_true - R| <= E_R entrywise, then for
+every scaling S
+
+    |S (R'R - R_true'R_true) S|_2 <= 2 |RS|_2 |E_R S|_F + |E_R S|_F^2
+    |S (fl(R'R) - R'R) S|_2      <= gamma_(k+2) | |RS|'|RS| |_2,    k the rows of R.        (3)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.checker.arithmetic import (
+    LEAST,
+    UNIT,
+    Magnitude,
+    enlarged,
+    gamma,
+    greatest,
+    least,
+    root_of_squares,
+    root_up,
+    squares_up,
+    sum_up,
+    total,
+)
+from verifier.checker.carry import push
+from verifier.checker.constraints import Increments, increments
+from verifier.checker.definite import NotProved, column_sums_bound, proves_psd, row_sums_bound
+from verifier.checker.network import Elementwise
+from verifier.checker.operator_norms import norm_factor
+from verifier.norms import Norm, NormPair
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jaxtyping import Float64
+
+    from verifier.certificate import LmiItem, LmiRow
+    from verifier.checker.carry import Carried, Sparse
+    from verifier.checker.constraints import Slopes
+    from verifier.checker.items import Selection
+    from verifier.checker.lowering import Lowered
+
+#: Multipliers other than 0 lie in 2^-300 .. 2^300, so that no scaling over- or underflows.
+MULTIPLIER_EXPONENT = 300
+
+
+def global_slopes(lowered: Lowered) -> dict[str, Slopes]:
+    """The slopes that hold everywhere.
+
+    Raises:
+        NotLipschitzGlobally: a node has none.
+    """
+    return {
+        node.name: node.function.slope_range(node.size)
+        for node in lowered.network.nodes
+        if isinstance(node, Elementwise)
+    }
+
+
+def prove_lmi(
+    items: Sequence[LmiItem],
+    lowered: Lowered,
+    slopes: Mapping[str, Slopes],
+    pair: NormPair,
+    selected: Selection,
+) -> tuple[Magnitude, ...]:
+    """The bounds that the rows prove, one for each item of the claim.
+
+    Raises:
+        NotProved: a matrix is not shown to be positive semidefinite, multipliers are missing,
+            negative or out of range, or the rows do not cover an item.
+    """
+    if len(items) != len(selected.items):
+        raise NotProved(f"{len(items)} items for {len(selected.items)} of the claim")
+    system = _System(increments(lowered, selected.inputs, slopes))
+    return tuple(
+        _item_bound(system, claimed.rows, item.rows, pair)
+        for claimed, item in zip(items, selected.items, strict=True)
+    )
+
+
+def _item_bound(
+    system: _System, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
+) -> Magnitude:
+    """The best that the rows of one item prove together.
+
+    A row for all outputs bounds the l2 norm, and with it each output. Outputs each bounded by b_i
+    give the greatest b_i in linf, the root of their squares in l2, their sum in l1.
+    """
+    count = len(outputs.index)
+    leaving = push(outputs, system.output).transposed()
+    joint: Magnitude | None = None
+    single: dict[int, Magnitude] = {}
+    for row in rows:
+        bound = system.proved(row, leaving, pair.input)
+        if row.output is None:
+            joint = bound if joint is None else least(joint, bound)
+        else:
+            single[row.output] = least(bound, single.get(row.output, bound))
+    if joint is not None:
+        single = {i: least(joint, single.get(i, joint)) for i in range(count)}
+    if len(single) != count:
+        raise NotProved(f"the rows bound {len(single)} of {count} outputs")
+    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[pair.output]
+    apart = combine(single.values())
+    if joint is None:
+        return apart
+    return least(apart, joint * Magnitude.of(norm_factor(NormPair(Norm.L2, pair.output), count)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inequality:
+    """0 <= D - R'R, bordered by one row and column (corner, border) in (2)."""
+
+    diagonal: Float64[np.ndarray, " xi"]
+    rows: Float64[np.ndarray, "k xi"]
+    error: Float64[np.ndarray, "k xi"]
+    corner: float | None = None
+    border: Float64[np.ndarray, " xi"] | None = None
+    border_error: Float64[np.ndarray, " xi"] | None = None
+
+
+class _System:
+    """The constraints of a network, stacked once for all rows."""
+
+    def __init__(self, found: Increments) -> None:
+        self._found = found
+        self.output = _padded(found.output, found.size)
+        entering = [_padded(c.entering, found.size).transposed() for c in found.constraints]
+        shape = (0, found.size)
+        self._value = np.concatenate([np.zeros(shape), *(e.value for e in entering)])
+        self._error = np.concatenate([np.zeros(shape), *(e.errors() for e in entering)])
+
+    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> Magnitude:
+        """The bound that one row proves, per unit of |dx| in the claim's input norm.
+
+        A row with `input_multipliers` speaks of |dx|_inf, which no other norm is below; one
+        without of |dx|_2, which |dx|_1 is not below and sqrt(n) |dx|_inf is not below.
+        """
+        if row.output is not None and row.output >= leaving.rows:
+            raise NotProved(f"output {row.output} of an item that has {leaving.rows}")
+        _require_multipliers(np.array([row.level]), "level")
+        diagonal, root = self._weights(row.multipliers)
+        spread = root[:, None] * self._error
+        rows = root[:, None] * self._value
+        # sqrt, its argument and the product round: 6u covers them.
+        error = enlarged(spread + (6 * UNIT) * np.abs(rows), 4)
+        if row.input_multipliers is not None:
+            return self._linf(row, row.input_multipliers, leaving, diagonal, rows, error)
+        diagonal[: self._found.inputs] = row.level
+        index = slice(None) if row.output is None else slice(row.output, row.output + 1)
+        inequality = _Inequality(
+            diagonal=diagonal,
+            rows=np.concatenate([rows, leaving.value[index]]),
+            error=np.concatenate([error, leaving.errors()[index]]),
+        )
+        _require_psd(inequality, "rho")
+        factor = norm_factor(NormPair(measured, Norm.L2), self._found.inputs)
+        return Magnitude.of(root_up(row.level)) * Magnitude.of(factor)
+
+    def _linf(
+        self,
+        row: LmiRow,
+        tau: Float64[np.ndarray, " inputs"],
+        leaving: Carried,
+        diagonal: Float64[np.ndarray, " xi"],
+        rows: Float64[np.ndarray, "k xi"],
+        error: Float64[np.ndarray, "k xi"],
+    ) -> Magnitude:
+        if row.output is None:
+            raise NotProved("a row for linf inputs bounds one output")
+        if tau.shape != (self._found.inputs,):
+            raise NotProved(f"{tau.shape} input multipliers for {self._found.inputs} inputs")
+        _require_multipliers(tau, "input multipliers")
+        diagonal[: self._found.inputs] = tau
+        inequality = _Inequality(
+            diagonal=diagonal,
+            rows=rows,
+            error=error,
+            corner=row.level,
+            border=-leaving.value[row.output],
+            border_error=leaving.errors()[row.output],
+        )
+        _require_psd(inequality, "s")
+        return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
+
+    def _weights(
+        self, multipliers: Mapping[str, Float64[np.ndarray, " gates"]]
+    ) -> tuple[Float64[np.ndarray, " xi"], Float64[np.ndarray, " rows"]]:
+        """(the diagonal Lambda over xi, sqrt(lambda) of every stacked row)."""
+        known = {constraint.name for constraint in self._found.constraints}
+        if unknown := sorted(set(multipliers) - known):
+            raise NotProved(f"multipliers for {unknown}, which are no gates of the network")
+        diagonal = np.zeros(self._found.size)
+        roots = [np.zeros(0)]
+        for constraint in self._found.constraints:
+            values = multipliers.get(constraint.name)
+            if values is None or values.shape != (constraint.gates,):
+                raise NotProved(f"node {constraint.name!r} needs {constraint.gates} multipliers")
+            _require_multipliers(values, constraint.name)
+            own = values[constraint.owner]
+            diagonal[constraint.coordinates] = own * constraint.weight
+            roots.append(np.sqrt(own * constraint.share))
+        return diagonal, np.concatenate(roots)
+
+
+def _require_multipliers(values: Float64[np.ndarray, " n"], name: str) -> None:
+    """Each is 0 or within 2^-300 .. 2^300; nan and negative numbers are neither."""
+    limit = 2.0**MULTIPLIER_EXPONENT
+    if not np.all((values == 0) | ((1 / limit <= values) & (values <= limit))):
+        raise NotProved(f"multipliers of {name!r}: each has to be 0 or in 2^-300 .. 2^300")
+
+
+def _padded(rows: Carried, height: int) -> Carried:
+    """The increment over all of xi: later entries do not enter it."""
+    if rows.rows == height:
+        return rows
+    value, error = np.zeros((2, height, rows.value.shape[1]))
+    value[: rows.rows], error[: rows.rows] = rows.value, rows.errors()
+    return type(rows)(value, error)
+
+
+def _require_psd(inequality: _Inequality, level: str) -> None:
+    """The inequality holds.
+
+    Raises:
+        NotProved: it is not shown.
+    """
+    if not _holds(_without_idle(inequality)):
+        raise NotProved(f"the matrix inequality of `{level}` is not shown to hold")
+
+
+def _without_idle(given: _Inequality) -> _Inequality:
+    """Without coordinates whose row and column of the matrix are exactly 0."""
+    used = (
+        (given.diagonal != 0) | np.any(given.rows != 0, axis=0) | np.any(given.error != 0, axis=0)
+    )
+    border, border_error = given.border, given.border_error
+    if border is not None and border_error is not None:
+        used |= (border != 0) | (border_error != 0)
+        border, border_error = border[used], border_error[used]
+    if np.all(used):
+        return given
+    return _Inequality(
+        diagonal=given.diagonal[used],
+        rows=given.rows[:, used],
+        error=given.error[:, used],
+        corner=given.corner,
+        border=border,
+        border_error=border_error,
+    )
+
+
+def _holds(given: _Inequality) -> bool:
+    """Whether 0 <= D - R'R, or its bordered form, is shown for all R within the error."""
+    size = len(given.diagonal)
+    inner = -(given.rows.T @ given.rows)
+    inner[np.arange(size), np.arange(size)] += given.diagonal
+    if (
+        given.corner is None
+        or given.border is None
+        or given.border_error is None
+        or (given.corner == 0 and not np.any(given.border) and not np.any(given.border_error))
+    ):
+        return size == 0 or proves_psd(inner, lambda scale: _scaled_error(given, scale))
+    matrix = np.empty((size + 1, size + 1))
+    matrix[0, 0], matrix[0, 1:], matrix[1:, 0] = given.corner, given.border, given.border
+    matrix[1:, 1:] = inner
+    border_error = given.border_error
+
+    def error(scale: Float64[np.ndarray, " n"]) -> float:
+        # |[[0, e'], [e, 0]]|_2 = |e|_2.
+        edge = root_up(squares_up(border_error * scale[1:])) * float(scale[0])
+        return _scaled_error(given, scale[1:]) + edge * (1 + 4 * UNIT)
+
+    return proves_psd(matrix, error)
+
+
+def _scaled_error(given: _Inequality, scale: Float64[np.ndarray, " n"]) -> float:
+    """A number that |S E S|_2 does not exceed, E all errors of D - R'R, by (3)."""
+    rows, count = given.rows * scale, len(given.rows)
+    sums = float(column_sums_bound(rows, None).max(initial=0.0)) * float(
+        row_sums_bound(rows, None).max(initial=0.0)
+    )
+    square = min(squares_up(rows), sums * (1 + 4 * UNIT))  # of | |RS| |_2
+    spread = root_up(squares_up(given.error * scale))
+    largest = float((given.diagonal * np.square(scale)).max(initial=0.0))
+    size = len(scale)
+    underflow = LEAST * size * (count + 4) * (1 + float(scale.max(initial=1.0))) ** 2
+    error = (
+        2 * root_up(square) * spread
+        + spread * spread
+        + gamma(count + 2) * square
+        # The diagonal of D, of the sum, and of the scaled rows above.
+        + 8 * UNIT * largest
+        + underflow
+    ) * (1 + 64 * UNIT)
+    return error if math.isfinite(error) else math.inf

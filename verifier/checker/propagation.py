@@ -1,0 +1,120 @@
+"""Proof kinds over a region: `propagation`, and the slopes of `gate-lmi`.
+
+With |J| bounded entry by entry over the region, |f(x) - f(y)|_q <= | max|J| |_(p,q) |x - y|_p, for
+the mean of Jacobians along a segment is bounded by what bounds each. For linf inputs the sums of
+rows are bounded jointly.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.checker.arithmetic import Magnitude, norm_up, sum_up
+from verifier.checker.carry import Carried
+from verifier.checker.definite import NotProved
+from verifier.checker.forward import forward_bounds, slopes_over, varies
+from verifier.checker.jacobian import Jacobian
+from verifier.checker.lmi import prove_lmi
+from verifier.checker.lowering import lowered
+from verifier.checker.operator_norms import matrix_norm
+from verifier.norms import Norm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxtyping import Float64
+
+    from verifier.certificate import GateLmiProof, PropagationProof, SlopeRange
+    from verifier.checker.constraints import Slopes
+    from verifier.checker.items import Selection
+    from verifier.checker.lowering import Lowered
+    from verifier.checker.network import Network
+    from verifier.property import Property
+
+
+def prove_propagation(
+    proof: PropagationProof, network: Network, asked: Property, selected: Selection
+) -> tuple[Magnitude, ...]:
+    """The bounds that the technique gives, one for each item of the claim.
+
+    Raises:
+        NotProved: a bound is not finite, or lines name no gate.
+    """
+    small = lowered(network, sorts="compare")
+    signals = forward_bounds(network, small, asked.region, proof.forward)
+    rows = np.concatenate(
+        [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
+    )
+    jacobian = Jacobian(
+        small.network, slopes_over(small, signals), rows, linear=proof.technique == "linear"
+    )
+    # A coordinate that the region fixes has no increment.
+    wanted = np.zeros(network.input_size, np.bool_)
+    wanted[selected.inputs] = varies(asked.region)[selected.inputs]
+    entries = jacobian.entries(wanted)
+    greatest = entries.magnitude()
+    from_linf = asked.norm.input is Norm.LINF
+    sums = jacobian.row_sums(entries) if from_linf else np.zeros(len(rows))
+    bounds: list[Magnitude] = []
+    end = 0
+    for item in selected.items:
+        begin, end = end, end + len(item.rows.index)
+        if from_linf:
+            bounds.append(Magnitude.of(_of_row_sums(sums[begin:end], asked.norm.output)))
+        else:
+            chosen = Carried(greatest[begin:end][:, wanted])
+            bounds.append(Magnitude.of(matrix_norm(chosen, asked.norm)))
+    return tuple(bounds)
+
+
+def _of_row_sums(sums: Float64[np.ndarray, " rows"], output: Norm) -> float:
+    """|dx|_inf <= 1 gives |dy_i| <= sum_i."""
+    match output:
+        case Norm.LINF:
+            return float(sums.max())
+        case Norm.L2:
+            return norm_up(sums)
+        case Norm.L1:
+            return sum_up(sums)
+
+
+def prove_gate_lmi(
+    proof: GateLmiProof, network: Network, asked: Property, selected: Selection
+) -> tuple[Magnitude, ...]:
+    """The bounds that the rows prove with slopes that hold over the region.
+
+    Raises:
+        NotProved: a stored slope range does not contain the one that is proved here, or the
+            inequalities do not hold with the stored ones.
+    """
+    small = lowered(network, sorts="compare")
+    signals = forward_bounds(network, small, asked.region, proof.forward)
+    slopes = stored_slopes(small, slopes_over(small, signals), proof.slopes)
+    return prove_lmi(proof.items, small, slopes, asked.norm, selected)
+
+
+def stored_slopes(
+    small: Lowered, proved: Mapping[str, Slopes], stored: Mapping[str, SlopeRange]
+) -> dict[str, Slopes]:
+    """The stored ranges, by the gates' own names; the proved one where none is stored."""
+    if unknown := sorted(set(stored) - set(small.gates.values())):
+        raise NotProved(f"slopes for {unknown}, which are no gates of the network")
+    chosen: dict[str, Slopes] = {}
+    for node, (lower, upper) in proved.items():
+        name = small.gates[node]
+        given = stored.get(name)
+        if given is None:
+            chosen[node] = (lower, upper)
+            continue
+        if given.lower.shape != lower.shape or given.upper.shape != upper.shape:
+            raise NotProved(f"slopes of {name!r}: expected {len(lower)} of each")
+        outside = ~((given.lower <= lower) & (upper <= given.upper))
+        if np.any(outside):
+            raise NotProved(
+                f"slopes of {name!r}: entry {int(np.argmax(outside))} and "
+                f"{int(outside.sum()) - 1} more are narrower than the region allows"
+            )
+        chosen[node] = (given.lower, given.upper)
+    return chosen

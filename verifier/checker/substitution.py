@@ -1,0 +1,289 @@
+"""Linear bounds of signals, carried backwards through a graph of affine nodes and gates.
+
+To bound a.s above, a row over a signal s, every node is replaced by what bounds it: an affine node
+by itself, a gate h(z) by lines,
+
+    below z + low <= h(z) <= above z + high      on the bounds of z,                        (1)
+
+the upper line where the coefficient is positive and the lower one where it is negative, until only
+the graph's input is left, where the row is concretised. The float64 coefficients *are* the
+multipliers of (1); all rounding goes into a constant `error`, with |z| <= magnitude(z):
+
+    affine   |fl(A W) - A W_true| |x| <= |A| (gamma |W| + E) |x|,
+             |fl(A b) - A b_true| <= |A| (gamma |b| + |b_true - b|),
+    gate     |fl(A slope) - A slope| |z| <= u |A slope| |z|.
+
+The engine serves the network itself (gates: activations) and its reversed Jacobian (gates: slopes
+in an interval), one batch row for each row of outputs: lines may differ from row to row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from verifier.checker.arithmetic import LEAST, UNIT, above, enlarged, gamma
+from verifier.checker.definite import NotProved
+from verifier.checker.intervals import Interval
+from verifier.checker.network import Affine
+from verifier.norms import Norm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jaxtyping import Float64
+
+    from verifier.checker.network import Map
+
+WORKING_ENTRIES = 2**22  #: the most coefficients of one signal at a time
+#: All sums of non-negative error terms are enlarged by this in the end; gamma stays below a fifth.
+ERROR_GROWTH = 1 + 1e-8
+LONGEST_SUM = 2**23
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Below z + low <= h(z) <= above z + high for every z within its bounds."""
+
+    below: Float64[np.ndarray, "batch n"]
+    above: Float64[np.ndarray, "batch n"]
+    low: Float64[np.ndarray, "batch n"]
+    high: Float64[np.ndarray, "batch n"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A node of one signal that is bounded by lines."""
+
+    name: str
+    size: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """|x - centre|_norm <= radius; a box has a radius for every coordinate."""
+
+    centre: Float64[np.ndarray, " n"]
+    radius: Float64[np.ndarray, " n"]
+    norm: Norm
+
+    def greatest(
+        self, rows: Float64[np.ndarray, "batch k n"]
+    ) -> tuple[Float64[np.ndarray, "batch k"], Float64[np.ndarray, "batch k"]]:
+        """A.centre + |A| in the dual norm, times the radius."""
+        magnitudes = np.abs(rows)
+        share = gamma(rows.shape[-1] + 4)
+        match self.norm:
+            case Norm.LINF:
+                reach = magnitudes @ self.radius
+            case Norm.L2:
+                # Squares may underflow by eta each; 2^-530 n is the root of more than that.
+                reach = np.sqrt(np.sum(np.square(rows), axis=-1)) + 2.0**-530 * rows.shape[-1]
+                reach = reach * self.radius[0]
+            case Norm.L1:
+                reach = magnitudes.max(axis=-1, initial=0.0) * self.radius[0]
+        error = share * (magnitudes @ np.abs(self.centre) + reach) + rows.shape[-1] * 4 * LEAST
+        return rows @ self.centre + reach, error
+
+
+@dataclass(frozen=True, slots=True)
+class Exactly:
+    """The input is this vector, another one for every batch row."""
+
+    value: Float64[np.ndarray, "batch n"]
+
+    def greatest(
+        self, rows: Float64[np.ndarray, "batch k n"]
+    ) -> tuple[Float64[np.ndarray, "batch k"], Float64[np.ndarray, "batch k"]]:
+        """The rows times the vector."""
+        column = self.value[:, :, None]
+        mass = (np.abs(rows) @ np.abs(column))[..., 0]
+        return (rows @ column)[..., 0], gamma(rows.shape[-1] + 2) * mass + rows.shape[-1] * LEAST
+
+
+#: What is known of the graph's input. `greatest` gives (value, error): no row times an input exceeds
+#: their sum.
+Start: TypeAlias = Around | Exactly
+
+
+@dataclass(slots=True)
+class _Partial:
+    """A row's bound on its way: coefficients of signals, a constant, and its error."""
+
+    coefficients: dict[str, Float64[np.ndarray, "batch k n"]]
+    constant: Float64[np.ndarray, "batch k"]
+    mass: Float64[np.ndarray, "batch k"]  #: sum of |.| of all that was added to the constant
+    error: Float64[np.ndarray, "batch k"]
+    additions: int = 1
+
+    def add(self, value: Float64[np.ndarray, "batch k"]) -> None:
+        """Add to the constant."""
+        self.constant = self.constant + value
+        self.mass = self.mass + np.abs(value)
+        self.additions += 1
+
+    def bothways(self) -> _Partial:
+        """The rows and, below them, their negatives."""
+        return _Partial(
+            {name: np.concatenate([a, -a], axis=1) for name, a in self.coefficients.items()},
+            np.concatenate([self.constant, -self.constant], axis=1),
+            np.concatenate([self.mass, self.mass], axis=1),
+            np.concatenate([self.error, self.error], axis=1),
+            self.additions,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Substitution:
+    """One graph, what is known of its signals, and the lines of its gates so far."""
+
+    nodes: Sequence[Affine | Gate]
+    sizes: Mapping[str, int]
+    start: Start
+    signals: dict[str, Interval]
+    lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
+    _costs: dict[str, Float64[np.ndarray, "batch n"]] = field(
+        default_factory=dict[str, "Float64[np.ndarray, 'batch n']"]
+    )
+
+    def bounds(self, signal: str, entries: Sequence[int] | None = None) -> Interval:
+        """Lower and upper ends of some entries of a signal, by (1)."""
+        size = self.sizes[signal]
+        if LONGEST_SUM < self._widest(signal):
+            raise NotProved(f"a signal before {signal!r} is too long for its errors to be summed")
+        chosen = np.arange(size) if entries is None else np.asarray(entries)
+        batch = self.signals[signal].lower.shape[0]
+        chunk = max(1, WORKING_ENTRIES // (2 * batch * self._widest(signal)))
+        lower, upper = np.empty((2, batch, len(chosen)))
+        for begin in range(0, len(chosen), chunk):
+            part = chosen[begin : begin + chunk]
+            rows = np.zeros((1, len(part), size))
+            rows[0, np.arange(len(part)), part] = 1.0
+            ends = self._greatest(signal, np.repeat(rows, batch, axis=0), bothways=True)
+            upper[:, begin : begin + chunk] = ends[:, : len(part)]
+            lower[:, begin : begin + chunk] = -ends[:, len(part) :]
+        return Interval(lower, upper)
+
+    def greatest(
+        self, signal: str, rows: Float64[np.ndarray, "batch k n"]
+    ) -> Float64[np.ndarray, "batch k"]:
+        """Numbers that rows times the signal do not exceed."""
+        return self._greatest(signal, rows, bothways=False)
+
+    def _greatest(
+        self, signal: str, rows: Float64[np.ndarray, "batch k n"], *, bothways: bool
+    ) -> Float64[np.ndarray, "batch k"]:
+        zero = np.zeros(rows.shape[:2])
+        partial = _Partial({signal: rows}, zero, zero, zero)
+        for node in reversed(self.nodes):
+            coefficients = partial.coefficients.pop(node.name, None)
+            if coefficients is None:
+                continue
+            if isinstance(node, Affine):
+                self._through_affine(partial, node, coefficients)
+            else:
+                if bothways:
+                    partial.coefficients[node.name] = coefficients
+                    partial, bothways = partial.bothways(), False
+                    coefficients = partial.coefficients.pop(node.name)
+                self._through_gate(partial, node, coefficients)
+        if bothways:
+            partial = partial.bothways()
+        return self._concretised(partial)
+
+    def _concretised(self, partial: _Partial) -> Float64[np.ndarray, "batch k"]:
+        if "" in partial.coefficients:
+            value, error = self.start.greatest(partial.coefficients[""])
+            partial.add(value)
+            partial.error = partial.error + error
+        error = (partial.error + (partial.additions + 4) * UNIT * partial.mass) * ERROR_GROWTH
+        bound = partial.constant + error
+        return above(bound + 4 * UNIT * (np.abs(bound) + error))
+
+    def _through_affine(
+        self, partial: _Partial, node: Affine, rows: Float64[np.ndarray, "batch k n"]
+    ) -> None:
+        if np.any(node.bias):
+            partial.add(rows @ node.bias)
+        partial.error = partial.error + _times(np.abs(rows), self._cost(node))
+        for term in node.terms:
+            self._gather(partial, term.source, _backward(term.map, rows))
+
+    def _through_gate(
+        self, partial: _Partial, gate: Gate, rows: Float64[np.ndarray, "batch k n"]
+    ) -> None:
+        lines = self.lines[gate.name]
+        positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
+        moved = positive * lines.above[:, None, :] + negative * lines.below[:, None, :]
+        constant = _times(positive, lines.high) + _times(negative, lines.low)
+        mass = _times(positive, np.abs(lines.high)) - _times(negative, np.abs(lines.low))
+        partial.add(constant)
+        magnitude = self.signals[gate.source].magnitude()
+        partial.error = (
+            partial.error
+            + gamma(gate.size + 4) * mass
+            + (2 * UNIT) * _times(np.abs(moved), magnitude)
+            + _underflow(magnitude, gate.size)
+        )
+        self._gather(partial, gate.source, moved)
+
+    def _gather(
+        self, partial: _Partial, source: str, rows: Float64[np.ndarray, "batch k n"]
+    ) -> None:
+        """Add to a signal's coefficients; the addition rounds by u |sum|."""
+        known = partial.coefficients.get(source)
+        if known is None:
+            partial.coefficients[source] = rows
+            return
+        whole = known + rows
+        partial.coefficients[source] = whole
+        magnitude = self.signals[source].magnitude()
+        partial.error = partial.error + (2 * UNIT) * _times(np.abs(whole), magnitude)
+
+    def _cost(self, node: Affine) -> Float64[np.ndarray, "batch n"]:
+        """What one unit of |coefficient| adds to the error at an affine node."""
+        if node.name not in self._costs:
+            cost = gamma(node.size + 4) * np.abs(node.bias) + node.bias_error
+            cost = cost[None, :]
+            for term in node.terms:
+                size = self.signals[term.source].magnitude()
+                if term.map.is_exact:
+                    continue
+                reach = term.map.magnitudes(size)
+                loose = gamma(term.map.adjoint_terms + 2) * reach + term.map.slack(size)
+                cost = cost + enlarged(loose, term.map.terms + 4)
+                cost = cost + _underflow(size, term.map.adjoint_terms)
+            self._costs[node.name] = cost
+        return self._costs[node.name]
+
+    def _widest(self, signal: str) -> int:
+        """The greatest size of a signal that the rows may meet."""
+        widest = self.sizes[signal]
+        for node in self.nodes:
+            widest = max(widest, node.size)
+            if node.name == signal:
+                break
+        return max(widest, self.sizes[""])
+
+
+def _times(
+    rows: Float64[np.ndarray, "batch k n"], column: Float64[np.ndarray, "some n"]
+) -> Float64[np.ndarray, "batch k"]:
+    """Rows times one vector for each batch row, or one for all."""
+    if column.shape[0] == 1:
+        return rows @ column[0]
+    return (rows @ column[:, :, None])[..., 0]
+
+
+def _backward(linear: Map, rows: Float64[np.ndarray, "batch k n"]) -> Float64[np.ndarray, "b k m"]:
+    batch, count, size = rows.shape
+    moved = linear.backward(rows.reshape(batch * count, size))
+    return moved.reshape(batch, count, linear.in_size)
+
+
+def _underflow(magnitude: Float64[np.ndarray, "batch n"], count: int) -> Float64[np.ndarray, "b 1"]:
+    """What products that underflow can add: eta each, times the magnitude of what they multiply."""
+    return (LEAST * (count + 2)) * (magnitude.sum(axis=1, keepdims=True) + magnitude.shape[1])

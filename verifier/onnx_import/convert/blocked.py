@@ -1,0 +1,146 @@
+"""Operators that no network has: each says what they take from the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from verifier.onnx_import.tensors import ELEMENT_TYPES
+
+if TYPE_CHECKING:
+    from verifier.onnx_import.call import Call, Unrepresented
+
+DISCONTINUOUS: Final = frozenset(
+    {
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "BitShift",
+        "Ceil",
+        "ConvInteger",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "Equal",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "Hardmax",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "MatMulInteger",
+        "Mod",
+        "NonZero",
+        "Not",
+        "OneHot",
+        "Or",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QuantizeLinear",
+        "Round",
+        "ScatterElements",
+        "ScatterND",
+        "Sign",
+        "Where",
+        "Xor",
+        "ai.onnx.ml::ArrayFeatureExtractor",
+        "ai.onnx.ml::TreeEnsemble",
+        "ai.onnx.ml::TreeEnsembleClassifier",
+        "ai.onnx.ml::TreeEnsembleRegressor",
+        "ai.onnx.ml::ZipMap",
+        "com.microsoft::QGemm",
+    }
+)
+UNBOUNDED: Final = frozenset({"Attention", "Exp", "Pow"})
+CLOSING: Final = frozenset(
+    {
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "Log",
+        "LpNormalization",
+        "LpPool",
+        "RMSNormalization",
+        "Reciprocal",
+        "ReduceL2",
+        "Sqrt",
+    }
+)  #: with these a form may be Lipschitz that is not so operator by operator
+KNOWN: Final = frozenset(
+    {
+        "Acos",
+        "Acosh",
+        "Asin",
+        "Asinh",
+        "Atan",
+        "Atanh",
+        "Cosh",
+        "CumSum",
+        "Det",
+        "Einsum",
+        "GRU",
+        "GatherElements",
+        "GatherND",
+        "GlobalLpPool",
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LRN",
+        "LSTM",
+        "LayerNormalization",
+        "Log",
+        "LogSoftmax",
+        "LpNormalization",
+        "LpPool",
+        "MaxRoiPool",
+        "MeanVarianceNormalization",
+        "RMSNormalization",
+        "RNN",
+        "Reciprocal",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceProd",
+        "ReduceSumSquare",
+        "Resize",
+        "RoiAlign",
+        "Scatter",
+        "SequenceConstruct",
+        "Sinh",
+        "Softmax",
+        "Sqrt",
+        "Swish",
+        "Tan",
+        "Trilu",
+        "Upsample",
+    }
+)
+
+
+def reason(call: Call) -> Unrepresented:
+    """Why an operator without a rule has none."""
+    call.attributes.ignore(*call.attributes.values)
+    if call.op in DISCONTINUOUS or (call.op == "Cast" and not _to_float(call)):
+        return call.blocked(
+            "discontinuous-op",
+            "its result jumps, and it is part of no form that is known to be continuous",
+            "leave the operator out of the exported model, or write it in a form that the README "
+            "lists",
+        )
+    if call.op in UNBOUNDED:
+        return call.blocked(
+            "not-lipschitz-globally",
+            "its slope has no global bound",
+            "replace it by an activation with bounded slope",
+        )
+    known = "" if call.op in KNOWN else " no such operator is known at this opset;"
+    return call.blocked(
+        "unsupported-op",
+        f"there is no rule for it;{known} the README lists what is supported",
+        "export the layer with supported operators (README, 'What is supported')",
+    )
+
+
+def _to_float(call: Call) -> bool:
+    kind = ELEMENT_TYPES.get(int(call.attributes.integer("to")))
+    return kind is not None and kind.is_float

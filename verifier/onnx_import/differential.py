@@ -1,0 +1,238 @@
+"""The last word on an import: the network in float64 against onnxruntime on the original bytes.
+
+All graph optimisation is off, and one thread computes. The 32 inputs are corners (0, +-1, random
+signs) and normal vectors at scales from 1e-3 to 100.
+
+The tolerance follows each input's own rounding. With u the unit roundoff of the file's type, the
+network is run again with every result shaken by what that type may lose there,
+
+    affine       u (2 + sqrt(terms)) (|A| |x| + |b|)        a sum of that many terms
+    elementwise  u (|f(x)| + |x| + 1)                       (u |f(x)| where f is piecewise linear)
+    grouped      0                                          a choice of entries
+
+each with a random sign. The largest change of any output over RUNS such runs, times SAFETY, plus
+8 u times the largest output, is the tolerance for that input. What exceeds it is refused, never
+warned about, with the first node whose values part.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import prod, sqrt
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from verifier.errors import ImportMismatch
+from verifier.network.activations.piecewise import PiecewiseLinear
+from verifier.network.nodes import Affine, Elementwise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from verifier.network.graph import Network
+    from verifier.onnx_import.reader import Graph
+
+SAMPLES: Final = 32
+RUNS: Final = 3
+SAFETY: Final = 32.0
+SEED: Final = 20_260_101
+_ROUNDOFF: Final = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+_LEAST: Final = {"float16": 2.0**-24, "float32": 2.0**-149, "float64": 2.0**-1074}
+
+
+@dataclass(frozen=True, slots=True)
+class _Precision:
+    """The type in which onnxruntime computes."""
+
+    roundoff: float
+    least: float  #: the least positive number
+    dtype: np.dtype[Any]
+
+    @staticmethod
+    def of(name: str) -> _Precision:
+        return _Precision(_ROUNDOFF[name], _LEAST[name], np.dtype(name))
+
+
+def check(data: bytes, graph: Graph, network: Network, shape: tuple[int, ...]) -> None:
+    """Compares network and file on 32 inputs.
+
+    Args:
+        data: the original bytes.
+        graph: what was read from them.
+        network: what it became.
+        shape: the input's shape, a symbolic batch being 1.
+
+    Raises:
+        ImportMismatch: an output differs by more than rounding explains, or onnxruntime refuses
+            the file.
+    """
+    precision = _Precision.of(graph.input.dtype)
+    rows = samples(prod(shape)).astype(precision.dtype)
+    expected = _run(data, graph, rows.reshape(SAMPLES, *shape), (graph.output.name,))[0]
+    inputs = torch.from_numpy(rows.astype(np.float64))
+    found = network.forward(inputs)
+    tolerance = _tolerance(network, inputs, network.output, precision)
+    worst = _excess(found.numpy(), expected, tolerance)
+    if worst is None:
+        return
+    node = _first_difference(data, graph, network, rows.reshape(SAMPLES, *shape), precision)
+    raise ImportMismatch(
+        f"onnxruntime computes {worst[1]!r} where the network as understood has {worst[0]!r} "
+        f"(tolerance {worst[2]:.3g}); values part at {node!r}",
+        node=node,
+        fix="report the model: lipcert has misread it",
+    )
+
+
+def samples(size: int) -> np.ndarray[Any, Any]:
+    """[32, size]: corners first, then normal vectors, four of each scale."""
+    rng = np.random.default_rng(SEED)
+    corners = [np.zeros(size), np.ones(size), -np.ones(size)]
+    corners += [rng.choice([-1.0, 1.0], size) for _ in range(5)]
+    scales = np.repeat([1e-3, 0.1, 1.0, 3.0, 10.0, 100.0], 4)
+    normal = rng.standard_normal((len(scales), size)) * scales[:, None]
+    return np.vstack([*corners, normal])
+
+
+def _run(
+    data: bytes, graph: Graph, rows: np.ndarray[Any, Any], names: Sequence[str]
+) -> list[np.ndarray[Any, Any]]:
+    """Flat values of the named tensors for every row, as onnxruntime computes them."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as ort  # heavy, and of no use before this test
+
+    ort.set_default_logger_severity(4)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        runs = [session.run(list(names), {graph.input.name: row}) for row in rows]
+    except Exception as error:
+        raise ImportMismatch(
+            f"onnxruntime does not run the file ({type(error).__name__}), so that the import "
+            "cannot be tested",
+            fix="export the model so that onnxruntime runs it",
+        ) from error
+    return [
+        np.stack([np.asarray(run[place], np.float64).reshape(-1) for run in runs])
+        for place in range(len(names))
+    ]
+
+
+def _excess(
+    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], tolerance: np.ndarray[Any, Any]
+) -> tuple[float, float, float] | None:
+    """The worst difference beyond tolerance: (network, onnxruntime, tolerance)."""
+    if found.shape != expected.shape:
+        return (float("nan"), float("nan"), 0.0)
+    finite = np.isfinite(expected) & np.isfinite(tolerance)[:, None]
+    with np.errstate(invalid="ignore"):
+        beyond = np.where(finite, np.abs(found - expected) - tolerance[:, None], -1.0)
+    if not np.isfinite(beyond).all():
+        return (float("nan"), float("nan"), 0.0)
+    if beyond.size == 0 or beyond.max() <= 0:
+        return None
+    row, column = np.unravel_index(int(beyond.argmax()), beyond.shape)
+    return float(found[row, column]), float(expected[row, column]), float(tolerance[row])
+
+
+def _tolerance(
+    network: Network, inputs: Tensor, name: str, precision: _Precision
+) -> np.ndarray[Any, Any]:
+    """How far rounding may have led each input's values of one signal."""
+    return _tolerances(network, inputs, precision)[name]
+
+
+def _tolerances(
+    network: Network, inputs: Tensor, precision: _Precision
+) -> dict[str, np.ndarray[Any, Any]]:
+    exact = network.signals(inputs)
+    reached = {name: torch.zeros(len(inputs), dtype=torch.float64) for name in exact}
+    for run in range(RUNS):
+        shaken = _shaken_signals(network, inputs, precision, run)
+        for name, values in shaken.items():
+            if values.shape[1]:
+                change = (values - exact[name]).abs().amax(dim=1)
+                reached[name] = torch.maximum(reached[name], change)
+    tolerances: dict[str, np.ndarray[Any, Any]] = {}
+    for name, values in exact.items():
+        largest = values.abs().amax(dim=1) if values.shape[1] else torch.zeros(len(inputs))
+        whole = SAFETY * reached[name] + 8 * precision.roundoff * largest
+        # Beyond the greatest number of the type nothing can be compared.
+        overflow = float(np.finfo(precision.dtype).max) / 16 < largest
+        whole = torch.where(overflow, torch.inf, whole + 2**9 * precision.least)
+        tolerances[name] = whole.numpy()
+    return tolerances
+
+
+def _shaken_signals(
+    network: Network, inputs: Tensor, precision: _Precision, run: int
+) -> dict[str, Tensor]:
+    """Every signal, with each node's rounding drawn at random."""
+    generator = torch.Generator().manual_seed(run)
+    signals = {"": inputs}
+    for node in network.nodes:
+        match node:
+            case Affine():
+                bias = node.bias.expand(len(inputs), -1)
+                value = sum((term.map.apply(signals[term.source]) for term in node.terms), bias)
+                size = sum(
+                    (term.map.absolute().apply(signals[term.source].abs()) for term in node.terms),
+                    bias.abs(),
+                )
+                loss = (2 + sqrt(_terms(node))) * size
+            case Elementwise():
+                x = signals[node.source]
+                value = node.function.forward(x)
+                loss = value.abs()
+                if not isinstance(node.function, PiecewiseLinear):
+                    loss = loss + x.abs() + 1
+            case _:
+                value = node.group.forward(signals[node.source])
+                loss = torch.zeros_like(value)
+        signs = torch.randint(0, 2, value.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        signals[node.name] = value + precision.roundoff * loss * signs
+    return signals
+
+
+def _terms(node: Affine) -> float:
+    """About the number of terms of one sum."""
+    entries = sum(term.map.in_size for term in node.terms)
+    return min(float(entries), 4096.0)
+
+
+def _first_difference(
+    data: bytes,
+    graph: Graph,
+    network: Network,
+    rows: np.ndarray[Any, Any],
+    precision: _Precision,
+) -> str:
+    """The first node, in order, whose values differ between network and file."""
+    import onnx  # only here: the file passed every rule, and a copy of it gets more outputs
+
+    model = onnx.load_model_from_string(data)
+    produced = {name for operator in graph.operators for name in operator.outputs}
+    names = [node.name for node in network.nodes if node.name in produced]
+    present = {value.name for value in model.graph.output}
+    model.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in names if name not in present
+    )
+    try:
+        expected = _run(model.SerializeToString(), graph, rows, names)
+    except ImportMismatch:
+        return graph.output.name
+    inputs = torch.from_numpy(rows.reshape(SAMPLES, -1).astype(np.float64))
+    signals = network.signals(inputs)
+    tolerances = _tolerances(network, inputs, precision)
+    for name, values in zip(names, expected, strict=True):
+        if _excess(signals[name].numpy(), values, tolerances[name]) is not None:
+            return name
+    return graph.output.name

@@ -1,0 +1,104 @@
+"""What an import leaves: the network, or the node that keeps it from being one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING
+
+from verifier.errors import DiscontinuousOp, NotCheckable, NotLipschitzGlobally
+from verifier.network.nodes import Affine, Elementwise
+
+if TYPE_CHECKING:
+    from verifier.network.graph import Network, Node
+    from verifier.onnx_import.values import Blocked, Shape
+
+METHODS = ("product", "lipsdp", "propagation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A model that was read. The symbolic batch, where there is one, is in neither shape."""
+
+    sha256: str  #: "sha256:" and the digest of the original bytes
+    network: Network | None  #: None where `blocked` says why
+    blocked: Blocked | None
+    input_name: str
+    input_shape: Shape
+    output_name: str
+    output_shape: Shape | None  #: None where the file does not declare it and nothing computes it
+    opset: int
+    dtype: str
+    parameters: int
+    operators: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def require_network(self) -> Network:
+        """The network.
+
+        Raises:
+            CapabilityBlocked: a node keeps the model from being one.
+        """
+        if self.network is not None:
+            return self.network
+        assert self.blocked is not None  # noqa: S101 (one of the two is there)
+        kinds = {kind.code: kind for kind in (DiscontinuousOp, NotLipschitzGlobally, NotCheckable)}
+        blocked = self.blocked
+        raise kinds[blocked.code](blocked.detail, node=blocked.node, fix=blocked.fix)
+
+    def summary(self) -> dict[str, object]:
+        """What `inspect` prints."""
+        return {
+            "model": self.sha256,
+            "opset": self.opset,
+            "dtype": self.dtype,
+            "input": _tensor(self.input_name, self.input_shape),
+            "output": _tensor(self.output_name, self.output_shape),
+            "parameters": self.parameters,
+            "operators": dict(self.operators),
+            "nodes": {} if self.network is None else _kinds(self.network.nodes),
+            "patterns": []
+            if self.network is None
+            else [
+                {"kind": pattern.kind, "input": pattern.input, "output": pattern.output}
+                for pattern in self.network.patterns
+            ],
+            "methods": {method: self._applies() for method in METHODS},
+        }
+
+    def _applies(self) -> dict[str, object]:
+        """Whether a method has all that it needs; else the node that is in its way."""
+        if self.blocked is None:
+            return {"applies": True, "node": None, "code": None, "reason": None}
+        return {
+            "applies": False,
+            "node": self.blocked.node,
+            "code": self.blocked.code,
+            "reason": self.blocked.detail,
+        }
+
+
+def _tensor(name: str, shape: Shape | None) -> dict[str, object]:
+    return {
+        "name": name,
+        "shape": None if shape is None else list(shape),
+        "size": None if shape is None else prod(shape),
+    }
+
+
+def _kinds(nodes: tuple[Node, ...]) -> dict[str, object]:
+    """How many nodes of each kind, and how many neurons."""
+    kinds: Counter[str] = Counter()
+    neurons = 0
+    for node in nodes:
+        match node:
+            case Affine():
+                kinds["affine"] += 1
+            case Elementwise():
+                kinds[type(node.function).__name__] += 1
+                neurons += node.size
+            case _:
+                kinds[type(node.group).__name__] += 1
+                neurons += node.size
+    return {"kinds": dict(sorted(kinds.items())), "neurons": neurons}

@@ -1,0 +1,304 @@
+"""The file's own rules, before anything is computed from it.
+
+In this order, so that the most dangerous thing met is the one that is named: size, wire format,
+data outside the file (anywhere: weights, attributes, sub-graphs, functions, training), control
+flow, training, sparse tensors, functions, versions, names, attributes, every stored number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from verifier.errors import (
+    ControlFlow,
+    CustomOp,
+    DtypeUnsupported,
+    EmptyModel,
+    ExpansionTooLarge,
+    FileTooLarge,
+    GraphCycle,
+    InvalidAttribute,
+    InvalidName,
+    NonDeterministicOp,
+    NonFiniteWeights,
+    NotOnnx,
+    OpsetUnsupported,
+    TooManyNodes,
+    TrainingModeOp,
+)
+from verifier.onnx_import import tensors, wire
+from verifier.onnx_import.wire import Message
+
+MAX_BYTES: Final = 512 * 2**20
+MAX_NAME_BYTES: Final = 256
+IR_VERSIONS: Final = range(3, 14)
+OPSETS: Final = range(7, 25)
+STANDARD_DOMAINS: Final = frozenset({"", "ai.onnx"})
+FOREIGN_OPS: Final[Mapping[str, frozenset[str]]] = {
+    "ai.onnx.ml": frozenset(
+        {
+            "ArrayFeatureExtractor",
+            "Scaler",
+            "TreeEnsemble",
+            "TreeEnsembleClassifier",
+            "TreeEnsembleRegressor",
+            "ZipMap",
+        }
+    ),
+    "com.microsoft": frozenset({"Gelu", "QGemm"}),
+}  #: recognised, so that the answer can be about them; most are not supported either
+
+_CONTROL_FLOW: Final = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_RANDOM: Final = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+_ATTRIBUTE_FIELDS: Final = {
+    1: "f",
+    2: "i",
+    3: "s",
+    4: "t",
+    5: "g",
+    6: "floats",
+    7: "ints",
+    8: "strings",
+    9: "tensors",
+    10: "graphs",
+    11: "sparse_tensor",
+    12: "sparse_tensors",
+    13: "tp",
+    14: "type_protos",
+}
+
+
+def scan(data: bytes) -> Message:
+    """The tree of a model that keeps every rule of this module.
+
+    Raises:
+        ModelRefused: the first rule that is broken, in the order of the module's text.
+    """
+    if MAX_BYTES < len(data):
+        raise FileTooLarge(
+            f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read",
+            fix="send a smaller model",
+        )
+    if not data:
+        raise NotOnnx("the file is empty", fix="send the bytes of an .onnx file")
+    model = wire.read(data)
+    everything = list(_all_messages(model))
+    _check_where_data_are(everything)
+    _check_control_flow(everything)
+    _check_foreign_parts(model, everything)
+    _check_versions(model)
+    graph = model.one("graph")
+    if graph is None:
+        raise EmptyModel("the file has no graph", fix="export the model again")
+    _check_functions(model)
+    _check_names(everything)
+    for node in graph.each("node"):
+        _check_node(node)
+    return model
+
+
+def _all_messages(root: Message) -> Iterator[Message]:
+    pending = [root]
+    while pending:
+        message = pending.pop()
+        yield message
+        for children in message.messages.values():
+            pending += children
+
+
+def _check_where_data_are(everything: list[Message]) -> None:
+    """EXTERNAL first of all, in every corner of the file; then each tensor's own data."""
+    found = [message for message in everything if message.kind == "Tensor"]
+    for tensor in found:
+        if tensor.number("data_location") != 0 or tensor.has("external_data"):
+            tensors.check(tensor, _shown(tensor.text("name")))
+    if any(message.kind == "SparseTensor" for message in everything):
+        raise DtypeUnsupported(
+            "the file has a sparse tensor; dense tensors are supported",
+            fix="export the weights as dense tensors",
+        )
+
+
+def _check_control_flow(everything: list[Message]) -> None:
+    for message in everything:
+        if message.kind == "Node" and message.text("op_type") in _CONTROL_FLOW:
+            raise _control_flow(message)
+        if message.kind == "Attribute" and (message.has("g") or message.has("graphs")):
+            raise _control_flow(message)
+
+
+def _control_flow(message: Message) -> ControlFlow:
+    name = _shown(message.text("name"))
+    return ControlFlow(
+        f"{name!r} has a sub-graph ({_shown(message.text('op_type')) or 'attribute'}); a graph "
+        "without If, Loop and Scan is supported",
+        node=name,
+        fix="export with fixed control flow: trace the model on an example input",
+    )
+
+
+def _check_foreign_parts(model: Message, everything: list[Message]) -> None:
+    if model.has("training_info"):
+        raise TrainingModeOp(
+            "the file has training information",
+            fix="export the model for inference (model.eval())",
+        )
+    for tensor in everything:
+        if tensor.kind == "Tensor":
+            tensors.check(tensor, _shown(tensor.text("name")))
+
+
+def _check_versions(model: Message) -> None:
+    version = model.number("ir_version")
+    if version not in IR_VERSIONS:
+        raise OpsetUnsupported(
+            f"IR version {version}; 3 to 13 are supported", fix="export with a current exporter"
+        )
+    imports = [
+        (entry.text("domain"), wire.signed(entry.number("version")))
+        for entry in model.each("opset_import")
+    ]
+    standard = [number for domain, number in imports if domain in STANDARD_DOMAINS]
+    if len(set(standard)) != 1 or len({domain for domain, _ in imports}) < len(imports):
+        raise OpsetUnsupported(
+            f"the standard operators are imported at versions {standard}; one version is needed",
+            fix="export the model again with one opset version",
+        )
+    if standard[0] not in OPSETS:
+        raise OpsetUnsupported(
+            f"opset {standard[0]}; 7 to 24 are supported", fix="export with opset_version=18"
+        )
+
+
+def _check_functions(model: Message) -> None:
+    """Local functions are refused; how depends on what calling them would do."""
+    functions = model.each("functions")
+    if not functions:
+        return
+    called = {
+        f"{function.text('domain')}::{function.text('name')}": [
+            f"{node.text('domain')}::{node.text('op_type')}" for node in function.each("node")
+        ]
+        for function in functions
+    }
+    if any(function.text("domain") in STANDARD_DOMAINS for function in functions):
+        raise CustomOp(
+            "a function of the file takes the name of a standard operator",
+            fix="export the model without local functions",
+        )
+    sizes = _expanded_sizes(called)
+    if wire.MAX_NODES < max(sizes.values()):
+        raise ExpansionTooLarge(
+            f"a function of the file has {max(sizes.values()):,} nodes when written out",
+            fix=f"export a graph of at most {wire.MAX_NODES:,} nodes",
+        )
+    raise CustomOp(
+        f"the file has local functions ({_shown(next(iter(called)))}); standard operators are "
+        "supported",
+        fix="inline the functions when exporting (onnx.inliner.inline_local_functions)",
+    )
+
+
+def _expanded_sizes(called: Mapping[str, list[str]]) -> dict[str, int]:
+    """The node count of every function written out, in dependency order; a cycle is refused."""
+    sizes: dict[str, int] = {}
+    remaining = dict(called)
+    while remaining:
+        ready = [name for name, body in remaining.items() if not remaining.keys() & set(body)]
+        if not ready:
+            raise GraphCycle(
+                f"function {_shown(next(iter(remaining)))!r} calls itself",
+                fix="export the model without recursive functions",
+            )
+        for name in ready:
+            sizes[name] = sum(sizes.get(callee, 1) for callee in remaining.pop(name))
+    return sizes
+
+
+def _check_names(everything: list[Message]) -> None:
+    names = {"Node", "Graph", "Tensor", "ValueInfo", "Attribute"}
+    for message in everything:
+        if message.kind not in names:
+            continue
+        for field in ("name", "op_type", "domain"):
+            if message.has(field):
+                _check_name(message.text(field))
+        if message.kind == "Node":
+            for name in (*message.texts("input"), *message.texts("output")):
+                _check_name(name)
+
+
+def _check_name(name: str) -> None:
+    if MAX_NAME_BYTES < len(name.encode()) or not name.isprintable():
+        raise InvalidName(
+            f"the name {_shown(name)!r} is longer than {MAX_NAME_BYTES} bytes or has characters "
+            "that cannot be shown",
+            fix="rename the tensors and nodes of the graph",
+        )
+
+
+def _check_node(node: Message) -> None:
+    label = node.text("name") or next(iter(node.texts("output")), "")
+    if MAX_NAME_BYTES * 64 < len(node.texts("input")) + len(node.texts("output")):
+        raise TooManyNodes(
+            f"node {label!r} has {len(node.texts('input')):,} operands",
+            node=label,
+            fix="write the node as several ones",
+        )
+    op, domain = node.text("op_type"), node.text("domain")
+    if op in _RANDOM and domain in STANDARD_DOMAINS:
+        raise NonDeterministicOp(
+            f"node {label!r} ({op}) draws random numbers: the model is no function of its input",
+            node=label,
+            fix="export in evaluation mode, without random operators",
+        )
+    if domain not in STANDARD_DOMAINS and op not in FOREIGN_OPS.get(domain, ()):
+        raise CustomOp(
+            f"node {label!r} is {domain}::{op}; operators of the standard domain are supported",
+            node=label,
+            fix="export the model with standard ONNX operators",
+        )
+    given = [attribute.text("name") for attribute in node.each("attribute")]
+    if len(set(given)) < len(given):
+        raise InvalidAttribute(
+            f"node {label!r} has an attribute twice: {sorted(given)}",
+            node=label,
+            fix="export the model again",
+        )
+    for attribute in node.each("attribute"):
+        _check_attribute(attribute, label)
+
+
+def _check_attribute(attribute: Message, label: str) -> None:
+    """One value, of the type that it says, and finite."""
+    name = attribute.text("name")
+    given = {field for field in _ATTRIBUTE_FIELDS.values() if attribute.has(field)}
+    expected = _ATTRIBUTE_FIELDS.get(attribute.number("type"))
+    if attribute.has("ref_attr_name") or not given <= {expected}:
+        raise InvalidAttribute(
+            f"attribute {name!r} of node {label!r} is tagged {expected} and holds {sorted(given)}",
+            node=label,
+            fix="export the model again",
+        )
+    numbers = tensors.floats(attribute, "f") + tensors.floats(attribute, "floats")
+    if any(number - number != 0 for number in numbers):
+        raise NonFiniteWeights(
+            f"attribute {name!r} of node {label!r} is nan or infinite",
+            node=label,
+            fix="train or export again: every attribute has to be finite",
+        )
+
+
+def _shown(name: str) -> str:
+    """A name that is fit to be shown: short and printable."""
+    return "".join(c if c.isprintable() else "?" for c in name[:64])

@@ -1,0 +1,160 @@
+"""A stored tensor: checked in unbounded integers before any array is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from verifier.errors import (
+    AmbiguousTensor,
+    DtypeUnsupported,
+    ExternalData,
+    NonFiniteWeights,
+    TensorSizeMismatch,
+)
+from verifier.onnx_import.wire import packed_varints, signed
+
+if TYPE_CHECKING:
+    from verifier.onnx_import.wire import Message
+
+_DATA_FIELDS: Final = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "string_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+)
+MAX_DIMENSION: Final = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class ElementType:
+    """How one of ONNX's element types is stored."""
+
+    name: str
+    dtype: np.dtype[Any]
+    field: str  #: where its numbers stand if not in raw_data
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is one of the real types of the data path."""
+        return self.dtype.kind == "f"
+
+
+ELEMENT_TYPES: Final[Mapping[int, ElementType]] = {
+    1: ElementType("float32", np.dtype("<f4"), "float_data"),
+    2: ElementType("uint8", np.dtype("<u1"), "int32_data"),
+    3: ElementType("int8", np.dtype("<i1"), "int32_data"),
+    4: ElementType("uint16", np.dtype("<u2"), "int32_data"),
+    5: ElementType("int16", np.dtype("<i2"), "int32_data"),
+    6: ElementType("int32", np.dtype("<i4"), "int32_data"),
+    7: ElementType("int64", np.dtype("<i8"), "int64_data"),
+    9: ElementType("bool", np.dtype("?"), "int32_data"),
+    10: ElementType("float16", np.dtype("<f2"), "int32_data"),
+    11: ElementType("float64", np.dtype("<f8"), "double_data"),
+    12: ElementType("uint32", np.dtype("<u4"), "uint64_data"),
+    13: ElementType("uint64", np.dtype("<u8"), "uint64_data"),
+}
+
+
+def element_type(number: int, where: str) -> ElementType:
+    """The element type of this number, or `DtypeUnsupported`."""
+    if number not in ELEMENT_TYPES:
+        raise DtypeUnsupported(
+            f"{where} has element type {number}; float16, float32, float64, integers and bool "
+            "are supported",
+            node=where,
+            fix="export the model in float32",
+        )
+    return ELEMENT_TYPES[number]
+
+
+def check(tensor: Message, where: str) -> None:
+    """Refuses a tensor whose data are elsewhere, doubtful, of the wrong size or not finite."""
+    if tensor.number("data_location") != 0 or tensor.has("external_data"):
+        raise ExternalData(
+            f"tensor {where!r} keeps its data outside the file",
+            node=where,
+            fix="save the model with all weights inside the file (save_as_external_data=False)",
+        )
+    given = [name for name in _DATA_FIELDS if tensor.has(name)]
+    if tensor.has("segment") or 1 < len(given):
+        raise AmbiguousTensor(
+            f"tensor {where!r} states its data in {' and '.join(['segment', *given])}",
+            node=where,
+            fix="export the model again: one data field a tensor",
+        )
+    kind = element_type(tensor.number("data_type"), where)
+    dims = _dims(tensor)
+    if any(not 0 <= dim <= MAX_DIMENSION for dim in dims):
+        raise TensorSizeMismatch(
+            f"tensor {where!r} has dimensions {dims}",
+            node=where,
+            fix="export the model again: dimensions are between 0 and 2^40",
+        )
+    if _stored_count(tensor, kind) != (prod(dims), 0):
+        raise TensorSizeMismatch(
+            f"tensor {where!r} has shape {dims}, {prod(dims)} entries of {kind.name}; "
+            "its data have another size",
+            node=where,
+            fix="export the model again; the file may be damaged",
+        )
+    if kind.is_float and not np.isfinite(array(tensor)).all():
+        raise NonFiniteWeights(
+            f"tensor {where!r} has an entry that is nan or infinite",
+            node=where,
+            fix="train or export again: every weight has to be finite",
+        )
+
+
+def array(tensor: Message) -> np.ndarray:
+    """The numbers as stored; only after `check`."""
+    kind = ELEMENT_TYPES[tensor.number("data_type")]
+    dims = _dims(tensor)
+    if tensor.has("raw_data"):
+        return np.frombuffer(tensor.views["raw_data"][0], kind.dtype).reshape(dims)
+    if kind.field in {"float_data", "double_data"}:
+        parts = tensor.views.get(kind.field, [])
+        return np.frombuffer(b"".join(parts), kind.dtype).reshape(dims)
+    numbers = np.array(list(_varints(tensor, kind.field)), np.int64)
+    if kind.dtype.kind == "f":  # float16: the bits, as an integer
+        return numbers.astype(np.uint16).view(np.float16).reshape(dims)
+    return numbers.astype(kind.dtype).reshape(dims)
+
+
+def _stored_count(tensor: Message, kind: ElementType) -> tuple[int, int]:
+    """The number of entries, and of bytes left over."""
+    if tensor.has("raw_data"):
+        return divmod(tensor.views["raw_data"][0].nbytes, kind.dtype.itemsize)
+    if kind.field in {"float_data", "double_data"}:
+        size = sum(view.nbytes for view in tensor.views.get(kind.field, ()))
+        return divmod(size, kind.dtype.itemsize)
+    return sum(1 for _ in _varints(tensor, kind.field)), 0
+
+
+def _dims(tensor: Message) -> tuple[int, ...]:
+    return tuple(_varints(tensor, "dims"))
+
+
+def _varints(message: Message, name: str) -> Iterator[int]:
+    """A repeated int64 field, packed or not."""
+    yield from map(signed, message.numbers.get(name, ()))
+    for view in message.views.get(name, ()):
+        yield from map(signed, packed_varints(view))
+
+
+def integers(message: Message, name: str) -> tuple[int, ...]:
+    """A repeated int64 field."""
+    return tuple(_varints(message, name))
+
+
+def floats(message: Message, name: str) -> tuple[float, ...]:
+    """A repeated float32 field."""
+    data = b"".join(message.views.get(name, ()))
+    return tuple(np.frombuffer(data, "<f4").astype(np.float64).tolist())
