@@ -193,3 +193,14 @@ def test_equal_points_reach_nothing() -> None:
     x = torch.zeros(1, 3, dtype=torch.float64)
     norm = NormPair(Norm.L2, Norm.L2)
     assert secant_values(network, torch.eye(2, dtype=torch.float64), norm, x, x).item() == 0
+
+
+@pytest.mark.parametrize("norm", PAIRS, ids=named)
+def test_many_outputs_go_without_the_whole_jacobian(norm: NormPair) -> None:
+    network = chain(np.random.default_rng(137), (3, 5, 67))
+    asked = Property(scope="local", norm=norm, region=box(3))
+    found = witness.search(network, asked, seconds(0.1), 0)
+    options = propagation.Options()
+    (bound,) = propagation.candidate(network, asked, options, seconds(60.0)).estimates
+    assert found is not None
+    assert 0.3 * bound <= found.value <= bound
