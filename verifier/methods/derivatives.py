@@ -71,7 +71,13 @@ def smoothed_rise(
 
         (phi(z + w) - phi(z - w)) / 2w,    w = window times the deviation of z among the points.
 
-    which is differentiable by z, although phi may be piecewise linear. For affine and elementwise nodes.
+    which is differentiable by z, although phi may be piecewise linear.
+
+    Args:
+        lowered: affine and elementwise nodes only.
+        x: the points.
+        direction: d.
+        window: the window in deviations of z.
     """
     values, rises = lowered.signals(x), {"": direction}
     for node in lowered.nodes:

@@ -167,12 +167,13 @@ class _Climb:
         """A steep functional of a random item at every point, by the power method."""
         item = torch.randint(len(self._mask), (len(x),), generator=self._random)
         functional = self._normal(len(x), len(self._rows)) * self._mask[item]
+        value = torch.zeros_like(x[:, 0])
         for _ in range(_POWER_STEPS):
             pulled = self._derivatives.pulled(x, functional) * self._varying
             direction = self._moving(dual_vector(self._norm.input, pulled))
             pushed = self._derivatives.pushed(x, direction) * self._mask[item]
             functional = dual_vector(self._norm.output.dual, pushed)
-        value = norm_of(self._norm.output, pushed)
+            value = norm_of(self._norm.output, pushed)
         return _Points(x=x, functional=functional, item=item, value=value)
 
     def _spread(self, points: _Points) -> _Points:
