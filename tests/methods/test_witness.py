@@ -99,7 +99,7 @@ def test_a_linear_network_is_reached(norm: NormPair) -> None:
             truth = max(np.linalg.norm((signs[:, :2] @ weight).numpy(), axis=1))
     found = witness.search(network, Property(norm=norm), seconds(0.2), 0)
     assert found is not None
-    assert found.value == pytest.approx(truth, rel=1e-11)
+    assert found.value == pytest.approx(truth, rel=1e-9)
 
 
 def test_one_input_is_solved_exactly() -> None:
@@ -183,10 +183,10 @@ def test_within_a_piece_the_secant_is_the_slope() -> None:
     x = torch.full((1, 3), 0.3, dtype=torch.float64)
     slope = Derivatives(network, torch.eye(2, dtype=torch.float64)).jacobian(x)[0, :, 0]
     y = x.clone()
-    y[0, 0] += 2.0**-40
+    y[0, 0] += 2.0**-8
     norm = NormPair(Norm.LINF, Norm.LINF)
     (value,) = secant_values(network, torch.eye(2, dtype=torch.float64), norm, x, y).tolist()
-    assert value == pytest.approx(float(slope.abs().max()), rel=1e-12)
+    assert value == pytest.approx(float(slope.abs().max()), rel=1e-11)
 
 
 def test_equal_points_reach_nothing() -> None:

@@ -41,7 +41,9 @@ _NARROW = 0.01  #: the last window
 _MUTATION_STEPS = 40
 _ELITE = 8  #: points whose neighbourhood is searched
 _MUTANTS = 8  #: of each of them, a step
-_SCALES = 15  #: t = 1, 1/8, ... of the greatest
+#: Scales t of pairs: shares of the greatest, then of the best of those.
+_COARSE = 0.125 ** torch.arange(15, dtype=torch.float64)
+_FINE = 8.0 ** torch.linspace(-1, 1, 13, dtype=torch.float64)
 _PATIENCE = 6  #: rounds without a gain of `_GAIN`, then it ends
 _GAIN = 1e-4
 _DENSE_ROWS = 64  #: of Jacobians that are computed as a whole
@@ -295,25 +297,25 @@ class _Climb:
         directions = self._moving(dual_vector(self._norm.input, self._slopes(points)))
         farthest = torch.minimum(self._domain.farthest(directions), self._size(points.x))
         best: tuple[float, Tensor, Tensor, int] | None = None
-        shares = 0.125 ** torch.arange(_SCALES, dtype=torch.float64)
         for x, direction, far, item in zip(
             points.x, directions, farthest, points.item.tolist(), strict=True
         ):
             if best is not None and clock.has_expired:
                 break
-            spread = (shares * far)[:, None] * direction
-            middle = self._domain.middle(x.expand_as(spread), spread)
-            lower, upper = middle - spread, middle + spread
             rows = self._rows[self._mask[item] != 0]
-            values = secant_values(self._lowered, rows, self._norm, lower, upper)
-            for place in values.argsort(descending=True)[:3].tolist():
+            scale = far
+            for shares in (_COARSE, _FINE):
+                spread = (shares * scale)[:, None] * direction
+                middle = self._domain.middle(x.expand_as(spread), spread)
+                lower, upper = middle - spread, middle + spread
+                values = secant_values(self._lowered, rows, self._norm, lower, upper)
+                place = int(values.argmax())
+                scale = shares[place] * scale
                 value = float(values[place])
-                if value <= (0.0 if best is None else best[0]):
-                    break
-                ends = lower[place].tolist(), upper[place].tolist()
-                if all(self._region.contains(end) for end in ends):
-                    best = (value, lower[place], upper[place], item)
-                    break
+                ends = lower[place], upper[place]
+                inside = all(self._region.contains(end.tolist()) for end in ends)
+                if inside and (0.0 if best is None else best[0]) < value:
+                    best = (value, *ends, item)
         if best is None:
             return None
         value, lower, upper, item = best
