@@ -21,7 +21,11 @@ class EntryPoints:
     verify: str = "verifier.verify:verify"
     inspect: str = "verifier.verify:inspect"
     check: str = "verifier.checker:check"
-    preload: tuple[str, ...] = ("torch", "verifier.verify")  #: modules, imported before any fork
+    preload: tuple[str, ...] = (
+        "torch",
+        "onnxruntime",
+        "verifier.verify",
+    )  #: modules, imported before any fork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What the service says about itself: health, readiness, version, schemas, documentation."""
 
-from collections.abc import Mapping
 import pathlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response

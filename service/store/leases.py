@@ -79,15 +79,15 @@ def claim(
     )
     assert row is not None, "the write lock was held since the row was read"  # noqa: S101
     return Claim(
-        job=row.id,
-        tenant=row.tenant,
-        kind=row.kind,
-        model=row.model,
-        request=row.request,
+        job=row["id"],
+        tenant=row["tenant"],
+        kind=row["kind"],
+        model=row["model"],
+        request=row["request"],
         owner=owner,
-        attempt=row.attempt,
-        deadline=row.deadline,
-        incumbent=row.incumbent,
+        attempt=row["attempt"],
+        deadline=row["deadline"],
+        incumbent=row["incumbent"],
     )
 
 
@@ -181,14 +181,19 @@ def lapse(connection: Connection, now: int) -> None:
 def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
     """End what nobody will end: canceled or given up under a dead lease, expired in the queue."""
     lapsed = [job.c.state == "running", job.c.lease_until < now]
-    for row in connection.execute(select(job).where(*lapsed)).all():
-        guards = [job.c.id == row.id, *lapsed]
-        if row.cancel_requested:
-            _end(connection, guards, "canceled", row.incumbent, None, now, {})
-        elif row.max_attempts <= row.attempt:
-            _end(connection, guards, "failed", row.incumbent, lost, now, {})
-            if row.kind == "inspect":
-                models.settle(connection, row.tenant, row.model, summary=None, error=lost, now=now)
+    for row in connection.execute(select(job).where(*lapsed)).mappings().all():
+        guards, best = [job.c.id == row["id"], *lapsed], row["incumbent"]
+        is_late = row["deadline"] is not None and row["deadline"] < now
+        if row["cancel_requested"]:
+            _end(connection, guards, "canceled", best, None, now, {})
+        elif is_late and best is not None:
+            _end(connection, guards, "succeeded", best, None, now, {})
+        elif is_late or row["max_attempts"] <= row["attempt"]:
+            _end(connection, guards, "failed", best, lost, now, {})
+            if row["kind"] == "inspect":
+                models.settle(
+                    connection, row["tenant"], row["model"], summary=None, error=lost, now=now
+                )
     late = [job.c.state == "queued", job.c.deadline < now]
     for job_id in connection.scalars(select(job.c.id).where(*late)).all():
         jobs.change(
@@ -275,11 +280,11 @@ def _end(
         connection.execute(
             sqlite_insert(certificate)
             .values(
-                tenant=row.tenant,
+                tenant=row["tenant"],
                 id=incumbent["id"],
                 blob=incumbent["blob"],
                 size=incumbent["size"],
-                model=row.model,
+                model=row["model"],
                 kind=incumbent["kind"],
                 scope=incumbent["scope"],
                 summary=incumbent["summary"],
