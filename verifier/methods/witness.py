@@ -179,7 +179,7 @@ class _Climb:
         x = x.detach().requires_grad_(True)
         outputs = self._network.forward(x) @ self._rows.T
         slopes = [
-            torch.autograd.grad(column.sum(), x, retain_graph=True)[0]
+            _gradients(column.sum(), x)[0]
             for column in outputs.unbind(dim=1)
         ]
         return torch.stack(slopes, dim=1)
@@ -188,7 +188,7 @@ class _Climb:
         """The gradient of s.(C f) at every point."""
         x = points.x.detach().requires_grad_(True)
         rises = (self._network.forward(x) @ self._rows.T * points.functional).sum()
-        return torch.autograd.grad(rises, x)[0] * self._varying
+        return _gradients(rises, x)[0] * self._varying
 
     def _climbed(
         self, starts: _Points, width: float, clock: Clock
@@ -204,7 +204,7 @@ class _Climb:
             window = width * (_NARROW / width) ** (step / _ASCENT_STEPS)
             x, direction = x.detach().requires_grad_(True), direction.detach().requires_grad_(True)
             rise = norm_of(self._norm.output, self._smoothed(x, direction, window) * mask)
-            by_x, by_direction = torch.autograd.grad(rise.sum(), (x, direction))
+            by_x, by_direction = _gradients(rise.sum(), x, direction)
             direction = self._moving(
                 dual_vector(self._norm.input, by_direction * self._varying), direction
             )
@@ -337,6 +337,13 @@ class _Climb:
 
     def _uniform(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.rand(*shape, dtype=torch.float64, generator=self._random)
+
+
+def _gradients(total: Float64[Tensor, ""], *variables: Tensor) -> tuple[Tensor, ...]:
+    """The derivatives, 0 by what the total does not depend on; the graph is kept."""
+    if not total.requires_grad:
+        return tuple(torch.zeros_like(variable) for variable in variables)
+    return torch.autograd.grad(total, variables, retain_graph=True, materialize_grads=True)
 
 
 def _joined(first: _Points, second: _Points) -> _Points:

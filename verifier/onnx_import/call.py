@@ -172,7 +172,7 @@ class Call:
     def blocked(self, code: Code, what: str, fix: str) -> Unrepresented:
         """The answer that this operator takes from the model."""
         detail = f"node {self.name!r} ({self.op}): {what}"
-        return Unrepresented(Blocked(self.name, code, detail, fix))
+        return Unrepresented(Blocked(self.name, self.op, code, detail, fix))
 
     def unsupported(self, what: str) -> Unrepresented:
         """This use of the operator has no rule."""

@@ -14,7 +14,7 @@ from verifier.onnx_import import tensors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from verifier.onnx_import.patterns.pairs import PairForm
+    from verifier.onnx_import.patterns.trace import Trace
     from verifier.onnx_import.wire import Message
 
 Shape: TypeAlias = tuple[int, ...]
@@ -67,7 +67,7 @@ class Signal:
     node: str  #: "" for the network's input
     shape: Shape
     dtype: str
-    forms: Mapping[str, PairForm] = field(default_factory=dict[str, "PairForm"])
+    traces: Mapping[str, Trace] = field(default_factory=dict[str, "Trace"])
 
     @property
     def size(self) -> int:
@@ -80,6 +80,7 @@ class Blocked:
     """Why a tensor has no place in a network."""
 
     node: str
+    op: str
     code: Code
     detail: str
     fix: str
@@ -92,7 +93,7 @@ class Opaque:
     shape: Shape | None
     dtype: str
     reasons: tuple[Blocked, ...]
-    forms: Mapping[str, PairForm] = field(default_factory=dict[str, "PairForm"])
+    traces: Mapping[str, Trace] = field(default_factory=dict[str, "Trace"])
 
 
 Value: TypeAlias = Constant | Signal | Opaque
