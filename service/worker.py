@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -129,7 +130,8 @@ def _enclose(order: Order, life: Connection) -> None:
     lifeline.die_with_parent()
     lifeline.die_with_pipe(life.fileno())
     lifeline.gain_nothing()
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    with suppress(OSError):  # where there is no such file, nothing kills by score either
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     os.umask(0o077)
     os.chdir(order.folder)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

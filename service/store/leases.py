@@ -18,6 +18,7 @@ from service.store.jobs import Kind, State
 from service.store.tables import certificate, dispatcher, idempotency, job, model
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
+SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +222,16 @@ def announce(connection: Connection, owner: str, now: int, state: Mapping[str, o
         statement.on_conflict_do_update(
             index_elements=["owner"], set_={"seen": now, "report": dict(state)}
         )
+    )
+
+
+def alive(connection: Connection, now: int) -> Mapping[str, object] | None:
+    """What the dispatcher last said of its executor; None where none was seen lately."""
+    return connection.scalar(
+        select(dispatcher.c.report)
+        .where(now - SEEN_MS < dispatcher.c.seen)
+        .order_by(dispatcher.c.seen.desc())
+        .limit(1)
     )
 
 
