@@ -25,7 +25,7 @@ from verifier.errors import DiscontinuousOp, DtypeUnsupported
 
 if TYPE_CHECKING:
     from verifier.checker.curves import Curve
-    from verifier.checker.network import Node
+    from verifier.checker.network import Node, Scalar
 
 Pair: TypeAlias = tuple[float, float]
 Rule: TypeAlias = Callable[[Builder, Call], Signal]
@@ -180,7 +180,7 @@ def _is_one(a: Pair) -> bool:
 
 
 def _over(a: Pair, b: Pair) -> Pair:
-    """a / b, where b is far from 0 against its error."""
+    """The quotient, where b is far from 0 against its error."""
     if _is_one(b):
         return a[0] * b[0], a[1]
     value = a[0] / b[0]
@@ -319,13 +319,19 @@ def _divide(builder: Builder, call: Call) -> Signal:
     return call.not_checkable("the quotient of two signals")
 
 
+def _is_absolute(function: Scalar) -> bool:
+    return (
+        isinstance(function, scalars.PiecewiseLinear)
+        and function.pieces == scalars.absolute().pieces
+    )
+
+
 def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Curve] | None:
     for ray in _rays(builder, second.source):
         node = builder.nodes.get(ray.root)
-        is_absolute = isinstance(node, Elementwise) and isinstance(
-            node.function, scalars.PiecewiseLinear
-        ) and node.function.pieces == scalars.absolute().pieces  # fmt: skip
-        if not is_absolute or ray.scale[0] <= 0 or ray.shift[0] <= 0:
+        if not isinstance(node, Elementwise) or not _is_absolute(node.function):
+            continue
+        if ray.scale[0] <= 0 or ray.shift[0] <= 0:
             continue
         pair = _meeting(_rays(builder, first.source), _rays(builder, node.source))
         if pair is None:

@@ -10,16 +10,16 @@ The bend of the gate. With u = c (x + k x^3) its second derivative has the sign 
 
     r(x) = 1 + 6 k x^2 - c x (1 + 3 k x^2)^2 tanh u,                                      (1)
 
-an even function. For 0 < x, r(x) = 0 says (1 + 6 k x^2) / (1 + 3 k x^2)^2 = c x tanh u: the left
-side does not grow (its derivative by x^2 is -18 k^2 x^2 / (1 + 3 k x^2)^3), the right side grows from
-0 without end. So there is exactly one root b, and the gate is convex between -b and b, concave
+an even function. For 0 < x, r(x) = 0 says (1 + 6 k x^2) / (1 + 3 k x^2)^2 = c x tanh u. The left
+side does not grow (its derivative by x^2 is -18 k^2 x^2 / (1 + 3 k x^2)^3), the right side grows
+from 0 without end. So there is exactly one root b, and the gate is convex between -b and b, concave
 outside. That of the erf gate has the sign of 1 - t^2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -45,8 +45,8 @@ class Elu(Smooth):
     """alpha (e^x - 1) below 0, x above; a kink at 0 unless alpha is 1."""
 
     alpha: float = 1.0
-    _break_places: tuple[float, ...] = field(default=(0.0,), init=False)
-    tails = (0.0, 1.0)
+    break_places = (0.0,)
+    limits = (0.0, 1.0)
 
     @property
     def bends(self) -> tuple[int, ...]:
@@ -84,9 +84,9 @@ class Elu(Smooth):
 class HardSwish(Smooth):
     """X max(0, min(1, x/6 + 1/2)): a parabola on [-3, 3], kinks at its ends."""
 
-    _break_places = (-3.0, 3.0)
-    bends = (STRAIGHT, CONVEX, STRAIGHT)
-    tails = (0.0, 1.0)
+    break_places = (-3.0, 3.0)
+    piece_bends = (STRAIGHT, CONVEX, STRAIGHT)
+    limits = (0.0, 1.0)
 
     def values(self, x: Points) -> Enclosure:
         """The piece's value."""
@@ -109,9 +109,9 @@ class HardSwish(Smooth):
 class Softsign(Smooth):
     """X / (1 + |x|): convex left of 0, concave right of it."""
 
-    _break_places = (0.0,)
-    bends = (CONVEX, CONCAVE)
-    tails = (0.0, 0.0)
+    break_places = (0.0,)
+    piece_bends = (CONVEX, CONCAVE)
+    limits = (0.0, 0.0)
     curvature = 2.0
 
     def values(self, x: Points) -> Enclosure:
@@ -129,8 +129,8 @@ class Softsign(Smooth):
 class RootOfSquare(Smooth):
     """sqrt(1 + x^2): convex."""
 
-    bends = (CONVEX,)
-    tails = (-1.0, 1.0)
+    piece_bends = (CONVEX,)
+    limits = (-1.0, 1.0)
     curvature = 1.0
 
     @staticmethod
@@ -153,8 +153,8 @@ class RootOfSquare(Smooth):
 class Square(Smooth):
     """x^2: convex, and no slope bounds it globally."""
 
-    bends = (CONVEX,)
-    tails = (-np.inf, np.inf)
+    piece_bends = (CONVEX,)
+    limits = (-np.inf, np.inf)
 
     def values(self, x: Points) -> Enclosure:
         """x^2."""
@@ -169,8 +169,8 @@ class Square(Smooth):
 class Exp(Smooth):
     """e^x: convex, and no slope bounds it globally."""
 
-    bends = (CONVEX,)
-    tails = (0.0, np.inf)
+    piece_bends = (CONVEX,)
+    limits = (0.0, np.inf)
 
     def values(self, x: Points) -> Enclosure:
         """e^x."""
@@ -184,9 +184,9 @@ class Exp(Smooth):
 class ErfGate(Smooth):
     """T (1 + erf t): convex on [-1, 1], concave outside."""
 
-    _break_places = (-1.0, 1.0)
-    bends = (CONCAVE, CONVEX, CONCAVE)
-    tails = (0.0, 2.0)
+    break_places = (-1.0, 1.0)
+    piece_bends = (CONCAVE, CONVEX, CONCAVE)
+    limits = (0.0, 2.0)
     curvature = 2.26  #: 4 / sqrt(pi), rounded up
 
     @staticmethod
@@ -248,13 +248,13 @@ def _narrowed(function: Callable[[Points], Enclosure], positive: float, negative
 
 
 @dataclass(frozen=True, eq=False)
-class Gate(Curve):
+class Gate(Smooth):
     """X s(2c (x + k x^3)), 0.4 <= c, 0 <= k; c and k up to the relative error 2^-52."""
 
     c: float
     k: float
-    bends = (CONCAVE, CONVEX, CONCAVE)
-    tails = (0.0, 1.0)
+    piece_bends = (CONCAVE, CONVEX, CONCAVE)
+    limits = (0.0, 1.0)
     #: |f''| = s(1-s) |...| stays below 2 for both forms: 1/2 and 1.13 times, at 0
     curvature = 2.0
 
@@ -310,13 +310,17 @@ class Gate(Curve):
             base - steep * (low - shift) + error,
         )
 
-    @cached_property
+    @property
     def breaks(self) -> tuple[Break, ...]:
         """The roots of (1)."""
-        left, right = _root(self._bend, 0.5, 10.0)
-        return (self._break(-right, -left), self._break(left, right))
+        return self._roots
 
-    def _break(self, left: float, right: float) -> Break:
+    @cached_property
+    def _roots(self) -> tuple[Break, ...]:
+        left, right = _root(self._bend, 0.5, 10.0)
+        return (self._between(-right, -left), self._between(left, right))
+
+    def _between(self, left: float, right: float) -> Break:
         low, high = self.slopes(np.array([left]))
         spread = self.curvature * (right - left) * (1 + _ROUNDED)
         return Break(
@@ -383,7 +387,7 @@ class Rescaled(Curve):
 
     @cached_property
     def _product(self) -> Pair:
-        """outer inner with its error."""
+        """Both scales multiplied, with the error."""
         (a, e), (b, d) = self.inner, self.outer
         value = a * b
         error = (abs(a) * d + abs(b) * e + e * d) * (1 + 16 * U)
@@ -391,13 +395,17 @@ class Rescaled(Curve):
         return value, error if is_exact else error + abs(value) * (2 * U) + TINY
 
     def slopes(self, x: Points) -> Enclosure:
-        """outer inner times the base's slope."""
+        """Both scales times the base's slope."""
         low, high = self._base_slopes(*self._argument(x))
         return self._outer(low, high, self._product)
 
-    @cached_property
+    @property
     def breaks(self) -> tuple[Break, ...]:
         """Those of the base, divided by inner; in the other order where inner is negative."""
+        return self._moved_breaks
+
+    @cached_property
+    def _moved_breaks(self) -> tuple[Break, ...]:
         found = [self._moved(item) for item in self.base.breaks]
         return tuple(found if self.inner[0] > 0 else found[::-1])
 
@@ -421,7 +429,7 @@ class Rescaled(Curve):
         found = tuple(bend if self.outer[0] > 0 else -bend for bend in self.base.bends)
         return found if self.inner[0] > 0 else found[::-1]
 
-    @cached_property
+    @property
     def tails(self) -> tuple[float | Points, float | Points]:
         """The base's, times outer inner."""
         low, high = (np.array([tail], dtype=np.float64).reshape(-1) for tail in self.base.tails)

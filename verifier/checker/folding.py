@@ -119,7 +119,7 @@ def _multiply(call: Call) -> list[Constant]:
 
 
 def quotient(call: Call, first: Constant, second: Constant) -> Constant:
-    """first / second. Raises NonFiniteWeights where the divisor may be 0."""
+    """The quotient. Raises NonFiniteWeights where the divisor may be 0."""
     a, b = np.abs(first.value), np.abs(second.value)
     if np.any(b <= second.spread * _UP):
         raise NonFiniteWeights(

@@ -95,7 +95,7 @@ class Gather:
 
 
 def identity(size: int) -> Gather:
-    """x itself."""
+    """The map that changes nothing."""
     return Gather(np.arange(size), size)
 
 
@@ -306,7 +306,7 @@ class Convolution:
         )
 
     def _forward(
-        self, kernel: Float64[np.ndarray, ...], rows: Float64[np.ndarray, "k in"]
+        self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k in"]
     ) -> Float64[np.ndarray, "k out"]:
         count, axes = len(rows), len(self.out_spatial)
         image = rows.reshape(count, *self.in_shape)
@@ -324,7 +324,7 @@ class Convolution:
         return result.reshape(count, self.out_size)
 
     def _backward(
-        self, kernel: Float64[np.ndarray, ...], rows: Float64[np.ndarray, "k out"]
+        self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k out"]
     ) -> Float64[np.ndarray, "k in"]:
         count = len(rows)
         per_group = self.kernel.shape[0] // self.groups
@@ -348,7 +348,7 @@ class Convolution:
         return self._forward(self.kernel, rows)
 
     def backward(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
-        """fl of the adjoint."""
+        """The adjoint, rounded."""
         return self._backward(self.kernel, rows)
 
     def magnitudes(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
@@ -497,7 +497,7 @@ class Composed:
 
 
 def composed(first: Map, second: Map) -> Map:
-    """second after first; two index maps become one."""
+    """Both, one after the other; two index maps become one."""
     if isinstance(first, Gather) and isinstance(second, Gather):
         index = np.where(second.index >= 0, first.index[np.maximum(second.index, 0)], -1)
         return Gather(index, first.in_size)

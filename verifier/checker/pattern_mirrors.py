@@ -9,8 +9,8 @@ on the hyperplane D = 0. The pattern z - v (v.z) + v |v.z| has, for entry k of t
 
     a = 1,  c = -q_k,  e = q_k,  q_k w_l = q_l w_k for all k, l,  0 < q_k w_k where w_k is not 0:
 
-then q = m w with 0 < m, and v = sqrt(m) w; or so with -D in place of D. Weights are exact: a product that float64 rounds is
-refuted, and the parallel of q and w is decided in rational numbers.
+then q = m w with 0 < m, and v = sqrt(m) w; or so with -D in place of D. Weights are exact: a
+product that float64 rounds is refuted, and whether q and w are parallel is decided in rationals.
 """
 
 from __future__ import annotations
@@ -78,14 +78,15 @@ class Mirrors:
         kept = flat.size == self.size and np.array_equal(flat["k"], np.arange(self.size))
         if not kept or not np.all(flat["a"] == 1.0):
             raise self._refuted("an entry is not z_k and a multiple of D and |D|")
-        used = np.unique(flat["d"][flat["e"] != 0])
-        if not used.size or len({self.indices[dot].size for dot in used}) != 1:
+        moving: np.ndarray = flat["d"][flat["e"] != 0]
+        used = sorted({int(dot) for dot in moving})
+        if len({self.indices[dot].size for dot in used}) != 1:
             raise self._refuted("the slices are not of one size")
         slices = np.stack([self.indices[dot] for dot in used])
         if not np.array_equal(np.sort(slices.reshape(-1)), np.arange(self.size)):
             raise self._refuted("the slices are not disjoint, or miss an entry")
         entries = flat[slices]
-        if np.any((entries["e"] != 0) & (entries["d"] != used[:, None])):
+        if np.any((entries["e"] != 0) & (entries["d"] != np.array(used)[:, None])):
             raise self._refuted("an entry moves with another slice")
         weights = np.stack([self.weights[dot] for dot in used])
         # D was given a sign of its own: -D is the same mirror.
@@ -231,7 +232,7 @@ class Mirrors:
         if largest == 0:
             raise self._refuted("a sum without weights")
         scale = float(np.copysign(2.0 ** np.frexp(largest)[1], largest))
-        unit = weights / scale
+        unit = weights / scale + 0.0  # without negative zeros
         if np.any(unit * scale != weights):
             raise self._refuted("weights of too many magnitudes")
         key = indices.tobytes() + unit.tobytes()

@@ -5,7 +5,7 @@ max(x_i, x_j) is (1/2, 1/2, 1/2), min is (1/2, 1/2, -1/2), and
     |c (x_i - x_j)|            = (0, 0, |c|)
     relu(s)                    = (s + |s|) / 2
     max(s, t), min(s, t)       = (s + t) / 2 +- |s - t| / 2
-    where(0 < d, s, t)         = t + (s - t) [0 < d],  and for s - t = e (x_i - x_j), d = c (x_i - x_j):
+    where(0 < d, s, t)         = t + (s - t) [0 < d], for s - t = e (x_i - x_j), d = c (x_i - x_j):
                                = t + (e (x_i - x_j) + e sign(c) |x_i - x_j|) / 2.
 
 The last is what makes a comparison harmless: where d is 0 both branches agree. Coefficients are
@@ -127,7 +127,7 @@ class Pairs:
     # --- Rules -----------------------------------------------------------------------------------
 
     def _sum(self, first: np.ndarray, second: np.ndarray, sign: float) -> np.ndarray:
-        """first + sign second, if together they speak of two entries at most."""
+        """The first + sign times the second, if together they speak of two entries at most."""
         indices = np.stack([first["i"], first["j"], second["i"], second["j"]])
         weights = np.stack([first["a"], first["b"], sign * second["a"], sign * second["b"]])
         present = indices >= 0

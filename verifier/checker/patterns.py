@@ -115,9 +115,7 @@ def _evaluate(
     call = Call(node, opset, [values[name] if name else None for name in node.inputs])
     results = _results(call, pattern, algebra, fold)
     call.check_all_asked()
-    for name, value in zip(node.outputs, results, strict=False):
-        if name:
-            values[name] = value
+    values.update({name: value for name, value in zip(node.outputs, results, strict=False) if name})
 
 
 def _results(call: Call, pattern: Pattern, algebra: Algebra, fold: Fold) -> Sequence[Anything]:

@@ -115,7 +115,7 @@ SCHEMA: Mapping[str, Mapping[int, Spec]] = {
     "SimpleShardedDim": {1: _INT, 2: _TEXT, 3: _INT},
 }  # fmt: skip
 
-_EXTERNAL_FIELDS = (13, 14)  # of a Tensor: external_data, data_location
+_EXTERNAL_DATA, _LOCATION = 13, 14  # of a Tensor
 _DEPTH_OF_NODES = 2  # model, graph, node
 _OPERAND_FIELDS = (1, 2)  # of a Node
 
@@ -232,6 +232,10 @@ class _Frame:
         self.operands = 0
 
 
+def _points_outside(kind: str, number: int, value: Value) -> bool:
+    return kind == "Tensor" and (number == _EXTERNAL_DATA or (number == _LOCATION and value != 0))
+
+
 def scan(data: bytes) -> memoryview:
     """The file's bytes, after every rule of the wire format has been checked.
 
@@ -261,8 +265,7 @@ def scan(data: bytes) -> memoryview:
         elif frame.kind == "Node" and number in _OPERAND_FIELDS:
             frame.operands += 1
             counts.operands(frame.operands)
-        if frame.kind == "Tensor" and number in _EXTERNAL_FIELDS:
-            is_external = is_external or number == _EXTERNAL_FIELDS[0] or value != 0
+        is_external = is_external or _points_outside(frame.kind, number, value)
     if is_external:
         raise ExternalData(
             "a tensor keeps its data outside the file", fix="save the model with inline weights"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
-from verifier.methods.lipsdp.start import Start, forward_start
+from verifier.methods.lipsdp.start import Start, forward_start, freed
 
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
@@ -210,4 +210,5 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
     inputs = one.expand(len(problem.weights))
     bare = Point(level=torch.zeros_like(one), gates=gates, inputs=inputs)
     level = least_level(problem.slack(bare), problem.outputs).clamp(min=LEAST_LEVEL)
-    return problem.balanced(Point(level=level, gates=gates, inputs=inputs))
+    start = problem.balanced(Point(level=level, gates=gates, inputs=inputs))
+    return start if float(level) <= LEAST_LEVEL else freed(problem, start)
