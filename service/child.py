@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias, cast
@@ -135,7 +136,9 @@ def _send(process: subprocess.Popen[bytes], header: Json, model: bytes) -> None:
         process.stdin.write(model)
         process.stdin.flush()
     except BrokenPipeError:
-        pass  # the child is dead already: its status says why
+        # The child is dead already: its status says why. Closing would write what is left.
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def _listen(

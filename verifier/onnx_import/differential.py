@@ -89,7 +89,7 @@ def check(data: bytes, graph: Graph, network: Network, shape: tuple[int, ...]) -
     )
 
 
-def samples(size: int) -> np.ndarray[Any, Any]:
+def samples(size: int) -> np.ndarray:
     """[32, size]: corners first, then normal vectors, four of each scale."""
     rng = np.random.default_rng(SEED)
     corners = [np.zeros(size), np.ones(size), -np.ones(size)]
@@ -100,8 +100,8 @@ def samples(size: int) -> np.ndarray[Any, Any]:
 
 
 def _run(
-    data: bytes, graph: Graph, rows: np.ndarray[Any, Any], names: Sequence[str]
-) -> list[np.ndarray[Any, Any]]:
+    data: bytes, graph: Graph, rows: np.ndarray, names: Sequence[str]
+) -> list[np.ndarray]:
     """Flat values of the named tensors for every row, as onnxruntime computes them."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort  # heavy, and of no use before this test
@@ -127,7 +127,7 @@ def _run(
 
 
 def _excess(
-    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], tolerance: np.ndarray[Any, Any]
+    found: np.ndarray, expected: np.ndarray, tolerance: np.ndarray
 ) -> tuple[float, float, float] | None:
     """The worst difference beyond tolerance: (network, onnxruntime, tolerance)."""
     if found.shape != expected.shape:
@@ -145,14 +145,14 @@ def _excess(
 
 def _tolerance(
     network: Network, inputs: Tensor, name: str, precision: _Precision
-) -> np.ndarray[Any, Any]:
+) -> np.ndarray:
     """How far rounding may have led each input's values of one signal."""
     return _tolerances(network, inputs, precision)[name]
 
 
 def _tolerances(
     network: Network, inputs: Tensor, precision: _Precision
-) -> dict[str, np.ndarray[Any, Any]]:
+) -> dict[str, np.ndarray]:
     exact = network.signals(inputs)
     reached = {name: torch.zeros(len(inputs), dtype=torch.float64) for name in exact}
     for run in range(RUNS):
@@ -161,7 +161,7 @@ def _tolerances(
             if values.shape[1]:
                 change = (values - exact[name]).abs().amax(dim=1)
                 reached[name] = torch.maximum(reached[name], change)
-    tolerances: dict[str, np.ndarray[Any, Any]] = {}
+    tolerances: dict[str, np.ndarray] = {}
     for name, values in exact.items():
         largest = values.abs().amax(dim=1) if values.shape[1] else torch.zeros(len(inputs))
         whole = SAFETY * reached[name] + 8 * precision.roundoff * largest
@@ -212,7 +212,7 @@ def _first_difference(
     data: bytes,
     graph: Graph,
     network: Network,
-    rows: np.ndarray[Any, Any],
+    rows: np.ndarray,
     precision: _Precision,
 ) -> str:
     """The first node, in order, whose values differ between network and file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from verifier.onnx_import.values import Constant, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Folder: TypeAlias = Callable[["Call"], Constant]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from verifier.onnx_import.values import MAX_ENTRIES, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Move: TypeAlias = Callable[["Call", Array], tuple[Array, ...]]
 
 FILL: Final = -1

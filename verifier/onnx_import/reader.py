@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -304,6 +304,6 @@ def _shown(dims: Dimensions | None) -> str:
     return "unknown" if dims is None else str(list(dims))
 
 
-def number_of(value: AttributeValue) -> np.ndarray[Any, Any]:
+def number_of(value: AttributeValue) -> np.ndarray:
     """A numeric attribute as an array."""
     return np.asarray(value.array if isinstance(value, Constant) else value)

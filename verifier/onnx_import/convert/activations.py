@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf, prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from verifier.onnx_import.values import Constant, Signal, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Rule: TypeAlias = Callable[["Call"], Emitted]
 
 

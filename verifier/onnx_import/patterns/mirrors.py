@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from verifier.onnx_import.values import Shape
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 
 MAX_BASE: Final = 1024  #: entries of a base: forms are matrices of that width
 RELATIVE: Final = 1e-12  #: what products of float32 constants may differ by, in float64

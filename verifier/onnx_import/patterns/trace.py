@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -24,14 +24,14 @@ from verifier.onnx_import.values import Constant, Opaque, Shape, Signal, checked
 
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
-    from verifier.onnx_import.values import Value
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Form = TypeVar("Form")
 
 MAX_DEPTH: Final = 40  #: operators between a tensor and its base
 
 
+@runtime_checkable
 class Algebra(Protocol[Form]):
     """How the entries of a tensor are described as functions of a base."""
 
