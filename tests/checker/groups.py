@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.checker.oracles import affine, network
 
+from tests.checker.oracles import affine, network
 from verifier.checker.maps import Dense, identity
 from verifier.checker.network import Elementwise, Maximum, Network, Reflection, Sort, Term
 from verifier.checker.scalars import relu

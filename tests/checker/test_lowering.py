@@ -4,9 +4,9 @@ from typing import Literal
 
 import numpy as np
 import pytest
+
 from tests.checker.groups import FAMILIES, maxima, pairs, reflections, sorts
 from tests.checker.oracles import evaluate, rationals
-
 from verifier.checker.lowering import lowered, lowered_maximum
 from verifier.checker.network import Affine, Elementwise, Sort
 

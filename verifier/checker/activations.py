@@ -320,10 +320,7 @@ def _divide(builder: Builder, call: Call) -> Signal:
 
 
 def _is_absolute(function: Scalar) -> bool:
-    return (
-        isinstance(function, scalars.PiecewiseLinear)
-        and function.pieces == scalars.absolute().pieces
-    )
+    return isinstance(function, scalars.PiecewiseLinear) and function.is_absolute
 
 
 def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Curve] | None:

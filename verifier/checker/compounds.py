@@ -220,7 +220,10 @@ class ErfGate(Smooth):
 
 
 def _root(function: Callable[[Points], Enclosure], positive: float, negative: float) -> Pair:
-    """An interval in which the function, once changing sign, does so."""
+    """An interval in which a function that changes its sign once does so."""
+    ends = function(np.array([positive]))[0][0], function(np.array([negative]))[1][0]
+    if not (ends[0] > 0 and ends[1] < 0):
+        raise ArithmeticError("the signs at the ends are not known")
     for _ in range(200):
         middle = positive / 2 + negative / 2
         low, high = function(np.array([middle]))

@@ -308,7 +308,7 @@ class Convolution:
     def _forward(
         self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k in"]
     ) -> Float64[np.ndarray, "k out"]:
-        count, axes = len(rows), len(self.out_spatial)
+        count = len(rows)
         image = rows.reshape(count, *self.in_shape)
         padded = np.pad(image, [(0, 0), (0, 0), *self.pads])
         per_group = self.kernel.shape[0] // self.groups
@@ -320,7 +320,6 @@ class Convolution:
             part = part.reshape(count, self.groups, inner, positions)
             weight = kernel[(slice(None),) * 2 + tap].reshape(self.groups, per_group, inner)
             result += weight @ part
-        del axes
         return result.reshape(count, self.out_size)
 
     def _backward(

@@ -27,6 +27,14 @@ class PiecewiseLinear(Curve):
     knots: tuple[tuple[float | Points, float | Points], ...]
     pieces: tuple[tuple[float | Points, float | Points], ...]  #: (slope, intercept)
 
+    @property
+    def is_absolute(self) -> bool:
+        """Whether it is |x|: numbers, not arrays, of these two pieces."""
+        return all(isinstance(slope, float) for slope, _ in self.pieces) and self.pieces == (
+            (-1.0, 0.0),
+            (1.0, 0.0),
+        )
+
     def _at(self, x: Points, piece: int) -> Enclosure:
         slope, intercept = self.pieces[piece]
         product = slope * x

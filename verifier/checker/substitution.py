@@ -33,7 +33,7 @@ from verifier.norms import Norm
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jaxtyping import Float64
+    from jaxtyping import Float64, Int64
 
     from verifier.checker.network import Map
 
@@ -51,6 +51,18 @@ class Lines:
     above: Float64[np.ndarray, "batch n"]
     low: Float64[np.ndarray, "batch n"]
     high: Float64[np.ndarray, "batch n"]
+
+    @property
+    def bent(self) -> Int64[np.ndarray, " some"]:
+        """Entries where the two lines differ, or miss 0, in some batch row."""
+        straight = (self.below == self.above) & (self.low == 0) & (self.high == 0)
+        return np.flatnonzero(~np.all(straight, axis=0))
+
+    @property
+    def rounded(self) -> Int64[np.ndarray, " some"]:
+        """Entries where products with a slope round: slopes other than 0, 1 and -1."""
+        plain = np.isin(self.below, (-1.0, 0.0, 1.0)) & np.isin(self.above, (-1.0, 0.0, 1.0))
+        return np.flatnonzero(~np.all(plain, axis=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +174,8 @@ class Substitution:
             part = chosen[begin : begin + chunk]
             rows = np.zeros((1, len(part), size))
             rows[0, np.arange(len(part)), part] = 1.0
-            ends = self._greatest(signal, np.repeat(rows, batch, axis=0), bothways=True)
+            # One batch row until the first gate, whose lines may differ from row to row.
+            ends = self._greatest(signal, rows, bothways=True)
             upper[:, begin : begin + chunk] = ends[:, : len(part)]
             lower[:, begin : begin + chunk] = -ends[:, len(part) :]
         return Interval(lower, upper)
@@ -216,18 +229,23 @@ class Substitution:
         self, partial: _Partial, gate: Gate, rows: Float64[np.ndarray, "batch k n"]
     ) -> None:
         lines = self.lines[gate.name]
-        positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
-        moved = positive * lines.above[:, None, :] + negative * lines.below[:, None, :]
-        constant = _times(positive, lines.high) + _times(negative, lines.low)
-        mass = _times(positive, np.abs(lines.high)) - _times(negative, np.abs(lines.low))
-        partial.add(constant)
+        moved = rows * lines.above[:, None, :]
         magnitude = self.signals[gate.source].magnitude()
-        partial.error = (
-            partial.error
-            + gamma(gate.size + 4) * mass
-            + (2 * UNIT) * _times(np.abs(moved), magnitude)
-            + _underflow(magnitude, gate.size)
-        )
+        # Where a gate is a line through 0, as stable ones are, there is nothing else to do.
+        bent = lines.bent
+        if len(bent):
+            positive, negative = np.maximum(rows[..., bent], 0.0), np.minimum(rows[..., bent], 0.0)
+            below, low, high = lines.below[:, bent], lines.low[:, bent], lines.high[:, bent]
+            moved[..., bent] = np.where(
+                positive > 0, moved[..., bent], negative * below[:, None, :]
+            )
+            partial.add(_times(positive, high) + _times(negative, low))
+            mass = _times(positive, np.abs(high)) - _times(negative, np.abs(low))
+            partial.error = partial.error + gamma(gate.size + 4) * mass
+        rounded = lines.rounded
+        if len(rounded):
+            lost = _times(np.abs(moved[..., rounded]), magnitude[:, rounded])
+            partial.error = partial.error + (2 * UNIT) * lost + _underflow(magnitude, gate.size)
         self._gather(partial, gate.source, moved)
 
     def _gather(
@@ -275,6 +293,8 @@ def _times(
     """Rows times one vector for each batch row, or one for all."""
     if column.shape[0] == 1:
         return rows @ column[0]
+    if rows.shape[0] == 1:
+        return column @ rows[0].T
     return (rows @ column[:, :, None])[..., 0]
 
 

@@ -208,9 +208,13 @@ def _pad(call: Call, x: Array) -> tuple[Array, ...]:
     grown = [(max(b, 0), max(e, 0)) for b, e in widths]
     if mode == "constant":
         return (np.pad(cropped, grown, constant_values=FILL),)
-    if mode not in {"edge", "reflect", "wrap"}:
-        raise call.attributes.invalid("mode", f"is {mode!r}")
-    return (np.pad(cropped, grown, mode=mode),)
+    if mode == "edge":
+        return (np.pad(cropped, grown, mode="edge"),)
+    if mode == "reflect":
+        return (np.pad(cropped, grown, mode="reflect"),)
+    if mode == "wrap":
+        return (np.pad(cropped, grown, mode="wrap"),)
+    raise call.attributes.invalid("mode", f"is {mode!r}")
 
 
 def _depth_to_space(call: Call, x: Array) -> tuple[Array, ...]:

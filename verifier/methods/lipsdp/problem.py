@@ -120,8 +120,40 @@ class Family:
         unscaled = float(scaled.unit.level) * objective
         return unscaled / 2 if self.inputs_in_linf else math.sqrt(max(unscaled, 0.0))
 
-    def multipliers(self, scaled: Scaled, point: Point) -> Multipliers:
+    def certified(
+        self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]
+    ) -> Multipliers:
         """What the certificate stores, from a point of the scaled problem."""
+        return self._completed(rows, self._multipliers(scaled, point))
+
+    def diagonals(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
+        """D, and the diagonal of the certificate's matrix D - R'R (linf: after its corner)."""
+        whole, roots = self._certificate(rows, found)
+        return whole, whole - roots.square().sum(dim=0)
+
+    def matrix(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> Float64[Tensor, "n n"]:
+        """The certificate's matrix; for linf, its corner is eliminated."""
+        whole, roots = self._certificate(rows, found)
+        return torch.diag(whole) - roots.T @ roots
+
+    def _certificate(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, "k n"]]:
+        """D = blkdiag(rho I or diag tau, Lambda), and R of D - R'R."""
+        form = self._form
+        per_psi = found.gates[form.owner]
+        inputs, scale = found.inputs, math.sqrt(found.level)
+        if not self.inputs_in_linf:
+            inputs, scale = per_psi.new_full((form.inputs,), found.level), 1.0
+        roots = torch.cat([rows @ form.outflow / scale, form.inflow * per_psi.sqrt()[:, None]])
+        return torch.cat([inputs, per_psi]), roots
+
+    def _multipliers(self, scaled: Scaled, point: Point) -> Multipliers:
+        """The certificate's, but for psis that nothing enters."""
         form, unit = self._form, scaled.unit
         level = point.level * unit.level
         # T's level is 1 for the outputs, unscaled; for l2, rho takes it in by homogeneity.
@@ -151,7 +183,7 @@ class Family:
             inputs=1 / inputs / unit.inputs,
         )
 
-    def completed(
+    def _completed(
         self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
     ) -> Multipliers:
         """The same, with multipliers for psis that nothing enters: their own row costs nothing."""

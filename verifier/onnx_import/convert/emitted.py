@@ -101,9 +101,7 @@ def grouped(call: Call, signal: Signal, group: Group, shape: Shape) -> Emitted:
     return Emitted((Grouped(call.output, signal.node, group),), shape)
 
 
-def maximum(
-    call: Call, signal: Signal, windows: np.ndarray, shape: Shape, sign: int
-) -> Emitted:
+def maximum(call: Call, signal: Signal, windows: np.ndarray, shape: Shape, sign: int) -> Emitted:
     """Greatest or least entries of windows, given as [*shape, k] indices."""
     checked_size(windows.shape, call.name)
     flat = index_tensor(windows).reshape(prod(shape), windows.shape[-1])

@@ -102,7 +102,7 @@ def _emitted(call: Call, x: str, function: Activation, written: Written) -> Emit
 
 
 def _gated(scale: float, x: str, gate: str, written: Written) -> Activation | None:
-    """x times a gate that is itself a function of x."""
+    """X times a gate that is itself a function of x."""
     value = written.values.get(x)
     if not isinstance(value, Signal):
         return None
@@ -138,7 +138,7 @@ def _is_shifted_erf(gate: str, x: str, written: Written) -> bool:
 
 
 def _is_softsign(call: Call, written: Written) -> bool:
-    """x / (1 + |x|)."""
+    """X / (1 + |x|)."""
     x, divisor = call.operator.inputs
     shifted = written.operator(divisor, "Add")
     if shifted is None:
