@@ -1,12 +1,10 @@
 """What the service says about itself: health, readiness, version, schemas, documentation."""
 
-from collections.abc import Mapping
 import pathlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -16,14 +14,12 @@ from service.context import Context, InContext
 from service.openapi import problems
 from service.problems import Problem
 from service.schemas import HealthBody, ReadinessBody, VersionBody
+from service.store import leases
 from service.store.engine import HEAD, now_ms
-from service.store.tables import dispatcher
 from verifier.certificate import FORMAT
 from verifier.version import VERSION
 
 router = APIRouter(tags=["service"])
-
-SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
 
 SCHEMAS = pathlib.Path(verifier.certificate.__file__).parent / "schemas"
 
@@ -88,7 +84,7 @@ def _readiness(context: Context) -> dict[str, Any]:
         revision = context.database.revision()
         has_database = True
         with context.database.read() as connection:
-            executor = _dispatcher(connection)
+            executor = leases.alive(connection, now_ms())
     except SQLAlchemyError:
         revision, has_database = None, False
     has_blobs = context.blobs.probe()
@@ -103,13 +99,3 @@ def _readiness(context: Context) -> dict[str, Any]:
         "telemetry": "off",
         "sandbox": SANDBOX,
     }
-
-
-def _dispatcher(connection: Connection) -> Mapping[str, object] | None:
-    """What the dispatcher said of its executor, if it lives."""
-    return connection.scalar(
-        select(dispatcher.c.report)
-        .where(now_ms() - SEEN_MS < dispatcher.c.seen)
-        .order_by(dispatcher.c.seen.desc())
-        .limit(1)
-    )

@@ -14,11 +14,12 @@ from verifier.certificate import PropagationProof
 from verifier.errors import InvalidRequest
 from verifier.methods import product, propagation
 from verifier.methods.clock import Clock
+from verifier.methods.derivatives import Derivatives
 from verifier.methods.duality import attained_norm
 from verifier.network.elementwise import Abs, Relu
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
-from verifier.property import Each, Indices, Margins, Outputs, Property
+from verifier.property import All, Each, Indices, Margins, Outputs, Property
 from verifier.regions import Ball, CenterBox, EndsBox
 
 PAIRS = [NormPair(*pair) for pair in itertools.product(Norm, Norm)]
@@ -47,8 +48,8 @@ def test_no_slope_within_the_region_exceeds_the_bound(shape: str, norm: NormPair
     asked = local(norm, network.input_size)
     (found,) = bound(network, asked)
     x = 0.125 + 0.25 * torch.from_numpy(rng.uniform(-1, 1, size=(31, network.input_size)))
-    slopes = torch.autograd.functional.jacobian(lambda p: network.forward(p).sum(dim=0), x)
-    reached = attained_norm(norm, slopes.transpose(0, 1)).value
+    every_output = torch.eye(network.output_size, dtype=torch.float64)
+    reached = attained_norm(norm, Derivatives(network, every_output).jacobian(x)).value
     assert reached.max() <= found * (1 + 1e-12)
 
 
@@ -57,9 +58,9 @@ def test_where_no_gate_is_open_the_bound_is_the_norm(norm: NormPair) -> None:
     network = chain(np.random.default_rng(47), (3, 5, 4, 2))
     asked = local(norm, 3, radius=2.0**-30)
     x = torch.full((1, 3), 0.125, dtype=torch.float64)
-    slopes = torch.autograd.functional.jacobian(lambda p: network.forward(p)[0], x)[:, 0]
+    slopes = Derivatives(network, torch.eye(2, dtype=torch.float64)).jacobian(x)
     (found,) = bound(network, asked)
-    truth = float(attained_norm(norm, slopes[None]).value)
+    truth = float(attained_norm(norm, slopes).value)
     assert truth <= found * (1 + 1e-12)
     if (norm.input, norm.output) not in {
         (Norm.L2, Norm.L2),
@@ -122,6 +123,8 @@ def test_items_are_bounded_one_by_one(outputs: Outputs, count: int) -> None:
             chosen = pairs or ((0, 1), (0, 2), (1, 2))
             sums = [whole[i] + whole[j] for i, j in chosen]
             assert all(a <= b * (1 + 1e-12) for a, b in zip(found, sums, strict=True))
+        case All():
+            raise AssertionError("not a list")
 
 
 def test_selected_inputs_bound_the_rest_away() -> None:
@@ -130,6 +133,14 @@ def test_selected_inputs_bound_the_rest_away() -> None:
     part = [bound(network, replace(asked, inputs=Indices((k,))))[0] for k in range(3)]
     (whole,) = bound(network, asked)
     assert max(part) <= whole <= sum(part) * (1 + 1e-12)
+
+
+def test_coordinates_without_room_bound_nothing() -> None:
+    network = chain(np.random.default_rng(59), (3, 5, 2))
+    region = EndsBox(lower=(0.0, 0.5, 0.0), upper=(0.5, 0.5, 0.5))
+    asked = Property(scope="local", norm=NormPair(Norm.LINF, Norm.LINF), region=region)
+    selected = replace(asked, inputs=Indices((0, 2)))
+    assert bound(network, asked) == bound(network, selected)
 
 
 def test_the_proof_names_every_gate_and_its_lines() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 
@@ -39,7 +40,7 @@ def chain(
     """Dense layers with an activation or a group between them."""
     nodes: list[Node] = []
     source = ""
-    for depth, (narrow, wide) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for depth, (narrow, wide) in enumerate(itertools.pairwise(sizes)):
         nodes.append(dense(f"v{depth}", source, dyadic(rng, wide, narrow), dyadic(rng, wide)))
         source = f"v{depth}"
         if depth < len(sizes) - 2:

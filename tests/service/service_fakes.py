@@ -62,7 +62,9 @@ def inspect(data: bytes) -> dict[str, object]:
     for step in plan["steps"]:
         if step == "die-reading":
             os.kill(os.getpid(), signal.SIGKILL)
-    return {"input_shape": [plan["inputs"]], "output_shape": [plan["outputs"]], "layers": []}
+        if step == "read-slowly":
+            time.sleep(5)
+    return {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}
 
 
 def verify(

@@ -23,7 +23,7 @@ from verifier.checker.arithmetic import (
     sum_up,
     up,
 )
-from verifier.checker.carry import Adjoint, Carried, push
+from verifier.checker.carry import Carried, push
 from verifier.checker.composites import DENSE_SIDE, is_formable
 from verifier.checker.definite import (
     SpectralTest,
@@ -31,6 +31,7 @@ from verifier.checker.definite import (
     magnitude_bound,
     row_sums_bound,
 )
+from verifier.checker.maps import Adjoint
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:

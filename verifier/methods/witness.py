@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from itertools import cycle
 
 import torch
@@ -24,26 +25,30 @@ from torch import Tensor
 
 from verifier.certificate import Witness
 from verifier.methods.clock import Clock
+from verifier.methods.derivatives import Derivatives, gradients, smoothed_rise
 from verifier.methods.domain import Domain
 from verifier.methods.duality import attained_norm, dual_vector, norm_of
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.secant import secant_values
 from verifier.network.graph import Network
-from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm
 from verifier.property import Property
 
 _STARTS = 48  #: points of a round
 _ASCENT_STEPS = 24
-_WIDTHS = (3.0, 1.0, 10.0)  #: first windows of successive rounds, in deviations of z
+_WIDTHS = (3.0, 1.0, 0.3, 10.0)  #: first windows of successive rounds, in deviations of z
 _NARROW = 0.01  #: the last window
 _MUTATION_STEPS = 40
 _ELITE = 8  #: points whose neighbourhood is searched
 _MUTANTS = 8  #: of each of them, a step
-_SCALES = 44  #: t = 1, 1/2, ... of the greatest
-_PATIENCE = 6  #: rounds without a gain of `_GAIN`, then it ends
+#: Scales t of pairs: shares of the greatest, then of the best of those.
+_COARSE = 0.125 ** torch.arange(15, dtype=torch.float64)
+_FINE = 8.0 ** torch.linspace(-1, 1, 13, dtype=torch.float64)
+_PATIENCE = 8  #: rounds without a gain of `_GAIN`, then it ends
 _GAIN = 1e-4
-_JACOBIAN_ENTRIES = 2**23  #: of all points of a batch
+_DENSE_ROWS = 64  #: of Jacobians that are computed as a whole
+_POWER_STEPS = 12
+_BATCH_ENTRIES = 2**22  #: of all points of a batch, in the widest signal
 
 
 def search(network: Network, asked: Property, clock: Clock, seed: int) -> Witness | None:
@@ -78,8 +83,12 @@ class _Points:
     value: Float64[Tensor, " points"]
 
     def best(self, count: int) -> _Points:
-        """The points of the greatest values."""
-        chosen = self.value.topk(min(count, len(self.value))).indices
+        """The points of the greatest values, one of those that are equally steep."""
+        value, order = self.value.sort(descending=True)
+        # Points of one linear piece would crowd out all others.
+        differs = torch.ones_like(value, dtype=torch.bool)
+        differs[1:] = value[1:] < value[:-1] * (1 - 1e-9)
+        chosen = order[differs][:count]
         return _Points(
             x=self.x[chosen],
             functional=self.functional[chosen],
@@ -97,11 +106,13 @@ class _Climb:
         self._region = asked.region
         self._norm = asked.norm
         self._random = random
+        self._elite: _Points | None = None  #: the best points of all rounds
         self._domain = Domain.of(asked.region, network.input_size).shrunk()
         items = items_of(asked, network.output_size)
         self._is_list = any(item.output is not None or item.margin is not None for item in items)
         self._rows = torch.cat([item.rows for item in items])
         owner = torch.repeat_interleave(torch.tensor([len(item.rows) for item in items]))
+        self._derivatives = Derivatives(network, self._rows)
         self._mask = (owner == torch.arange(len(items))[:, None]).double()
         varying = torch.zeros(network.input_size, dtype=torch.float64)
         varying[varying_inputs(asked, network.input_size)] = 1
@@ -112,16 +123,23 @@ class _Climb:
         """The best pair from fresh points, smoothed with windows of `width` at first."""
         if not self._varying.any():
             return None
-        starts = self._scored(self._sampled())
-        climbed = self._climbed(self._spread(starts), width, clock)
-        pool = _joined(starts, self._scored(climbed)).best(_ELITE)
-        return self._pair(self._mutated(pool, clock))
+        x = self._sampled()
+        if self._elite is not None:
+            # Half of the points start again beside the best ones.
+            parent = torch.arange(len(x) // 2) % len(self._elite.x)
+            x = torch.cat((x[: len(x) - len(parent)], self._neighbours(self._elite.x[parent])))
+        starts = self._scored(x)
+        climbed = self._scored(self._climbed(self._spread(starts), width, clock))
+        pool = _joined(starts, climbed)
+        pool = pool if self._elite is None else _joined(pool, self._elite)
+        self._elite = self._mutated(pool.best(_ELITE), clock)
+        return self._pair(self._elite, clock)
 
     def _sampled(self) -> Float64[Tensor, "points inputs"]:
         """Random points of the region: inside, and at its corners; of all sizes everywhere."""
         size = self._network.input_size
-        budget = _JACOBIAN_ENTRIES // (size * min(len(self._rows), 64))
-        count = max(2, min(_STARTS, budget))
+        widest = max(self._lowered.sizes.values())
+        count = max(2, min(_STARTS, _BATCH_ENTRIES // widest))
         normal = self._normal(count, size)
         share = self._uniform(count, 1)
         domain = self._domain
@@ -135,24 +153,42 @@ class _Climb:
         return domain.center + domain.reach * torch.where(corner, normal.sign(), inside)
 
     def _scored(self, x: Float64[Tensor, "points inputs"]) -> _Points:
-        """The steepest item and functional at every point, from its Jacobian."""
-        jacobian = self._jacobian(x) * self._varying
-        best: _Points | None = None
+        """The steepest item and functional that are found at every point."""
+        if len(self._rows) <= _DENSE_ROWS:
+            return self._by_jacobian(x)
+        return self._by_power(x)
+
+    def _by_jacobian(self, x: Float64[Tensor, "points inputs"]) -> _Points:
+        """The steepest item from the whole Jacobian of every point."""
+        jacobian = self._derivatives.jacobian(x) * self._varying
+        readings: list[_Points] = []
         for item in range(len(self._mask)):
             own = self._mask[item].nonzero().flatten()
             attained = attained_norm(self._norm, jacobian[:, own])
             functional = x.new_zeros(len(x), len(self._rows))
             functional[:, own] = attained.functional
-            points = _Points(
-                x=x,
-                functional=functional,
-                item=torch.full((len(x),), item),
-                value=attained.value,
+            readings.append(
+                _Points(
+                    x=x,
+                    functional=functional,
+                    item=torch.full((len(x),), item),
+                    value=attained.value,
+                )
             )
-            best = points if best is None else _steeper(best, points)
-        if best is None:
-            raise ValueError("a property has at least one item")
-        return best
+        return reduce(_steeper, readings)
+
+    def _by_power(self, x: Float64[Tensor, "points inputs"]) -> _Points:
+        """A steep functional of a random item at every point, by the power method."""
+        item = torch.randint(len(self._mask), (len(x),), generator=self._random)
+        functional = self._normal(len(x), len(self._rows)) * self._mask[item]
+        value = torch.zeros_like(x[:, 0])
+        for _ in range(_POWER_STEPS):
+            pulled = self._derivatives.pulled(x, functional) * self._varying
+            direction = self._moving(dual_vector(self._norm.input, pulled))
+            pushed = self._derivatives.pushed(x, direction) * self._mask[item]
+            functional = dual_vector(self._norm.output.dual, pushed)
+            value = norm_of(self._norm.output, pushed)
+        return _Points(x=x, functional=functional, item=item, value=value)
 
     def _spread(self, points: _Points) -> _Points:
         """Half of the points as they are, the others with all rows in turn for linf outputs.
@@ -172,23 +208,9 @@ class _Climb:
             value=points.value,
         )
 
-    def _jacobian(
-        self, x: Float64[Tensor, "points inputs"]
-    ) -> Float64[Tensor, "points rows inputs"]:
-        """The derivative of C f at every point; at a kink, one that autograd takes."""
-        x = x.detach().requires_grad_(True)
-        outputs = self._network.forward(x) @ self._rows.T
-        slopes = [
-            _gradients(column.sum(), x)[0]
-            for column in outputs.unbind(dim=1)
-        ]
-        return torch.stack(slopes, dim=1)
-
     def _slopes(self, points: _Points) -> Float64[Tensor, "points inputs"]:
         """The gradient of s.(C f) at every point."""
-        x = points.x.detach().requires_grad_(True)
-        rises = (self._network.forward(x) @ self._rows.T * points.functional).sum()
-        return _gradients(rises, x)[0] * self._varying
+        return self._derivatives.pulled(points.x, points.functional) * self._varying
 
     def _climbed(
         self, starts: _Points, width: float, clock: Clock
@@ -203,34 +225,16 @@ class _Climb:
                 break
             window = width * (_NARROW / width) ** (step / _ASCENT_STEPS)
             x, direction = x.detach().requires_grad_(True), direction.detach().requires_grad_(True)
-            rise = norm_of(self._norm.output, self._smoothed(x, direction, window) * mask)
-            by_x, by_direction = _gradients(rise.sum(), x, direction)
+            rise = norm_of(
+                self._norm.output,
+                smoothed_rise(self._lowered, x, direction, window) @ self._rows.T * mask,
+            )
+            by_x, by_direction = gradients(rise.sum(), x, direction)
             direction = self._moving(
                 dual_vector(self._norm.input, by_direction * self._varying), direction
             )
             x = self._within(x.detach() + min(1.0, window) * self._ascent(by_x, size))
         return x
-
-    def _smoothed(
-        self,
-        x: Float64[Tensor, "points inputs"],
-        direction: Float64[Tensor, "points inputs"],
-        window: float,
-    ) -> Float64[Tensor, "points rows"]:
-        """The derivative of C f along the directions, with the gates' slopes over a window."""
-        values, rises = self._lowered.signals(x), {"": direction}
-        for node in self._lowered.nodes:
-            match node:
-                case Affine():
-                    parts = [term.map.apply(rises[term.source]) for term in node.terms]
-                    rises[node.name] = sum(parts[1:], parts[0])
-                case Elementwise():
-                    z, phi = values[node.source], node.function.forward
-                    w = window * z.detach().std(dim=0).clamp(min=1e-9)
-                    rises[node.name] = rises[node.source] * (phi(z + w) - phi(z - w)) / (2 * w)
-                case _:
-                    raise TypeError(f"node {node.name!r} is not lowered")
-        return rises[self._lowered.output] @ self._rows.T
 
     def _within(self, x: Float64[Tensor, "points inputs"]) -> Float64[Tensor, "points inputs"]:
         """The points, moved into the region."""
@@ -300,28 +304,30 @@ class _Climb:
             size_of = (0.1 + x.abs().mean(dim=1, keepdim=True)).expand_as(x)
         return self._within(x + distance * size_of * noise)
 
-    def _pair(self, points: _Points) -> Witness | None:
+    def _pair(self, points: _Points, clock: Clock) -> Witness | None:
         """The pair x +- t d that reaches most, over all points and scales t."""
         directions = self._moving(dual_vector(self._norm.input, self._slopes(points)))
         farthest = torch.minimum(self._domain.farthest(directions), self._size(points.x))
         best: tuple[float, Tensor, Tensor, int] | None = None
-        shares = 0.5 ** torch.arange(_SCALES, dtype=torch.float64)
         for x, direction, far, item in zip(
             points.x, directions, farthest, points.item.tolist(), strict=True
         ):
-            spread = (shares * far)[:, None] * direction
-            middle = self._domain.middle(x.expand_as(spread), spread)
-            lower, upper = middle - spread, middle + spread
+            if best is not None and clock.has_expired:
+                break
             rows = self._rows[self._mask[item] != 0]
-            values = secant_values(self._lowered, rows, self._norm, lower, upper)
-            for place in values.argsort(descending=True)[:3].tolist():
+            scale = far
+            for shares in (_COARSE, _FINE):
+                spread = (shares * scale)[:, None] * direction
+                middle = self._domain.middle(x.expand_as(spread), spread)
+                lower, upper = middle - spread, middle + spread
+                values = secant_values(self._lowered, rows, self._norm, lower, upper)
+                place = int(values.argmax())
+                scale = shares[place] * scale
                 value = float(values[place])
-                if value <= (0.0 if best is None else best[0]):
-                    break
-                ends = lower[place].tolist(), upper[place].tolist()
-                if all(self._region.contains(end) for end in ends):
-                    best = (value, lower[place], upper[place], item)
-                    break
+                ends = lower[place], upper[place]
+                inside = all(self._region.contains(end.tolist()) for end in ends)
+                if inside and (0.0 if best is None else best[0]) < value:
+                    best = (value, *ends, item)
         if best is None:
             return None
         value, lower, upper, item = best
@@ -337,13 +343,6 @@ class _Climb:
 
     def _uniform(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.rand(*shape, dtype=torch.float64, generator=self._random)
-
-
-def _gradients(total: Float64[Tensor, ""], *variables: Tensor) -> tuple[Tensor, ...]:
-    """The derivatives, 0 by what the total does not depend on; the graph is kept."""
-    if not total.requires_grad:
-        return tuple(torch.zeros_like(variable) for variable in variables)
-    return torch.autograd.grad(total, variables, retain_graph=True, materialize_grads=True)
 
 
 def _joined(first: _Points, second: _Points) -> _Points:

@@ -1,4 +1,4 @@
-"""From the graph of the file to a network: fold, move, recognise, convert, one operator at a time."""
+"""From the graph of the file to a network: each operator folded, recognised or converted."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ class _Builder:
         try:
             results = self._evaluated(call)
         except Unrepresented as unrepresented:
-            return [
-                Opaque(None, "", (unrepresented.reason,)) for _ in call.operator.outputs
-            ]
+            return [Opaque(None, "", (unrepresented.reason,)) for _ in call.operator.outputs]
         except LipcertError:
             raise
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
@@ -136,7 +134,7 @@ class _Builder:
             if call.op not in RULES or not call.output:
                 raise blocked.reason(call)
             whole = RULES[call.op](call)
-        if call.op == "TopK":
+        if call.op == "TopK" and len(whole.nodes) == 1:
             self.patterns.append(
                 Pattern(kind="groupsort", input=call.operator.inputs[0], output=call.output)
             )
@@ -167,9 +165,7 @@ class _Builder:
             if isinstance(value, Signal) and value.node == source
         )
 
-    def _emit(
-        self, call: Call, made: Emitted, dtype: str, traces: dict[str, Trace]
-    ) -> Signal:
+    def _emit(self, call: Call, made: Emitted, dtype: str, traces: dict[str, Trace]) -> Signal:
         """Adds nodes; the result is a base of its own unless it only rearranges another."""
         self.nodes += made.nodes
         name = made.nodes[-1].name

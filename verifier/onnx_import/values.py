@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -34,7 +34,7 @@ _STORED_AS: Final[Mapping[str, type]] = {
 class Constant:
     """A tensor that does not depend on the input."""
 
-    array: np.ndarray[Any, Any]  #: float64, int64 or bool
+    array: np.ndarray  #: float64, int64 or bool
     dtype: str  #: as in the file
 
     @staticmethod
@@ -45,7 +45,7 @@ class Constant:
         return Constant.of(stored, name)
 
     @staticmethod
-    def of(array: np.ndarray[Any, Any], dtype: str) -> Constant:
+    def of(array: np.ndarray, dtype: str) -> Constant:
         """An array of any width."""
         return Constant(array.astype(_STORED_AS[array.dtype.kind], copy=False), dtype)
 

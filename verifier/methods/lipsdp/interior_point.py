@@ -140,9 +140,8 @@ def _step(problem: Inequality, state: _State, dual: Products) -> _State | None:
     dual_factor, failed = torch.linalg.cholesky_ex(state.dual)
     if failed:
         return None
-    try:
-        factor = newton_factor(problem, dual, inverse, curvature)
-    except torch.linalg.LinAlgError:
+    factor = newton_factor(problem, dual, inverse, curvature)
+    if factor is None:
         return None
     climb = Point(
         level=torch.ones_like(point.level),
@@ -152,7 +151,7 @@ def _step(problem: Inequality, state: _State, dual: Products) -> _State | None:
 
     # Predictor: straight to mu = 0.
     first = _Direction.of(problem, state, solved(problem, factor, climb * -1.0))
-    reach = first.lengths(state, dual_factor, 1.0)
+    reach = first.lengths(state, dual_factor, accuracy=10)
     mu = _complementarity(problem, state, first, (0.0, 0.0))
     target = _sigma(_complementarity(problem, state, first, reach) / mu) * mu
 
@@ -169,7 +168,9 @@ def _step(problem: Inequality, state: _State, dual: Products) -> _State | None:
         target * state.inverse - second,
         (target - first.dual_inputs * first.move.inputs) / point.inputs,
     )
-    return _moved(state, last, last.lengths(state, dual_factor, 0.9 + 0.08 * min(reach)))
+    return _moved(
+        state, last, last.lengths(state, dual_factor, share=0.9 + 0.08 * min(reach), accuracy=20)
+    )
 
 
 def _sigma(share: float) -> float:
@@ -211,11 +212,16 @@ class _Direction:
         )
 
     def lengths(
-        self, state: _State, dual_factor: Float64[Tensor, "rows rows"], share: float
+        self,
+        state: _State,
+        dual_factor: Float64[Tensor, "rows rows"],
+        *,
+        share: float = 1.0,
+        accuracy: int,
     ) -> tuple[float, float]:
         """This share of the way to the boundary, at most 1: of X and u, and of T and e."""
-        dual = longest_step(dual_factor, self.dual)
-        slack = longest_step(state.factor, self.slack)
+        dual = longest_step(dual_factor, self.dual, accuracy)
+        slack = longest_step(state.factor, self.slack, accuracy)
         dual = min(dual, _longest_positive(state.dual_inputs, self.dual_inputs))
         slack = min(slack, _longest_positive(state.point.inputs, self.move.inputs))
         return min(1.0, share * dual), min(1.0, share * slack)

@@ -52,9 +52,11 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
             pointer="/method",
         )
     lowered = network.lowered("compare")
-    inputs = varying_inputs(asked, network.input_size)
     items = items_of(asked, network.output_size)
-    forward = Forward(lowered, Domain.of(asked.region, network.input_size), options.technique, {})
+    domain = Domain.of(asked.region, network.input_size)
+    inputs = varying_inputs(asked, network.input_size)
+    inputs = inputs[0 < domain.reach[inputs]]
+    forward = Forward(lowered, domain, options.technique, {})
     slopes = gate_slopes(lowered, forward.bounds())
     jacobian = Jacobian(lowered, slopes, torch.cat([item.rows for item in items]), clock)
     technique, entries = options.technique, None

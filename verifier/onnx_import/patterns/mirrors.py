@@ -13,14 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from verifier.onnx_import.values import Shape
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 
 MAX_BASE: Final = 1024  #: entries of a base: forms are matrices of that width
 RELATIVE: Final = 1e-12  #: what products of float32 constants may differ by, in float64
@@ -68,7 +68,7 @@ class GateAlgebra:
         )
 
     def summed(self, left: GateForm, right: GateForm, sign: float) -> GateForm | None:
-        """left + sign right, where gates are parallel."""
+        """Left + sign right, where gates are parallel."""
         p, pr = np.broadcast_arrays(left.linear, right.linear)
         q, qr = np.broadcast_arrays(left.gate, right.gate)
         sigma, other = np.broadcast_arrays(left.sigma, right.sigma)
@@ -116,7 +116,7 @@ class GateAlgebra:
         return GateForm(zeros, form.linear, np.ones(form.sigma.shape), form.slices)
 
     def ratio(self, numerator: GateForm, denominator: GateForm) -> Array | None:
-        """w with p = w p' row by row."""
+        """W with p = w p' row by row."""
         if not (numerator.is_linear and denominator.is_linear):
             return None
         p, other = np.broadcast_arrays(numerator.linear, denominator.linear)
@@ -141,7 +141,7 @@ def _owners(linear: Array) -> Array | None:
 
 
 def _ratio(rows: Array, others: Array) -> Array | None:
-    """w with rows = w others, or None."""
+    """W with rows = w others, or None."""
     place = np.argmax(np.abs(others), axis=-1)[..., None]
     largest = np.take_along_axis(others, place, axis=-1)
     if not largest.all():

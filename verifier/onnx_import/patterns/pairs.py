@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from verifier.onnx_import.values import Shape
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +56,7 @@ class PairAlgebra:
         return PairForm(*(np.concatenate(column, axis) for column in columns))
 
     def summed(self, left: PairForm, right: PairForm, sign: float) -> PairForm | None:
-        """left + sign right, where both speak of the same two entries."""
+        """Left + sign right, where both speak of the same two entries."""
         whole = np.broadcast_arrays(*left.arrays, *right.arrays)
         a, b = PairForm(*whole[:5]), PairForm(*whole[5:])
         low = np.minimum(a.first, b.first)
@@ -89,10 +89,8 @@ class PairAlgebra:
         return PairForm(form.first, form.second, zeros, zeros, np.abs(form.alpha))
 
     def ratio(self, numerator: PairForm, denominator: PairForm) -> Array | None:
-        """w with equal coefficients, where the denominator is a difference of two entries."""
-        if (denominator.alpha == 0).any() or not np.array_equal(
-            numerator.first, denominator.first
-        ):
+        """W with equal coefficients, where the denominator is a difference of two entries."""
+        if (denominator.alpha == 0).any() or not np.array_equal(numerator.first, denominator.first):
             return None
         ratio = numerator.alpha / denominator.alpha
         back = self.scaled(denominator, ratio)

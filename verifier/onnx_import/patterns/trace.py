@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -24,14 +24,14 @@ from verifier.onnx_import.values import Constant, Opaque, Shape, Signal, checked
 
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
-    from verifier.onnx_import.values import Value
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Form = TypeVar("Form")
 
 MAX_DEPTH: Final = 40  #: operators between a tensor and its base
 
 
+@runtime_checkable
 class Algebra(Protocol[Form]):
     """How the entries of a tensor are described as functions of a base."""
 
@@ -48,7 +48,7 @@ class Algebra(Protocol[Form]):
         ...
 
     def summed(self, left: Form, right: Form, sign: float) -> Form | None:
-        """left + sign right, broadcast."""
+        """Left + sign right, broadcast."""
         ...
 
     def scaled(self, form: Form, factor: Array) -> Form | None:
@@ -64,7 +64,7 @@ class Algebra(Protocol[Form]):
         ...
 
     def ratio(self, numerator: Form, denominator: Form) -> Array | None:
-        """w with numerator = w denominator, entry by entry."""
+        """W with numerator = w denominator, entry by entry."""
         ...
 
 
@@ -218,7 +218,7 @@ def _product(call: Call, *, inverse: bool) -> _Traced | None:
         return None
     if inverse and not constants[0].all():
         return None
-    factor = 1.0 / constants[0] if inverse else constants[0]
+    factor = np.asarray(1.0 / constants[0]) if inverse else constants[0]
     return _broadcast(call), lambda algebra, forms: algebra.scaled(forms[0], factor), False
 
 
@@ -264,7 +264,7 @@ def _extreme(call: Call, sign: float) -> _Traced | None:
 
 
 def _greater(algebra: Algebra[Form], a: Form, b: Form, sign: float) -> Form | None:
-    """max (sign 1) or min (sign -1): (a + b)/2 +- |a - b|/2."""
+    """Max (sign 1) or min (sign -1): (a + b)/2 +- |a - b|/2."""
     total, difference = algebra.summed(a, b, 1.0), algebra.summed(a, b, -1.0)
     size = None if difference is None else algebra.absolute(difference)
     if total is None or size is None:
@@ -367,7 +367,7 @@ class _Condition:
 
 
 def _comparison(call: Call, sign: float) -> _Traced | None:
-    """a > b as 0 < sign (a - b); a constant side has to be 0."""
+    """A > b as 0 < sign (a - b); a constant side has to be 0."""
     a, b = call.inputs
     shape = _broadcast(call)
     if isinstance(a, Constant):
@@ -406,13 +406,17 @@ def _where(call: Call) -> _Traced | None:
 
 
 def _chosen(algebra: Algebra[Any], forms: Sequence[Any]) -> object:
-    """b + w relu(d) where the branches a and b differ by w d."""
+    """B + w relu(d) where the branches a and b differ by w d."""
     condition, a, b = forms
     if not isinstance(condition, _Condition):
         return None
     gap = algebra.summed(a, b, -1.0)
     # Broadcast the condition to the branches' shape.
-    d = None if gap is None else algebra.summed(condition.difference, algebra.scaled(gap, np.array(0.0)), 1.0)
+    d = (
+        None
+        if gap is None
+        else algebra.summed(condition.difference, algebra.scaled(gap, np.array(0.0)), 1.0)
+    )
     ratio = None if d is None else algebra.ratio(gap, d)
     step = None if ratio is None else _rectified(algebra, d)
     scaled = None if step is None or ratio is None else algebra.scaled(step, ratio)
