@@ -154,7 +154,7 @@ def test_hostile_files_are_refused_with_their_code(name: str) -> None:
     except LipcertError as error:
         code = error.code
     assert code in (row["code"], ALSO.get(name)) or code in READS_LESS
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 60  # with every call checked for its types
 
 
 MUTATED = [GOOD, model(helper.make_node("Relu", ["x"], ["y"]))]
