@@ -248,7 +248,7 @@ class Substitution:
             )
             partial.add(_times(positive, high) + _times(negative, low))
             mass = _times(positive, np.abs(high)) - _times(negative, np.abs(low))
-            partial.error = partial.error + gamma(gate.size + 4) * mass
+            partial.error = partial.error + gamma(gate.size + 4) * mass + LEAST * (gate.size + 2)
         rounded = lines.rounded
         if len(rounded):
             lost = _times(np.abs(moved[..., rounded]), magnitude[:, rounded])
