@@ -179,7 +179,7 @@ def _matmul(call: Call) -> Constant:
     a, b = call.array(0), call.array(1)
     rows = a.shape[:-1] if 1 < a.ndim else ()
     checked_size((*(b.shape[:-2] if a.ndim < b.ndim else ()), *rows, b.shape[-1]), call.name)
-    return Constant.of(a @ b, _dtype(call))
+    return Constant.of(np.asarray(a @ b), _dtype(call))
 
 
 def _gemm(call: Call) -> Constant:
