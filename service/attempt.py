@@ -201,7 +201,7 @@ class Attempt:
     # --- telling ---------------------------------------------------------------------------------
 
     def _progress(self) -> dict[str, object]:
-        summary = {} if self._best is None else self._best["summary"]
+        summary: Mapping[str, Any] = {} if self._best is None else self._best["summary"]
         upper, lower = summary.get("bound"), summary.get("lower")
         gap = upper / lower - 1 if upper is not None and lower else None
         return {**NO_PROGRESS, "upper": upper, "lower": lower, "gap": gap, "phase": self._phase}

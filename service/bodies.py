@@ -123,7 +123,7 @@ async def receive_parts(
         raise Problem("malformed-multipart", "Content-Type has no boundary")
     parts = _Parts(draft, json_limit)
     try:
-        parser = MultipartParser(boundary, parts.callbacks())
+        parser = parts.parser(boundary)
         async for chunk in chunks(request, limit + json_limit, idle_s):
             parser.write(chunk)
             if limit < draft.size:
@@ -146,17 +146,20 @@ class _Parts:
         self._header = (bytearray(), bytearray())
         self._name: str | None = None
 
-    def callbacks(self) -> dict[str, object]:
-        """What the parser calls."""
-        return {
-            "on_part_begin": self._begin,
-            "on_header_field": lambda data, a, b: self._header[0].extend(data[a:b]),
-            "on_header_value": lambda data, a, b: self._header[1].extend(data[a:b]),
-            "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_finished,
-            "on_part_data": self._data,
-            "on_end": self._end,
-        }
+    def parser(self, boundary: bytes) -> MultipartParser:
+        """The parser that calls this."""
+        return MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
 
     def require_whole(self) -> None:
         """Refuse a body that ended early, or has no model.
@@ -171,6 +174,12 @@ class _Parts:
 
     def _begin(self) -> None:
         self._name = None
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0].extend(data[start:end])
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1].extend(data[start:end])
 
     def _header_end(self) -> None:
         field, value = (bytes(text) for text in self._header)

@@ -5,7 +5,7 @@ with the waiters, and any process that writes to the database wakes them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from starlette.concurrency import run_in_threadpool
@@ -46,7 +46,7 @@ class Changes:
         self._last = 0
 
     @asynccontextmanager
-    async def of(self, job_id: str) -> AsyncIterator[Bell]:
+    async def of(self, job_id: str) -> AsyncGenerator[Bell]:
         """A bell for a job. Look at the job after entering: what changed before does not ring."""
         bell = Bell()
         self._bells.setdefault(job_id, set()).add(bell)

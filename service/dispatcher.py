@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import IO
 
-from service.attempt import Attempt, Tools, lost
+from service.attempt import Attempt, Killed, Tools, lost
 from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
@@ -44,7 +44,7 @@ class Inspection:
     def __init__(self, claim: Claim, handle: Handle, kill_at: float, database: Database) -> None:
         self.claim = claim
         self.handle = handle
-        self.killed: str | None = None
+        self.killed: Killed | None = None
         self.is_over = False
         self._kill_at = kill_at
         self._database = database
@@ -269,7 +269,11 @@ def serve(settings: Settings, stop: threading.Event) -> None:
 
 
 def main() -> int:
-    """Run as `lipcert serve` starts it: settings on standard input, which stays open for life."""
+    """Run as `lipcert serve` starts it: settings on standard input, which stays open for life.
+
+    With `--alone` as a container does: settings from the environment, until SIGTERM. With
+    `--is-alive` it only tells, by its exit code, whether another one runs.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
@@ -277,6 +281,8 @@ def main() -> int:
     if "--alone" in sys.argv:
         serve(from_environment(os.environ), stop)
         return 0
+    if "--is-alive" in sys.argv:
+        return 0 if _is_alive(from_environment(os.environ)) else 1
     settings = Settings.from_json(sys.stdin.readline())
 
     def watch() -> None:
@@ -300,6 +306,13 @@ def _only_one(settings: Settings) -> IO[str]:
     held = (settings.data / "dispatcher.lock").open("w", encoding="ascii")
     fcntl.flock(held, fcntl.LOCK_EX)
     return held
+
+
+def _is_alive(settings: Settings) -> bool:
+    """Whether the data directory has a dispatcher: a container's health check."""
+    database = open_database(settings.database)
+    with database.read() as connection:
+        return leases.alive(connection, now_ms()) is not None
 
 
 def _unreadable(detail: str) -> Mapping[str, object]:

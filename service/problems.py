@@ -83,13 +83,14 @@ def problem_of(error: LipcertError) -> Problem:
 
 def problem_of_stored(error: Mapping[str, object]) -> Problem:
     """The problem that says what a stored error of a job or model says."""
-    node = error.get("node")
+    node, pointer = error.get("node"), error.get("pointer")
     code = str(error["code"])
     return Problem(
         code if code in CATALOGUE else "internal-error",
         str(error["detail"]),
         fix=str(error["fix"]),
         node=None if node is None else str(node),
+        pointer=None if pointer is None else str(pointer),
     )
 
 

@@ -176,6 +176,7 @@ class ErrorBody(BaseModel):
     detail: str
     node: str | None
     fix: str
+    pointer: str | None = None
 
 
 class ModelBody(BaseModel):

@@ -4,9 +4,10 @@ import dataclasses
 import ipaddress
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TENANT = "default"  #: the one tenant of an installation without keys
 
@@ -20,7 +21,11 @@ class EntryPoints:
     verify: str = "verifier.verify:verify"
     inspect: str = "verifier.verify:inspect"
     check: str = "verifier.checker:check"
-    preload: tuple[str, ...] = ("torch", "verifier.verify")  #: modules, imported before any fork
+    preload: tuple[str, ...] = (
+        "torch",
+        "onnxruntime",
+        "verifier.verify",
+    )  #: modules, imported before any fork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,36 +79,26 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> "Settings":
         """The settings that `to_json` wrote."""
-        members = json.loads(text)
-        points = members.pop("entry_points")
+        members: dict[str, Any] = json.loads(text)  # Any: what to_json wrote
+        points: dict[str, Any] = members.pop("entry_points")
         preload = tuple(points.pop("preload"))
-        return cls(
-            **{
-                **members,
-                "data": Path(members["data"]),
-                "allowed_hosts": tuple(members["allowed_hosts"]),
-                "entry_points": EntryPoints(**points, preload=preload),
-            }
-        )
+        members["data"] = Path(members["data"])
+        members["allowed_hosts"] = tuple(members["allowed_hosts"])
+        return cls(**members, entry_points=EntryPoints(**points, preload=preload))
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
     """The defaults, with what LIPCERT_* variables say instead."""
-    settings = Settings()
-    if data := environment.get("LIPCERT_DATA"):
-        settings = dataclasses.replace(settings, data=Path(data))
-    if host := environment.get("LIPCERT_HOST"):
-        settings = dataclasses.replace(settings, host=host)
-    if port := environment.get("LIPCERT_PORT"):
-        settings = dataclasses.replace(settings, port=int(port))
-    if hosts := environment.get("LIPCERT_ALLOWED_HOSTS"):
-        names = tuple(name.strip() for name in hosts.split(","))
-        settings = dataclasses.replace(settings, allowed_hosts=names)
-    if slots := environment.get("LIPCERT_SLOTS"):
-        settings = dataclasses.replace(settings, slots=int(slots))
-    if memory := environment.get("LIPCERT_MEMORY_BYTES"):
-        settings = dataclasses.replace(settings, memory_bytes=int(memory))
-    return settings
+    said: dict[str, Any] = {}  # Any: each field has its own type
+    for name, read in FROM_ENVIRONMENT.items():
+        text = environment.get(f"LIPCERT_{name.upper()}")
+        if text:
+            said[name] = read(text)
+    return Settings(**said)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def default_data_directory() -> Path:
@@ -116,3 +111,14 @@ def default_memory() -> int:
     """Three quarters of the machine, but at least 2 GiB: one child's share is not the machine."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(2 * 2**30, total * 3 // 4)
+
+
+#: The fields that LIPCERT_<NAME> sets, and how its text is read.
+FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
+    "allowed_hosts": _names,
+    "data": Path,
+    "host": str,
+    "memory_bytes": int,
+    "port": int,
+    "slots": int,
+}

@@ -177,7 +177,7 @@ def accept(
 
 def sizes(summary: Members) -> tuple[int | None, int | None]:
     """The numbers of inputs and outputs that a model's summary states."""
-    return _size(summary.get("input_shape")), _size(summary.get("output_shape"))
+    return _size(summary.get("input")), _size(summary.get("output"))
 
 
 def require_fit(request: Request, summary: Members) -> None:
@@ -264,16 +264,12 @@ def _refuse_unknown_options(request: Request) -> None:
             )
 
 
-def _size(shape: object) -> int | None:
-    """The number of entries of a shape."""
-    if not isinstance(shape, Sequence) or isinstance(shape, str):
+def _size(tensor: object) -> int | None:
+    """The number of entries of the input or output that a summary describes."""
+    if not isinstance(tensor, Mapping):
         return None
-    size = 1
-    for extent in cast("Sequence[object]", shape):
-        if not isinstance(extent, int):
-            return None
-        size *= extent
-    return size
+    size = cast("Members", tensor).get("size")
+    return size if isinstance(size, int) else None
 
 
 def _require_within(indices: Sequence[int], size: int, pointer: str) -> None:
@@ -298,8 +294,8 @@ def _digest(value: Mapping[str, Any]) -> str:
 
 #: What each method may be told; a test compares with the methods' own classes.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "auto": ("seed", "solver", "technique"),
-    "lipsdp": ("seed", "solver"),
+    "auto": ("gap", "iterations", "seed", "solver", "technique"),
+    "lipsdp": ("gap", "iterations", "seed", "solver"),
     "product": ("seed",),
     "propagation": ("seed", "technique"),
 }

@@ -16,12 +16,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from service import lifeline
+from verifier.errors import InvalidRequest, LipcertError, ResourceExhausted
 
 Frame: TypeAlias = Literal[b"S", b"P", b"C", b"R", b"M", b"E", b"H"]
 
@@ -128,7 +130,8 @@ def _enclose(order: Order, life: Connection) -> None:
     lifeline.die_with_parent()
     lifeline.die_with_pipe(life.fileno())
     lifeline.gain_nothing()
-    Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    with suppress(OSError):  # where there is no such file, nothing kills by score either
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     os.umask(0o077)
     os.chdir(order.folder)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -154,7 +157,6 @@ def _json(value: object) -> bytes:
 
 
 def _exhausted(order: Order) -> dict[str, str | None]:
-    from verifier.errors import ResourceExhausted
 
     return ResourceExhausted(
         f"the attempt needed more than its {order.memory_bytes >> 20} MiB of memory",
@@ -166,7 +168,7 @@ def _explained(order: Order, error: Exception) -> dict[str, str | None]:
     from verifier.errors import LipcertError
 
     if isinstance(error, LipcertError):
-        return {**error.to_json(), "pointer": getattr(error, "pointer", None)}
+        return _told(error)
     # torch reports a refused allocation as a RuntimeError, with this text alone to know it by.
     if "alloc" in str(error) and isinstance(error, RuntimeError):
         return _exhausted(order)
@@ -177,6 +179,13 @@ def _explained(order: Order, error: Exception) -> dict[str, str | None]:
         "node": None,
         "fix": "report it, with the model if you may",
     }
+
+
+def _told(error: LipcertError) -> dict[str, str | None]:
+    """The refusal object, and the pointer of a request that the model turned out not to fit."""
+    if isinstance(error, InvalidRequest):
+        return {**error.to_json(), "pointer": error.pointer}
+    return error.to_json()
 
 
 def _where(error: Exception) -> str:

@@ -1,28 +1,27 @@
 """What the service says about itself: health, readiness, version, schemas, documentation."""
 
-from collections.abc import Mapping
-from importlib import resources
+import pathlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from sqlalchemy import Connection, select
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+import verifier.certificate
 from service import docs_page
 from service.context import Context, InContext
 from service.openapi import problems
 from service.problems import Problem
 from service.schemas import HealthBody, ReadinessBody, VersionBody
+from service.store import leases
 from service.store.engine import HEAD, now_ms
-from service.store.tables import dispatcher
 from verifier.certificate import FORMAT
 from verifier.version import VERSION
 
 router = APIRouter(tags=["service"])
 
-SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
+SCHEMAS = pathlib.Path(verifier.certificate.__file__).parent / "schemas"
 
 SANDBOX = "partial(landlock, seccomp)"  #: what the children lack
 
@@ -60,7 +59,7 @@ async def version() -> Response:
 )
 async def schema(name: Annotated[str, Path(pattern=r"^[a-z]{1,40}$")]) -> Response:
     """The JSON Schema of `request`, `certificate` or `policy`."""
-    file = resources.files("verifier") / "schemas" / f"{name}.json"
+    file = SCHEMAS / f"{name}.json"
     if not file.is_file():
         raise Problem("not-found", f"there is no schema {name!r}")
     return Response(file.read_bytes(), media_type="application/schema+json")
@@ -85,7 +84,7 @@ def _readiness(context: Context) -> dict[str, Any]:
         revision = context.database.revision()
         has_database = True
         with context.database.read() as connection:
-            executor = _dispatcher(connection)
+            executor = leases.alive(connection, now_ms())
     except SQLAlchemyError:
         revision, has_database = None, False
     has_blobs = context.blobs.probe()
@@ -100,13 +99,3 @@ def _readiness(context: Context) -> dict[str, Any]:
         "telemetry": "off",
         "sandbox": SANDBOX,
     }
-
-
-def _dispatcher(connection: Connection) -> Mapping[str, object] | None:
-    """What the dispatcher said of its executor, if it lives."""
-    return connection.scalar(
-        select(dispatcher.c.report)
-        .where(now_ms() - SEEN_MS < dispatcher.c.seen)
-        .order_by(dispatcher.c.seen.desc())
-        .limit(1)
-    )

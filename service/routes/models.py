@@ -27,6 +27,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 ModelPath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$", description="sha256:<hex>")]
 
 BINARY = "application/octet-stream"
+BYTES: dict[str, Any] = {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
 MODEL_TYPES = (BINARY, "application/x-onnx", "application/onnx")
 
 
@@ -100,8 +101,7 @@ async def head(context: InContext, model_id: ModelPath) -> Response:
 @router.get(
     "/{model_id}/content",
     response_class=FileResponse,
-    responses={200: {"content": {BINARY: {}}}, 206: {"content": {BINARY: {}}}}
-    | problems(404, 416, 422),
+    responses={200: BYTES, 206: BYTES} | problems(404, 416, 422),
 )
 async def content(context: InContext, model_id: ModelPath) -> Response:
     """The bytes."""

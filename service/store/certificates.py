@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from service.store.jobs import Job, job_of
-from service.store.paging import Page, Place, page_of
+from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import certificate, job
 
 
@@ -27,12 +27,16 @@ class Stored:
 
 def find(connection: Connection, tenant: str, certificate_id: str) -> Stored | None:
     """The certificate of this tenant, if there is one."""
-    row = connection.execute(
-        select(certificate).where(
-            certificate.c.tenant == tenant, certificate.c.id == certificate_id
+    row = (
+        connection.execute(
+            select(certificate).where(
+                certificate.c.tenant == tenant, certificate.c.id == certificate_id
+            )
         )
-    ).one_or_none()
-    return None if row is None else _stored(row)
+        .mappings()
+        .one_or_none()
+    )
+    return None if row is None else _stored(cast("Columns", row))
 
 
 def page(
@@ -59,9 +63,8 @@ def answers(connection: Connection, tenant: str, key: str) -> list[Job]:
         .order_by(job.c.created.desc())
         .limit(20)
     )
-    return [job_of(row) for row in rows]
+    return [job_of(cast("Columns", row)) for row in rows.mappings()]
 
 
-def _stored(row: Row[Any]) -> Stored:
-    members = row._mapping  # noqa: SLF001 - SQLAlchemy's public name of a row's mapping
-    return Stored(**{name: members[name] for name in Stored.__dataclass_fields__})
+def _stored(row: Columns) -> Stored:
+    return Stored(**{name: row[name] for name in Stored.__dataclass_fields__})

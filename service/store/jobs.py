@@ -11,13 +11,13 @@ someone else was first. What a dispatcher does to jobs is in `leases`.
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from service.store import events
 from service.store.events import Event
-from service.store.paging import Page, Place, page_of
+from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import job
 
 State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
@@ -84,18 +84,21 @@ class Job:
 READ = tuple(Job.__dataclass_fields__)
 
 
-def job_of(row: Row[Any]) -> Job:
+def job_of(row: Columns) -> Job:
     """The job that a row of the whole table states."""
-    members = row._mapping  # noqa: SLF001 - SQLAlchemy's public name of a row's mapping
-    return Job(**{name: members[name] for name in READ})
+    return Job(**{name: row[name] for name in READ})
 
 
 def find(connection: Connection, tenant: str, job_id: str) -> Job | None:
     """The verification job of this tenant, if there is one."""
-    row = connection.execute(
-        select(job).where(job.c.tenant == tenant, job.c.id == job_id, job.c.kind == "verify")
-    ).one_or_none()
-    return None if row is None else job_of(row)
+    row = (
+        connection.execute(
+            select(job).where(job.c.tenant == tenant, job.c.id == job_id, job.c.kind == "verify")
+        )
+        .mappings()
+        .one_or_none()
+    )
+    return None if row is None else job_of(cast("Columns", row))
 
 
 def page(
@@ -214,22 +217,26 @@ def change(
     values: Mapping[str, object],
     happened: Sequence[Event],
     now: int,
-) -> Row[Any] | None:
+) -> Columns | None:
     """The row after the change, or None where no row passed the guards."""
-    row = connection.execute(
-        update(job)
-        .where(*guards)
-        .values(
-            **values,
-            version=job.c.version + 1,
-            event_seq=job.c.event_seq + len(happened),
-            change_seq=_next_change(),
+    row = (
+        connection.execute(
+            update(job)
+            .where(*guards)
+            .values(
+                **values,
+                version=job.c.version + 1,
+                event_seq=job.c.event_seq + len(happened),
+                change_seq=_next_change(),
+            )
+            .returning(job)
         )
-        .returning(job)
-    ).one_or_none()
+        .mappings()
+        .one_or_none()
+    )
     if row is not None:
-        events.append(connection, row.tenant, row.id, row.event_seq, now, happened)
-    return row
+        events.append(connection, row["tenant"], row["id"], row["event_seq"], now, happened)
+    return cast("Columns | None", row)
 
 
 def ended_events(

@@ -18,6 +18,7 @@ from service.store.jobs import Kind, State
 from service.store.tables import certificate, dispatcher, idempotency, job, model
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
+SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +80,15 @@ def claim(
     )
     assert row is not None, "the write lock was held since the row was read"  # noqa: S101
     return Claim(
-        job=row.id,
-        tenant=row.tenant,
-        kind=row.kind,
-        model=row.model,
-        request=row.request,
+        job=row["id"],
+        tenant=row["tenant"],
+        kind=row["kind"],
+        model=row["model"],
+        request=row["request"],
         owner=owner,
-        attempt=row.attempt,
-        deadline=row.deadline,
-        incumbent=row.incumbent,
+        attempt=row["attempt"],
+        deadline=row["deadline"],
+        incumbent=row["incumbent"],
     )
 
 
@@ -181,14 +182,19 @@ def lapse(connection: Connection, now: int) -> None:
 def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
     """End what nobody will end: canceled or given up under a dead lease, expired in the queue."""
     lapsed = [job.c.state == "running", job.c.lease_until < now]
-    for row in connection.execute(select(job).where(*lapsed)).all():
-        guards = [job.c.id == row.id, *lapsed]
-        if row.cancel_requested:
-            _end(connection, guards, "canceled", row.incumbent, None, now, {})
-        elif row.max_attempts <= row.attempt:
-            _end(connection, guards, "failed", row.incumbent, lost, now, {})
-            if row.kind == "inspect":
-                models.settle(connection, row.tenant, row.model, summary=None, error=lost, now=now)
+    for row in connection.execute(select(job).where(*lapsed)).mappings().all():
+        guards, best = [job.c.id == row["id"], *lapsed], row["incumbent"]
+        is_late = row["deadline"] is not None and row["deadline"] < now
+        if row["cancel_requested"]:
+            _end(connection, guards, "canceled", best, None, now, {})
+        elif is_late and best is not None:
+            _end(connection, guards, "succeeded", best, None, now, {})
+        elif is_late or row["max_attempts"] <= row["attempt"]:
+            _end(connection, guards, "failed", best, lost, now, {})
+            if row["kind"] == "inspect":
+                models.settle(
+                    connection, row["tenant"], row["model"], summary=None, error=lost, now=now
+                )
     late = [job.c.state == "queued", job.c.deadline < now]
     for job_id in connection.scalars(select(job.c.id).where(*late)).all():
         jobs.change(
@@ -216,6 +222,16 @@ def announce(connection: Connection, owner: str, now: int, state: Mapping[str, o
         statement.on_conflict_do_update(
             index_elements=["owner"], set_={"seen": now, "report": dict(state)}
         )
+    )
+
+
+def alive(connection: Connection, now: int) -> Mapping[str, object] | None:
+    """What the dispatcher last said of its executor; None where none was seen lately."""
+    return connection.scalar(
+        select(dispatcher.c.report)
+        .where(now - SEEN_MS < dispatcher.c.seen)
+        .order_by(dispatcher.c.seen.desc())
+        .limit(1)
     )
 
 
@@ -275,11 +291,11 @@ def _end(
         connection.execute(
             sqlite_insert(certificate)
             .values(
-                tenant=row.tenant,
+                tenant=row["tenant"],
                 id=incumbent["id"],
                 blob=incumbent["blob"],
                 size=incumbent["size"],
-                model=row.model,
+                model=row["model"],
                 kind=incumbent["kind"],
                 scope=incumbent["scope"],
                 summary=incumbent["summary"],

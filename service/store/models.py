@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from service.store import jobs
-from service.store.paging import Page, Place, page_of
+from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import job, model
 
 ModelState: TypeAlias = Literal["received", "ready", "refused"]
@@ -27,10 +27,12 @@ class Model:
 
 def find(connection: Connection, tenant: str, model_id: str) -> Model | None:
     """The model of this tenant, if there is one."""
-    row = connection.execute(
-        select(model).where(model.c.tenant == tenant, model.c.id == model_id)
-    ).one_or_none()
-    return None if row is None else _model(row)
+    row = (
+        connection.execute(select(model).where(model.c.tenant == tenant, model.c.id == model_id))
+        .mappings()
+        .one_or_none()
+    )
+    return None if row is None else _model(cast("Columns", row))
 
 
 def page(connection: Connection, tenant: str, place: Place) -> Page[Model]:
@@ -96,13 +98,5 @@ def remove(connection: Connection, tenant: str, model_id: str) -> bool:
     return True
 
 
-def _model(row: Row[tuple[object, ...]]) -> Model:
-    members = row._mapping  # noqa: SLF001 - SQLAlchemy's public name of a row's mapping
-    return Model(
-        id=members["id"],
-        size=members["size"],
-        state=members["state"],
-        summary=members["summary"],
-        error=members["error"],
-        created=members["created"],
-    )
+def _model(row: Columns) -> Model:
+    return Model(**{name: row[name] for name in Model.__dataclass_fields__})

@@ -2,13 +2,16 @@
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from sqlalchemy import Column, Connection, Row, Select, and_, or_
+from sqlalchemy import Column, Connection, Select, and_, or_
 
 Item = TypeVar("Item")
+
+#: A row by its columns' names. SQLAlchemy's own type of it is a mapping of wider keys.
+Columns: TypeAlias = Mapping[str, Any]
 
 MAX_LIMIT = 200
 
@@ -52,18 +55,20 @@ def page_of(
     created: Column[int],
     row_id: Column[str],
     place: Place,
-    read: Callable[[Row[Any]], Item],
+    read: Callable[[Columns], Item],
 ) -> Page[Item]:
     """One page of a query's rows, ordered by (created, id) from the newest."""
     if place.after is not None:
         when, last = place.after
         query = query.where(or_(created < when, and_(created == when, row_id < last)))
-    rows = connection.execute(
-        query.order_by(created.desc(), row_id.desc()).limit(place.limit + 1)
-    ).all()
+    rows = (
+        connection.execute(query.order_by(created.desc(), row_id.desc()).limit(place.limit + 1))
+        .mappings()
+        .all()
+    )
     cursor = None
     if place.limit < len(rows):
-        last_row = rows[place.limit - 1]._mapping  # noqa: SLF001 - public in SQLAlchemy
-        text = f"{last_row['created']} {last_row['id']}"
+        last = rows[place.limit - 1]
+        text = f"{last['created']} {last['id']}"
         cursor = base64.urlsafe_b64encode(text.encode()).decode()
-    return Page([read(row) for row in rows[: place.limit]], cursor)
+    return Page([read(cast("Columns", row)) for row in rows[: place.limit]], cursor)

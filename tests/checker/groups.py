@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from tests.checker.oracles import affine, network
 
+from tests.checker.oracles import affine, network
 from verifier.checker.maps import Dense, identity
 from verifier.checker.network import Elementwise, Maximum, Network, Reflection, Sort, Term
 from verifier.checker.scalars import relu
@@ -71,6 +71,11 @@ def maxima(rng: np.random.Generator, sign: int = 1) -> Network:
     )
 
 
+def minima(rng: np.random.Generator) -> Network:
+    """The same with minima."""
+    return maxima(rng, -1)
+
+
 def reflections(rng: np.random.Generator) -> Network:
     """Dense, two reflections whose vectors are not of length 1, dense."""
     return network(
@@ -114,7 +119,7 @@ FAMILIES = {
     "pairs": pairs,
     "sorts": sorts,
     "maxima": maxima,
-    "minima": lambda rng: maxima(rng, -1),
+    "minima": minima,
     "reflections": reflections,
     "residual": residual,
 }

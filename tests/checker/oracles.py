@@ -138,27 +138,33 @@ def evaluate(
                 function = abs if isinstance(node.function, Absolute) else scalar
                 signals[node.name] = [function(v) for v in signals[node.source]]
             case Sort():
-                source, out = signals[node.source], [Fraction(0)] * node.size
-                for group, places in zip(node.groups, node.places, strict=True):
-                    values = sorted(source[int(i)] for i in group)
-                    for place, value in zip(places, values, strict=True):
-                        out[int(place)] = value
-                signals[node.name] = out
+                signals[node.name] = _sorted(node, signals[node.source])
             case Maximum():
                 source = signals[node.source]
                 best = max if node.sign == 1 else min
                 signals[node.name] = [best(source[int(i)] for i in w) for w in node.windows]
             case Reflection():
-                source, out = signals[node.source], [Fraction(0)] * node.size
-                for places, vector in zip(node.slices, node.vectors, strict=True):
-                    v = [Fraction(float(c)) for c in vector]
-                    along = sum(
-                        (c * source[int(i)] for c, i in zip(v, places, strict=True)), Fraction(0)
-                    )
-                    for c, i in zip(v, places, strict=True):
-                        out[int(i)] = source[int(i)] + c * (abs(along) - along)
-                signals[node.name] = out
+                signals[node.name] = _reflected(node, signals[node.source])
     return signals
+
+
+def _sorted(node: Sort, source: list[Fraction]) -> list[Fraction]:
+    out = [Fraction(0)] * node.size
+    for group, places in zip(node.groups, node.places, strict=True):
+        values = sorted(source[int(i)] for i in group)
+        for place, value in zip(places, values, strict=True):
+            out[int(place)] = value
+    return out
+
+
+def _reflected(node: Reflection, source: list[Fraction]) -> list[Fraction]:
+    out = [Fraction(0)] * node.size
+    for places, vector in zip(node.slices, exact(node.vectors), strict=True):
+        pairs = [(c, int(i)) for c, i in zip(vector, places, strict=True)]
+        along = sum((c * source[i] for c, i in pairs), Fraction(0))
+        for c, i in pairs:
+            out[i] = source[i] + c * (abs(along) - along)
+    return out
 
 
 def _affine(node: Affine, signals: dict[str, list[Fraction]]) -> list[Fraction]:
@@ -186,7 +192,10 @@ def network(nodes: Sequence[Node], inputs: int) -> Network:
     sizes = {"": inputs} | {node.name: node.size for node in nodes}
     last = nodes[-1]
     return Network(
-        input_size=inputs, output=last.name, output_size=last.size, nodes=tuple(nodes),
+        input_size=inputs,
+        output=last.name,
+        output_size=last.size,
+        nodes=tuple(nodes),
         tensors=sizes,
     )
 

@@ -25,7 +25,7 @@ from verifier.network.linear_map import (
     to_dense,
 )
 
-BATCHES = (1, 2, 13)  # no size below is one of these, so that rows cannot pass for entries
+BATCHES = (0, 1, 2, 13)  # no size below is one of these: rows cannot pass for entries
 
 
 def _integers(*shape: int, seed: int) -> Float64[Tensor, ...]:

@@ -4,17 +4,18 @@ The service's children import this module by name, as they import the verifier's
 A model is a JSON text here; every certificate in it is one that the fake checker can recompute.
 """
 
+# ruff: noqa: ANN401 - the plans are JSON, and JSON is anything
 import ctypes
 import hashlib
+import inspect as inspector
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from verifier.certificate import (
     Certificate,
@@ -61,7 +62,9 @@ def inspect(data: bytes) -> dict[str, object]:
     for step in plan["steps"]:
         if step == "die-reading":
             os.kill(os.getpid(), signal.SIGKILL)
-    return {"input_shape": [plan["inputs"]], "output_shape": [plan["outputs"]], "layers": []}
+        if step == "read-slowly":
+            time.sleep(5)
+    return {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}
 
 
 def verify(
@@ -89,7 +92,7 @@ def _take(
     step: object, data: bytes, request: Request, on_certificate: Callable[[Certificate], None]
 ) -> None:
     """Do one step of a model's plan: a word, or a word and its argument."""
-    word, argument = step if isinstance(step, list) else (step, None)
+    word, argument = cast("list[Any]", step) if isinstance(step, list) else (str(step), None)
     if word == "publish":
         on_certificate(certificate(data, request, float(str(argument))))
     elif word in _STEPS:
@@ -136,10 +139,10 @@ def _crash(_: Any) -> None:
 
 def _pipe() -> Any:
     """The worker's end of the pipe to its supervisor, as a hostile model would find it."""
-    frame = sys._getframe()
-    while "reports" not in frame.f_locals:
-        assert frame.f_back is not None
+    frame = inspector.currentframe()
+    while frame is not None and "reports" not in frame.f_locals:
         frame = frame.f_back
+    assert frame is not None
     return frame.f_locals["reports"]
 
 

@@ -34,14 +34,19 @@ START = (
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], *, within_s: float = 60.0) -> Found:
-    """What `look` finds, as soon as it finds something."""
+def eventually(
+    look: Callable[[], Found | None],
+    *,
+    within_s: float = 60.0,
+    unless: Callable[[], bool] = lambda: False,
+) -> Found:
+    """What `look` finds, as soon as it finds something; an error when it cannot any more."""
     end = time.monotonic() + within_s
     while True:
         found = look()
         if found:
             return found
-        if end < time.monotonic():
+        if end < time.monotonic() or unless():
             raise AssertionError(f"not found within {within_s} s")
         time.sleep(0.01)
 
@@ -62,31 +67,36 @@ class Service:
         self.start()
 
     def start(self) -> None:
+        """Start it, and wait until it takes jobs."""
         path = os.pathsep.join([str(ROOT), str(HERE)])
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, self.settings.to_json()],
             env={**os.environ, "PYTHONPATH": path},
         )
-        eventually(self.is_ready)
+        eventually(self.is_ready, unless=lambda: self.process.poll() is not None)
 
     def is_alive(self) -> bool:
+        """Whether it answers."""
         try:
             return self.client.get("/healthz").status_code == 200
         except httpx.TransportError:
             return False
 
     def is_ready(self) -> bool:
+        """Whether it takes jobs."""
         try:
             return self.client.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
     def stop(self) -> None:
+        """End it as an operator does."""
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(20)
 
     def close(self) -> None:
+        """End it and the client."""
         self.stop()
         self.client.close()
 
@@ -96,6 +106,7 @@ class Service:
         self.process.wait()
 
     def restart(self) -> None:
+        """Start it again on the same data."""
         self.settings = replace(self.settings, port=free_port())
         self.url = f"http://127.0.0.1:{self.settings.port}"
         self.client.close()
@@ -113,16 +124,20 @@ class Service:
         eventually(lambda: self.client.get(f"/v1/models/{model}").json()["state"] != "received")
         return model
 
-    def submit(self, model: str, wait: int = 0, **members: Any) -> dict[str, Any]:
+    def submit(self, model: str, wait: int = 0, **members: object) -> dict[str, Any]:
+        """A job, as submitted, or as it is after `wait` seconds."""
         headers = {"Prefer": f"wait={wait}"} if wait else {}
         response = self.client.post("/v1/jobs", json={"model": model, **members}, headers=headers)
         assert response.status_code in (200, 202), response.text
         return response.json()
 
     def job(self, job_id: str) -> dict[str, Any]:
+        """A job as it is."""
         return self.client.get(f"/v1/jobs/{job_id}").json()
 
     def ended(self, job_id: str, within_s: float = 60.0) -> dict[str, Any]:
+        """A job after its end."""
+
         def look() -> dict[str, Any] | None:
             job = self.job(job_id)
             return job if job["ended"] else None
@@ -130,6 +145,7 @@ class Service:
         return eventually(look, within_s=within_s)
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
+        """What happened to a job."""
         return self.client.get(f"/v1/jobs/{job_id}/events").json()["items"]
 
     def dispatcher(self) -> int:

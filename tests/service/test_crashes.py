@@ -137,7 +137,7 @@ def test_no_process_outlives_the_service(
 
 def test_random_kills_lose_nothing(own_service: Callable[..., Service], tmp_path: Path) -> None:
     service = own_service(max_attempts=1000)
-    log, rng = tmp_path / "pids", random.Random(0)
+    log, rng = tmp_path / "pids", random.Random(0)  # noqa: S311 - no secret
     steps = (["count", str(log)], ["wait-s", 0.05])
     models = [service.upload(model(*steps, bound=n + 1.0)) for n in range(12)]
     accepted: list[str] = []

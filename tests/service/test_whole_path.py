@@ -1,6 +1,9 @@
 """From an upload to a certificate, over real HTTP and real processes."""
 
 import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 import httpx
 import pytest
@@ -70,11 +73,11 @@ def test_an_equal_request_is_answered_from_what_is_stored(service: Service) -> N
     [{"budget": {"seconds": 61}}, {"budget": {"gap": 0.001}}, {"target": {"upper": 2.0}}],
 )
 def test_a_loose_answer_does_not_answer_a_harder_request(
-    service: Service, harder: dict[str, object]
+    service: Service, harder: dict[str, dict[str, float]]
 ) -> None:
     model_id = service.upload(model("loose"))
     service.submit(model_id, wait=20)
-    assert not service.submit(model_id, **harder)["cached"]
+    assert not _submit(service, model_id, harder)["cached"]
 
 
 def test_the_same_idempotency_key_brings_the_same_job(service: Service) -> None:
@@ -199,6 +202,10 @@ def test_what_is_no_check_is_refused(service: Service, body: bytes, code: str) -
     assert problem(response)["code"] == code
 
 
+def _submit(service: Service, model_id: str, members: Mapping[str, object]) -> dict[str, Any]:
+    return service.client.post("/v1/jobs", json={"model": model_id, **members}).json()
+
+
 def _check(service: Service, body: object) -> httpx.Response:
     return service.client.post("/v1/certificates/check", json=body)
 
@@ -212,7 +219,9 @@ def _running(service: Service, job_id: str) -> httpx.Response | None:
     return response if response.json()["progress"]["phase"] else None
 
 
-def _connect(service: Service, job_id: str, headers: dict[str, str]):  # noqa: ANN202
+def _connect(
+    service: Service, job_id: str, headers: dict[str, str]
+) -> AbstractContextManager[httpx.Response]:
     accept = {"Accept": "text/event-stream", **headers}
     return service.client.stream("GET", f"/v1/jobs/{job_id}/events", headers=accept)
 

@@ -25,7 +25,7 @@ from verifier.errors import DiscontinuousOp, DtypeUnsupported
 
 if TYPE_CHECKING:
     from verifier.checker.curves import Curve
-    from verifier.checker.network import Node
+    from verifier.checker.network import Node, Scalar
 
 Pair: TypeAlias = tuple[float, float]
 Rule: TypeAlias = Callable[[Builder, Call], Signal]
@@ -180,7 +180,7 @@ def _is_one(a: Pair) -> bool:
 
 
 def _over(a: Pair, b: Pair) -> Pair:
-    """a / b, where b is far from 0 against its error."""
+    """The quotient, where b is far from 0 against its error."""
     if _is_one(b):
         return a[0] * b[0], a[1]
     value = a[0] / b[0]
@@ -267,6 +267,8 @@ def _product_with(builder: Builder, factor: Signal, gate: Signal) -> tuple[str, 
 
 
 def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str, Curve] | None:
+    if _is_tanh_of_softplus(builder, multiples, ray):
+        return multiples[0].root, compounds.mish()
     sigmoid = _curve_of(builder, ray, scalars.Sigmoid)
     erf = _curve_of(builder, ray, scalars.Erf)
     node = sigmoid or erf
@@ -281,6 +283,16 @@ def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str,
     if erf is not None and ray.shift == ray.scale:
         return pair[0].root, compounds.erf_gate(inner, _over(outer, inner))
     return None
+
+
+def _is_tanh_of_softplus(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> bool:
+    """Whether the ray is tanh(softplus(r)) itself, for the r that it multiplies."""
+    outer = _curve_of(builder, ray, scalars.Tanh)
+    if outer is None or (ray.scale, ray.shift) != (_ONE, (0.0, 0.0)):
+        return False
+    inner = builder.nodes.get(outer.source)
+    is_softplus = isinstance(inner, Elementwise) and isinstance(inner.function, scalars.Softplus)
+    return is_softplus and inner.source == multiples[0].root
 
 
 def _multiply(builder: Builder, call: Call) -> Signal:
@@ -319,13 +331,16 @@ def _divide(builder: Builder, call: Call) -> Signal:
     return call.not_checkable("the quotient of two signals")
 
 
+def _is_absolute(function: Scalar) -> bool:
+    return isinstance(function, scalars.PiecewiseLinear) and function.is_absolute
+
+
 def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Curve] | None:
     for ray in _rays(builder, second.source):
         node = builder.nodes.get(ray.root)
-        is_absolute = isinstance(node, Elementwise) and isinstance(
-            node.function, scalars.PiecewiseLinear
-        ) and node.function.pieces == scalars.absolute().pieces  # fmt: skip
-        if not is_absolute or ray.scale[0] <= 0 or ray.shift[0] <= 0:
+        if not isinstance(node, Elementwise) or not _is_absolute(node.function):
+            continue
+        if ray.scale[0] <= 0 or ray.shift[0] <= 0:
             continue
         pair = _meeting(_rays(builder, first.source), _rays(builder, node.source))
         if pair is None:
@@ -484,6 +499,7 @@ RULES: Mapping[str, Rule] = {
     "Log": _logarithm,
     "Max": _extreme(1),
     "Min": _extreme(-1),
+    "Mish": _unary(lambda _: compounds.mish()),
     "Mul": _multiply,
     "PRelu": _prelu,
     "Pow": _power,

@@ -92,7 +92,7 @@ class Builder:
 # --- Maps that builders share --------------------------------------------------------------------
 
 
-def indices(shape: tuple[int, ...]) -> Int64[np.ndarray, ...]:
+def indices(shape: tuple[int, ...]) -> Int64[np.ndarray, "*any"]:
     """The flat index of every entry."""
     return np.arange(math.prod(shape)).reshape(shape)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from verifier.checker.arithmetic import LEAST, enlarged, gamma
 from verifier.checker.definite import NotProved
+from verifier.checker.maps import Adjoint, Composed, Convolution, Dense, Diagonal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,62 +67,6 @@ class Carried:
         if not all(np.all(np.isfinite(part)) for part in parts):
             raise NotProved("an increment exceeds float64")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Adjoint:
-    """The adjoint of a map, as a map."""
-
-    of: Map
-
-    @property
-    def in_size(self) -> int:
-        """The number of entries that enter."""
-        return self.of.out_size
-
-    @property
-    def out_size(self) -> int:
-        """The number of entries that leave."""
-        return self.of.in_size
-
-    @property
-    def terms(self) -> int:
-        """The most terms of a sum of `forward`."""
-        return self.of.adjoint_terms
-
-    @property
-    def adjoint_terms(self) -> int:
-        """The most terms of a sum of `backward`."""
-        return self.of.terms
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether every entry is 0 or 1 and nothing is summed."""
-        return self.of.is_exact
-
-    def forward(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
-        """fl(A' x) of every row."""
-        return self.of.backward(rows)
-
-    def backward(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
-        """fl(A y) of every row."""
-        return self.of.forward(rows)
-
-    def magnitudes(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
-        """fl(|A|' x) of every row."""
-        return self.of.adjoint_magnitudes(rows)
-
-    def adjoint_magnitudes(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
-        """fl(|A| y) of every row."""
-        return self.of.magnitudes(rows)
-
-    def slack(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
-        """fl(E' x) of every row."""
-        return self.of.adjoint_slack(rows)
-
-    def adjoint_slack(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
-        """fl(E y) of every row."""
-        return self.of.slack(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +148,25 @@ class Sparse:
         for place in range(self.index.shape[1]):
             column = self.index[:, place]
             used = 0 <= column
-            np.add.at(result, column[used], (rows[:, used] * weight[used, place]).T)
+            part = (rows[:, used] * weight[used, place]).T
+            if len(np.unique(column[used])) == len(part):
+                result[column[used]] += part
+            else:
+                np.add.at(result, column[used], part)
         return result.T
 
 
 def push(linear: Map, rows: Carried) -> Carried:
     """A_true x_true of every row."""
+    if isinstance(linear, Composed):
+        # Apart, so that what underflows in the first is not lost before the second.
+        return push(linear.second, push(linear.first, rows))
+    if isinstance(linear, Adjoint) and isinstance(linear.of, Composed):
+        return push(Adjoint(linear.of.first), push(Adjoint(linear.of.second), rows))
     value = linear.forward(rows.value)
+    if rows.error is None and _reads_off(linear, rows.value):
+        spread = linear.slack(rows.value)
+        return Carried(value, spread if np.any(spread) else None)
     if linear.is_exact:
         return Carried(value, None if rows.error is None else linear.forward(rows.error))
     size = np.abs(rows.value)
@@ -220,6 +177,15 @@ def push(linear: Map, rows: Carried) -> Carried:
     # Each of the products above, and the sums in the two maps, is covered by 8 more terms.
     error = linear.magnitudes(spread) + linear.slack(size)
     return Carried(value, enlarged(error, linear.terms + 8) + linear.terms * LEAST)
+
+
+def _reads_off(linear: Map, rows: Float64[np.ndarray, "k n"]) -> bool:
+    """Whether the rows are units, so that A x is a column of A: products with 0 and 1 are exact."""
+    stored = linear.of if isinstance(linear, Adjoint) else linear
+    if not isinstance(stored, Dense | Convolution | Diagonal | Sparse):
+        return False
+    used = rows != 0
+    return bool(np.all(used.sum(axis=1) <= 1) and np.all(rows[used] == 1))
 
 
 def summed(parts: Sequence[Carried]) -> Carried:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.checker.carry import Adjoint, Carried, push, summed
+from verifier.checker.carry import Carried, push, summed
+from verifier.checker.maps import Adjoint
 from verifier.checker.network import Affine
 
 if TYPE_CHECKING:

@@ -26,12 +26,13 @@ from verifier.checker.enclosures import TINY, U
 from verifier.errors import NotLipschitzGlobally
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64
+    from jaxtyping import Bool, Float64
 
     from verifier.checker.enclosures import Enclosure, Points
 
     Vector: TypeAlias = Float64[np.ndarray, " n"]
     Pair: TypeAlias = tuple[Vector, Vector]
+    Mask: TypeAlias = Bool[np.ndarray, " n"]
 
 _FEW = 8 * U
 _SAMPLES = 17  # odd: the middle is one of them
@@ -176,7 +177,7 @@ class Curve(ABC):
         ]
 
     def _height(self, x: Vector, slope: Vector, sign: int) -> Vector:
-        """sign (f(x) - slope x), rounded up."""
+        """What sign (f(x) - slope x) does not exceed."""
         low, high = self.values(x)
         value = high if sign > 0 else -low
         product = sign * slope * x
@@ -215,8 +216,8 @@ class Curve(ABC):
         """About the last place of [start, end] where sign f' is not below sign slope. A guess."""
         # A little inside, for the ends may be kinks.
         inset = (end / 2 - start / 2) * _INSET
-        rises_at_start = sign * sum(self.slopes(start + inset)) / 2 >= sign * slope
-        rises_at_end = sign * sum(self.slopes(end - inset)) / 2 >= sign * slope
+        rises_at_start = sign * self._slope_estimate(start + inset) >= sign * slope
+        rises_at_end = sign * self._slope_estimate(end - inset) >= sign * slope
         guess = np.where(rises_at_end, end, start)
         # Only concave pieces come here, and no curve that has one has parameters for each entry.
         inside = np.flatnonzero(rises_at_start & ~rises_at_end)
@@ -224,12 +225,16 @@ class Curve(ABC):
             guess[inside] = self._crossing(start[inside], end[inside], slope[inside], sign)
         return guess
 
+    def _slope_estimate(self, x: Points) -> Points:
+        low, high = self.slopes(x)
+        return low / 2 + high / 2
+
     def _crossing(self, start: Vector, end: Vector, slope: Vector, sign: int) -> Vector:
         # Halves the order of the floats, not their values: 64 steps end for every interval.
         low, high = _ordinal(start), _ordinal(end)
         for _ in range(64):
             middle = (low >> 1) + (high >> 1) + ((low | high) & 1)
-            rises = sign * sum(self.slopes(_float_at(middle))) / 2 >= sign * slope
+            rises = sign * self._slope_estimate(_float_at(middle)) >= sign * slope
             low, high = np.where(rises, middle, low), np.where(rises, high, middle - 1)
             high = np.maximum(high, low)
             if np.all(low == high):
@@ -245,7 +250,7 @@ class Curve(ABC):
             x = left + (right - left) * share
             low, high = self.values(x)
             middle = _SAMPLES // 2
-            tangent = sum(self.slopes(x[middle])) / 2
+            tangent = self._slope_estimate(x[middle])
             height = (low + high) / 2
             below = _hull_slope(x, -height, -tangent)
             above = _hull_slope(x, height, tangent)
@@ -260,13 +265,14 @@ def _hull_slope(
 ) -> Vector:
     """The slope of the samples' concave hull at the middle one."""
     middle = len(x) // 2
-    best, slope = height[middle], tangent
+    best: Vector = height[middle]
+    slope = tangent
     # The end points come first: on ties the chord is taken.
     for i in range(middle):
         for j in range(len(x) - 1, middle, -1):
             chord = (height[j] - height[i]) / (x[j] - x[i])
             there = height[i] + chord * (x[middle] - x[i])
-            better = there > best
+            better: Mask = there > best
             best, slope = np.where(better, there, best), np.where(better, chord, slope)
     return slope
 

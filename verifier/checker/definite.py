@@ -48,23 +48,26 @@ GROWTHS = 8
 def proves_psd(
     matrix: Float64[np.ndarray, "n n"],
     scaled_error: Callable[[Float64[np.ndarray, " n"]], float],
+    sizes: Float64[np.ndarray, " n"] | None = None,
 ) -> bool:
     """Whether 0 <= M + E is shown for every symmetric E with |S E S|_2 <= scaled_error(s).
 
     Args:
         matrix: M, symmetric.
         scaled_error: takes the diagonal s of S, which is chosen here as powers of two that bring
-            the diagonal of S M S near 1.
+            S diag(sizes) S near 1.
+        sizes: positive numbers; the diagonal of M where none are given. What M was subtracted from
+            is better where M is nearly singular: it keeps the errors of all rows alike.
 
     Returns:
         True only if M + E is positive semidefinite for every such E; False proves nothing.
     """
-    diagonal = np.diag(matrix).copy()
+    sizes = np.diag(matrix) if sizes is None else sizes
     limit = 2.0**WIDEST_EXPONENT
-    if not (np.all(np.isfinite(matrix)) and np.all((1 / limit < diagonal) & (diagonal < limit))):
+    if not (np.all(np.isfinite(matrix)) and np.all((1 / limit < sizes) & (sizes < limit))):
         return False
-    size = len(diagonal)
-    scale = np.ldexp(1.0, -np.rint(np.log2(diagonal) / 2).astype(np.int64))
+    size = len(sizes)
+    scale = np.ldexp(1.0, -np.rint(np.log2(sizes) / 2).astype(np.int64))
     scaled = matrix * scale[:, None] * scale[None, :]
     share = gamma(size + 3)
     entries = np.diag(scaled)

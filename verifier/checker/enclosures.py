@@ -14,10 +14,10 @@ the scaling by 2^k is exact except where it leaves the normal numbers, and then 
 log1p on [0, 1]. log(1 + z) = 2 s (1 + s^2/3 + s^4/5 + ...), s = z / (2 + z) <= 1/3: all terms are
 positive, s has the relative error 2.1 u, 20 terms leave 2^-68, and Horner's rule at most 42 u.
 
-erf on |x| <= 6. erf(x) = 2/sqrt(pi) e^(-x^2) x (1 + t_1 + t_2 + ...), t_n = t_(n-1) 2x^2/(2n+1) >= 0:
-term n has the relative error 3.1 n u and the sum n u more, n <= 150, together below 2^-43.6;
-rounding x^2 moves e^(-x^2) by 36.1 u. What is left out is less than twice the next term, whose
-ratio to its predecessor is below 1/2.
+erf on |x| <= 6. erf(x) = 2/sqrt(pi) e^(-x^2) x (1 + t_1 + t_2 + ...), where every
+t_n = t_(n-1) 2x^2 / (2n + 1) is positive: term n has the relative error 3.1 n u and the sum n u
+more, n <= 150, together below 2^-43.6; rounding x^2 moves e^(-x^2) by 36.1 u. What is left out is
+less than twice the next term, whose ratio to its predecessor is below 1/2.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float64
 
-    Points: TypeAlias = Float64[np.ndarray, "..."]
+    Points: TypeAlias = Float64[np.ndarray, "*any"]
     Enclosure: TypeAlias = tuple[Points, Points]
 
 U = 2.0**-53
@@ -113,7 +113,7 @@ def _log1p(z: Points) -> Points:
 
 
 def tanh(x: Points) -> Enclosure:
-    """tanh x = -m / (2 + m) with m = e^(-2x) - 1, for 0 <= x; odd."""
+    """Of tanh x = -m / (2 + m) with m = e^(-2x) - 1, for 0 <= x; odd."""
     size = np.minimum(np.abs(x), 400.0)
     low, high = expm1(-2.0 * size)
     lower = np.maximum(lower_of(-high / (2.0 + high)), 0.0)
@@ -156,7 +156,7 @@ def gauss(x: Points) -> Enclosure:
 
 
 def erf(x: Points) -> Enclosure:
-    """erf x by a series of positive terms; beyond 6 it differs from +-1 by less than 2^-53."""
+    """Of erf x by a series of positive terms; beyond 6 it differs from +-1 by less than 2^-53."""
     size = np.minimum(np.abs(x), _ERF_END)
     square = size * size
     term, total = np.ones_like(size), np.ones_like(size)

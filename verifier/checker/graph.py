@@ -115,33 +115,33 @@ class _Reading:
         return found
 
     def _step(self, node: Node, needed: set[str]) -> None:
-        wanted = [name for name in node.outputs if name in needed and name not in self.hints]
-        for name in node.outputs:
-            if name in needed and name in self.hints:
+        wanted = [name for name in node.outputs if name in needed]
+        for name in wanted:
+            if name in self.hints:
                 self._pattern(name)
+        wanted = [name for name in wanted if name not in self.hints]
         if not wanted:
             return
-        for name in node.inputs:
-            if name and name not in self.values:
-                raise NotCheckable(
-                    f"{name!r} is used inside and outside of a pattern",
-                    fix="drop the hint",
-                    node=node.name,
-                )
-        call = Call(
-            node, self.model.opset, [self.values[name] if name else None for name in node.inputs]
-        )
+        call = Call(node, self.model.opset, [self._operand(name, node) for name in node.inputs])
         results = self.evaluate(call)
         call.check_all_asked()
         for name, value in zip(node.outputs, results, strict=False):
-            if name:
+            if value is not None and name not in self.hints:
                 self.values[name] = value
                 self._check_declared(name)
-        for name in wanted:
-            if name not in self.values:
-                call.not_checkable("its further results are used")
+        if not self.values.keys() >= set(wanted):
+            call.not_checkable("its further results are used")
 
-    def evaluate(self, call: Call) -> Sequence[Operand]:
+    def _operand(self, name: str, node: Node) -> Operand | None:
+        if name and name not in self.values:
+            raise NotCheckable(
+                f"{name!r} is used inside and outside of a pattern",
+                fix="drop the hint",
+                node=node.name,
+            )
+        return self.values[name] if name else None
+
+    def evaluate(self, call: Call) -> Sequence[Operand | None]:
         """What leaves the node."""
         op = call.node.op
         if op in ("Shape", "Size"):
@@ -241,7 +241,7 @@ def _measured(call: Call) -> Constant:
     return Constant(np.array(shape[start:end], dtype=np.int64), "int64")
 
 
-def _moved(builder: Builder, call: Call) -> list[Operand]:
+def _moved(builder: Builder, call: Call) -> list[Signal | None]:
     """The results of a movement of a signal, or of signals and constants."""
     count = len(call.operands) if call.node.op in MOVES_ALL else 1
     operands = [call.operand(place) for place in range(count)]
@@ -256,15 +256,13 @@ def _moved(builder: Builder, call: Call) -> list[Operand]:
     results = MOVEMENTS[call.node.op](call, arrays, -1)
     names = call.node.outputs
     return [
-        _gathered(builder, call, name, operands, starts, moved, fill)
+        _gathered(builder, name, operands, starts, moved, fill) if name else None
         for name, moved in zip(names, results, strict=False)
-        if name
     ]
 
 
 def _gathered(
     builder: Builder,
-    call: Call,
     name: str,
     operands: Sequence[Operand],
     starts: list[int],
@@ -274,9 +272,9 @@ def _gathered(
     """The result whose entries are those that `moved` points at."""
     shape, index = moved.shape, np.ascontiguousarray(moved).reshape(-1)
     first = operands[0]
-    if len(operands) == 1 and isinstance(first, Signal):
-        if np.array_equal(index, np.arange(first.size)):
-            return Signal(first.source, shape, first.dtype)
+    unmoved = np.array_equal(index, np.arange(math.prod(first.shape)))
+    if len(operands) == 1 and isinstance(first, Signal) and unmoved:
+        return Signal(first.source, shape, first.dtype)
     terms: dict[str, np.ndarray] = {}
     bias = np.where(index == -1, fill, 0.0)
     error = np.zeros(index.size)
@@ -310,6 +308,7 @@ RULES: Mapping[str, Rule] = {
     "AveragePool": windows.average_pool,
     "BatchNormalization": linear.batch_normalization,
     "Conv": windows.convolution,
+    "ConvTranspose": windows.transposed_convolution,
     "Gemm": linear.gemm,
     "GlobalAveragePool": linear.global_average_pool,
     "MatMul": linear.matmul,

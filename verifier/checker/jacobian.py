@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.arithmetic import above, enlarged
-from verifier.checker.carry import Adjoint, Sparse
 from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.lowering import sources
+from verifier.checker.maps import Adjoint, identity
 from verifier.checker.network import Affine, Term
 from verifier.checker.substitution import Exactly, Gate, Lines, Substitution
 
@@ -80,15 +80,19 @@ class Jacobian:
         lower[:, chosen], upper[:, chosen] = part.lower, part.upper
         return Interval(lower, upper).required_finite("the Jacobian")
 
-    def row_sums(self, entries: Interval) -> Float64[np.ndarray, " batch"]:
-        """Numbers that sum_k |J_k| does not exceed, all k jointly; `entries` bounds J.
+    def row_sums(
+        self, entries: Interval, wanted: Bool[np.ndarray, " inputs"]
+    ) -> Float64[np.ndarray, " batch"]:
+        """Numbers that the sum of |J_k| over the wanted k does not exceed, all k jointly.
 
-        |J_k| <= t_k J_k + e_k, the chord on its bounds, and the row t.J is bounded once more.
+        |J_k| <= t_k J_k + e_k, the chord on its bounds `entries`, and t.J is bounded once more.
         """
         apart = enlarged(entries.magnitude().sum(axis=1), self._shape[1])
         if not (self._linear and self._reached):
             return apart
         slope, offset = absolute_chord(entries)
+        # An entry that is not wanted is no zero: it has no part in the row.
+        slope = slope * wanted
         joint = self.graph.greatest(self._inputs, slope[:, None, :])[:, 0]
         together = above(joint + enlarged(offset.sum(axis=1), self._shape[1]))
         return np.minimum(apart, np.maximum(together, 0.0))
@@ -113,7 +117,7 @@ class Jacobian:
 
 def reversed_graph(network: Network) -> tuple[Affine | Gate, ...]:
     """The graph of (1): the input "" is the row c, the node `gradient("")` is c'J."""
-    arriving: dict[str, list[Term]] = {network.output: [Term("", _unit(network.output_size))]}
+    arriving: dict[str, list[Term]] = {network.output: [Term("", identity(network.output_size))]}
     nodes: list[Affine | Gate] = []
 
     def gathered(name: str, size: int) -> None:
@@ -132,14 +136,10 @@ def reversed_graph(network: Network) -> tuple[Affine | Gate, ...]:
         else:
             (source,) = sources(node)
             nodes.append(Gate(name=node.name, size=node.size, source=gradient(node.name)))
-            arriving.setdefault(source, []).append(Term(node.name, _unit(node.size)))
+            arriving.setdefault(source, []).append(Term(node.name, identity(node.size)))
     if "" in arriving:
         gathered("", network.input_size)
     return tuple(nodes)
-
-
-def _unit(size: int) -> Sparse:
-    return Sparse(np.arange(size)[:, None], np.ones((size, 1)), size)
 
 
 def product_lines(slopes: Interval, entering: Interval) -> Lines:

@@ -241,29 +241,8 @@ def _require_psd(inequality: _Inequality, level: str) -> None:
     Raises:
         NotProved: it is not shown.
     """
-    if not _holds(_without_idle(inequality)):
+    if not _holds(inequality):
         raise NotProved(f"the matrix inequality of `{level}` is not shown to hold")
-
-
-def _without_idle(given: _Inequality) -> _Inequality:
-    """Without coordinates whose row and column of the matrix are exactly 0."""
-    used = (
-        (given.diagonal != 0) | np.any(given.rows != 0, axis=0) | np.any(given.error != 0, axis=0)
-    )
-    border, border_error = given.border, given.border_error
-    if border is not None and border_error is not None:
-        used |= (border != 0) | (border_error != 0)
-        border, border_error = border[used], border_error[used]
-    if np.all(used):
-        return given
-    return _Inequality(
-        diagonal=given.diagonal[used],
-        rows=given.rows[:, used],
-        error=given.error[:, used],
-        corner=given.corner,
-        border=border,
-        border_error=border_error,
-    )
 
 
 def _holds(given: _Inequality) -> bool:
@@ -271,13 +250,8 @@ def _holds(given: _Inequality) -> bool:
     size = len(given.diagonal)
     inner = -(given.rows.T @ given.rows)
     inner[np.arange(size), np.arange(size)] += given.diagonal
-    if (
-        given.corner is None
-        or given.border is None
-        or given.border_error is None
-        or (given.corner == 0 and not np.any(given.border) and not np.any(given.border_error))
-    ):
-        return size == 0 or proves_psd(inner, lambda scale: _scaled_error(given, scale))
+    if given.corner is None or given.border is None or given.border_error is None:
+        return proves_psd(inner, lambda scale: _scaled_error(given, scale), given.diagonal)
     matrix = np.empty((size + 1, size + 1))
     matrix[0, 0], matrix[0, 1:], matrix[1:, 0] = given.corner, given.border, given.border
     matrix[1:, 1:] = inner
@@ -288,7 +262,7 @@ def _holds(given: _Inequality) -> bool:
         edge = root_up(squares_up(border_error * scale[1:])) * float(scale[0])
         return _scaled_error(given, scale[1:]) + edge * (1 + 4 * UNIT)
 
-    return proves_psd(matrix, error)
+    return proves_psd(matrix, error, np.concatenate([[given.corner], given.diagonal]))
 
 
 def _scaled_error(given: _Inequality, scale: Float64[np.ndarray, " n"]) -> float:

@@ -95,7 +95,7 @@ class Gather:
 
 
 def identity(size: int) -> Gather:
-    """x itself."""
+    """The map that changes nothing."""
     return Gather(np.arange(size), size)
 
 
@@ -306,9 +306,9 @@ class Convolution:
         )
 
     def _forward(
-        self, kernel: Float64[np.ndarray, ...], rows: Float64[np.ndarray, "k in"]
+        self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k in"]
     ) -> Float64[np.ndarray, "k out"]:
-        count, axes = len(rows), len(self.out_spatial)
+        count = len(rows)
         image = rows.reshape(count, *self.in_shape)
         padded = np.pad(image, [(0, 0), (0, 0), *self.pads])
         per_group = self.kernel.shape[0] // self.groups
@@ -320,11 +320,10 @@ class Convolution:
             part = part.reshape(count, self.groups, inner, positions)
             weight = kernel[(slice(None),) * 2 + tap].reshape(self.groups, per_group, inner)
             result += weight @ part
-        del axes
         return result.reshape(count, self.out_size)
 
     def _backward(
-        self, kernel: Float64[np.ndarray, ...], rows: Float64[np.ndarray, "k out"]
+        self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k out"]
     ) -> Float64[np.ndarray, "k in"]:
         count = len(rows)
         per_group = self.kernel.shape[0] // self.groups
@@ -348,7 +347,7 @@ class Convolution:
         return self._forward(self.kernel, rows)
 
     def backward(self, rows: Float64[np.ndarray, "k out"]) -> Float64[np.ndarray, "k in"]:
-        """fl of the adjoint."""
+        """The adjoint, rounded."""
         return self._backward(self.kernel, rows)
 
     def magnitudes(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k out"]:
@@ -497,7 +496,7 @@ class Composed:
 
 
 def composed(first: Map, second: Map) -> Map:
-    """second after first; two index maps become one."""
+    """Both, one after the other; two index maps become one."""
     if isinstance(first, Gather) and isinstance(second, Gather):
         index = np.where(second.index >= 0, first.index[np.maximum(second.index, 0)], -1)
         return Gather(index, first.in_size)

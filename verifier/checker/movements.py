@@ -132,7 +132,7 @@ def _slice(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
         starts, ends, call.axes(axes, arrays[0].ndim), steps, strict=True
     ):
         window[axis] = _clamped(start, end, step, arrays[0].shape[axis])
-    return [arrays[0][tuple(window)]]
+    return [np.asarray(arrays[0][tuple(window)])]
 
 
 def _clamped(start: int, end: int, step: int, size: int) -> slice:
@@ -149,9 +149,8 @@ def _split(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
     call.arity(1, 2)
     axis = call.axis(call.integer("axis", 0), arrays[0].ndim)
     count, size = len(call.node.outputs), arrays[0].shape[axis]
-    if call.has("num_outputs"):
-        if call.opset < 18 or call.integer("num_outputs", 0) != count:
-            call.invalid("num_outputs")
+    if call.has("num_outputs") and (call.opset < 18 or call.integer("num_outputs", 0) != count):
+        call.invalid("num_outputs")
     given = call.moved_to_operand("split", 1, since=13)
     if given is None:
         part = -(-size // count)
@@ -189,7 +188,7 @@ def _gather(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
         call.invalid(f"an index outside {size} entries")
     shape = arrays[0].shape
     call.allowed([*shape[:axis], *found.shape, *shape[axis + 1 :]])
-    return [np.take(arrays[0], found.value % max(size, 1), axis=axis)]
+    return [np.asarray(np.take(arrays[0], found.value % max(size, 1), axis=axis))]
 
 
 def _expand(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
@@ -250,12 +249,26 @@ def _padded(
     pads = [(max(0, start), max(0, end)) for start, end in zip(before, after, strict=True)]
     if mode == "constant":
         return np.pad(cut, pads, constant_values=fill)
-    limit = {"reflect": -1, "wrap": 0}.get(mode)
-    for size, pair in zip(cut.shape, pads, strict=True):
+    for axis, (start, end) in enumerate(pads):
+        size = cut.shape[axis]
         # Beyond one reflection or one turn the specification and its run times differ.
-        if max(pair) and (size == 0 or (limit is not None and max(pair) > size + limit)):
-            call.not_checkable(f"{mode} pads {pair} of {size} entries")
-    return np.pad(cut, pads, mode=mode)  # pyright: ignore[reportCallIssue, reportArgumentType]  # numpy types modes one by one
+        if max(start, end) > {"reflect": size - 1, "wrap": size, "edge": start + end}[mode] or (
+            size == 0 and start + end
+        ):
+            call.not_checkable(f"{mode} pads {(start, end)} of {size} entries")
+        cut = np.take(cut, _turned(mode, size, start, end), axis=axis)
+    return cut
+
+
+def _turned(mode: str, size: int, start: int, end: int) -> np.ndarray:
+    """Which entry of an axis each padded place repeats."""
+    places = np.arange(-start, size + end)
+    if mode == "wrap":
+        return places % max(size, 1)
+    if mode == "edge":
+        return np.clip(places, 0, size - 1)
+    mirrored = np.abs(places)
+    return np.where(mirrored >= size, 2 * (size - 1) - mirrored, mirrored)
 
 
 def _depth_to_space(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:

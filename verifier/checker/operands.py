@@ -70,13 +70,27 @@ class Signal:
         return math.prod(self.shape)
 
 
+@dataclass(frozen=True, eq=False)
+class Symbols:
+    """A value inside a pattern: what each entry is, in the terms of that pattern."""
+
+    array: np.ndarray
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.array.shape
+
+
 Operand: TypeAlias = "Constant | Signal"
+Anything: TypeAlias = "Constant | Signal | Symbols"
 
 
 class Call:
     """A node with its operands. Every attribute has to be asked for: what is left is unknown."""
 
-    def __init__(self, node: Node, opset: int, operands: Sequence[Operand | None]) -> None:
+    def __init__(self, node: Node, opset: int, operands: Sequence[Anything | None]) -> None:
         self.node = node
         self.opset = opset
         self.operands = tuple(operands)
@@ -101,9 +115,19 @@ class Call:
 
     # --- Operands --------------------------------------------------------------------------------
 
+    def any_operand(self, place: int) -> Anything:
+        """The operand, also one inside a pattern. Raises InvalidAttribute where it is absent."""
+        found = self.operands[place] if place < len(self.operands) else None
+        if found is None:
+            self.invalid(f"operand {place} is absent")
+        return found
+
     def optional(self, place: int) -> Operand | None:
         """The operand, or None where it is absent."""
-        return self.operands[place] if place < len(self.operands) else None
+        found = self.operands[place] if place < len(self.operands) else None
+        if isinstance(found, Symbols):
+            self.not_checkable(f"operand {place} depends on the input")
+        return found
 
     def operand(self, place: int) -> Operand:
         """The operand. Raises InvalidAttribute where it is absent."""
@@ -152,7 +176,7 @@ class Call:
         if not least <= len(self.operands) <= most:
             self.invalid(f"{len(self.operands)} operands")
         for place in range(least):
-            self.operand(place)
+            self.any_operand(place)
 
     def one_float_type(self) -> str:
         """The float type that all operands have. Raises DtypeUnsupported where they differ."""

@@ -23,14 +23,15 @@ from verifier.checker.arithmetic import (
     sum_up,
     up,
 )
-from verifier.checker.carry import Adjoint, Carried, push
-from verifier.checker.composites import is_formable
+from verifier.checker.carry import Carried, push
+from verifier.checker.composites import DENSE_SIDE, is_formable
 from verifier.checker.definite import (
     SpectralTest,
     column_sums_bound,
     magnitude_bound,
     row_sums_bound,
 )
+from verifier.checker.maps import Adjoint
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def matrix_norm(matrix: Carried, pair: NormPair, hint: float | None = None) -> f
         return spectral_norm(matrix, hint)
     best = CLOSED_FORMS[pair.input, pair.output](matrix.value, matrix.error)
     rows, columns = matrix.value.shape
-    if hint is None or min(rows, columns) == 1 or (pair.input, pair.output) not in SPECTRAL_HELPS:
+    shorter = min(rows, columns)
+    if (pair.input, pair.output) not in SPECTRAL_HELPS or not 1 < shorter <= DENSE_SIDE:
         return best
     side = float(columns if pair.input is Norm.LINF else rows)
     return min(best, up(spectral_norm(matrix, hint) * root_up(side)))

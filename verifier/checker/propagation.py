@@ -56,7 +56,7 @@ def prove_propagation(
     entries = jacobian.entries(wanted)
     greatest = entries.magnitude()
     from_linf = asked.norm.input is Norm.LINF
-    sums = jacobian.row_sums(entries) if from_linf else np.zeros(len(rows))
+    sums = jacobian.row_sums(entries, wanted) if from_linf else np.zeros(len(rows))
     bounds: list[Magnitude] = []
     end = 0
     for item in selected.items:

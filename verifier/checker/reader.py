@@ -49,8 +49,12 @@ Attribute: TypeAlias = "int | float | str | Tensor | tuple[int, ...] | tuple[flo
 
 #: (field, tag in `type`) of the attribute types that are read.
 _FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS = 1, 2, 3, 4, 5, 6, 7
-_FIELD_OF_TYPE = {_FLOAT: 2, _INT: 3, _STRING: 4, _TENSOR: 5, _GRAPH: 6, _FLOATS: 7, _INTS: 8}
-_FIELD_OF_TYPE |= {8: 9, 9: 10, 10: 11, 11: 22, 12: 23, 13: 14, 14: 15}
+_FIELD_OF_TYPE = {1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 10, 10: 11} | {
+    11: 22,
+    12: 23,
+    13: 14,
+    14: 15,
+}
 _LIST_FIELDS = (7, 8, 9, 10, 11, 15, 23)
 _VALUE_FIELDS = frozenset(_FIELD_OF_TYPE.values())
 _RANDOM = frozenset(
@@ -164,8 +168,8 @@ def _check_versions(parts: _Parts) -> int:
     opset = found.get("", -1)
     if ir_version not in IR_VERSIONS or opset not in OPSETS:
         raise OpsetUnsupported(
-            f"IR version {ir_version} and opset {opset}; "
-            f"IR {IR_VERSIONS[0]} to {IR_VERSIONS[-1]} and opset {OPSETS[0]} to {OPSETS[-1]} are read",
+            f"IR version {ir_version} and opset {opset}; read are IR {IR_VERSIONS[0]} to "
+            f"{IR_VERSIONS[-1]} and opset {OPSETS[0]} to {OPSETS[-1]}",
             fix="export with opset 20",
         )
     return opset
@@ -255,19 +259,14 @@ def _check_made(
 ) -> None:
     """Every value is made once, and what is read is made."""
     made = {*initialisers, *inputs}
-    for node in nodes:
-        for name in node.outputs:
-            if name in made:
-                raise DuplicateName(f"{name!r} is made twice", fix="export again", node=name)
-            if name:
-                made.add(name)
-    for node in nodes:
-        for name in node.inputs:
-            if name and name not in made:
-                raise UndefinedName(f"{name!r} is read but not made", fix="export again", node=name)
-    for name in outputs:
+    for name in (name for node in nodes for name in node.outputs if name):
+        if name in made:
+            raise DuplicateName(f"{name!r} is made twice", fix="export again", node=name)
+        made.add(name)
+    read = [name for node in nodes for name in node.inputs if name]
+    for name in (*read, *outputs):
         if name not in made:
-            raise UndefinedName(f"output {name!r} is not made", fix="export again", node=name)
+            raise UndefinedName(f"{name!r} is read but not made", fix="export again", node=name)
 
 
 def _sorted(nodes: Sequence[Node]) -> tuple[Node, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,14 @@ class PiecewiseLinear(Curve):
 
     knots: tuple[tuple[float | Points, float | Points], ...]
     pieces: tuple[tuple[float | Points, float | Points], ...]  #: (slope, intercept)
+
+    @property
+    def is_absolute(self) -> bool:
+        """Whether it is |x|: numbers, not arrays, of these two pieces."""
+        return all(isinstance(slope, float) for slope, _ in self.pieces) and self.pieces == (
+            (-1.0, 0.0),
+            (1.0, 0.0),
+        )
 
     def _at(self, x: Points, piece: int) -> Enclosure:
         slope, intercept = self.pieces[piece]
@@ -131,16 +139,27 @@ def _around(value: float, scale: float = 0.0) -> tuple[float, float]:
     return value - error, value + error
 
 
-@dataclass(frozen=True, eq=False)
 class Smooth(Curve):
     """Shared by functions whose breaks are floats: the slopes there are those of `slopes`."""
 
-    _break_places: tuple[float, ...] = field(default=(), init=False)
+    break_places: ClassVar[tuple[float, ...]] = ()
+    piece_bends: ClassVar[tuple[int, ...]]
+    limits: ClassVar[tuple[float, float]]  #: the hull of the slopes' limits at both infinities
+
+    @property
+    def bends(self) -> tuple[int, ...]:
+        """The bend of each piece."""
+        return self.piece_bends
+
+    @property
+    def tails(self) -> tuple[float | Points, float | Points]:
+        """The limits."""
+        return self.limits
 
     @property
     def breaks(self) -> tuple[Break, ...]:
         """The places, with the slopes there."""
-        return tuple(self._break(place) for place in self._break_places)
+        return tuple(self._break(place) for place in self.break_places)
 
     def _break(self, place: float) -> Break:
         low, high = self.slopes(np.array([place]))
@@ -152,9 +171,9 @@ class Smooth(Curve):
 class Tanh(Smooth):
     """tanh: convex left of 0, concave right of it; its slope is 1 - tanh^2."""
 
-    _break_places = (0.0,)
-    bends = (CONVEX, CONCAVE)
-    tails = (0.0, 1.0)
+    break_places = (0.0,)
+    piece_bends = (CONVEX, CONCAVE)
+    limits = (0.0, 1.0)
 
     def values(self, x: Points) -> Enclosure:
         """Tanh x."""
@@ -170,9 +189,9 @@ class Tanh(Smooth):
 class Sigmoid(Smooth):
     """1 / (1 + e^-x): convex left of 0, concave right of it; its slope is s (1 - s)."""
 
-    _break_places = (0.0,)
-    bends = (CONVEX, CONCAVE)
-    tails = (0.0, 0.0)
+    break_places = (0.0,)
+    piece_bends = (CONVEX, CONCAVE)
+    limits = (0.0, 0.0)
 
     def values(self, x: Points) -> Enclosure:
         """Sigmoid of x."""
@@ -190,9 +209,9 @@ class Sigmoid(Smooth):
 class Erf(Smooth):
     """erf: convex left of 0, concave right of it; its slope is 2/sqrt(pi) e^(-x^2)."""
 
-    _break_places = (0.0,)
-    bends = (CONVEX, CONCAVE)
-    tails = (0.0, 0.0)
+    break_places = (0.0,)
+    piece_bends = (CONVEX, CONCAVE)
+    limits = (0.0, 0.0)
 
     def values(self, x: Points) -> Enclosure:
         """Erf x."""
@@ -209,8 +228,8 @@ class Erf(Smooth):
 class Softplus(Smooth):
     """log(1 + e^x): convex; its slope is the sigmoid."""
 
-    bends = (CONVEX,)
-    tails = (0.0, 1.0)
+    piece_bends = (CONVEX,)
+    limits = (0.0, 1.0)
 
     def values(self, x: Points) -> Enclosure:
         """log(1 + e^x)."""

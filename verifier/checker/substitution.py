@@ -27,18 +27,19 @@ import numpy as np
 from verifier.checker.arithmetic import LEAST, UNIT, above, enlarged, gamma
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval
+from verifier.checker.maps import Adjoint, Convolution
 from verifier.checker.network import Affine
 from verifier.norms import Norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jaxtyping import Float64
-
-    from verifier.checker.network import Map
+    from jaxtyping import Float64, Int64
 
 WORKING_ENTRIES = 2**22  #: the most coefficients of one signal at a time
-#: All sums of non-negative error terms are enlarged by this in the end; gamma stays below a fifth.
+FORMED_ENTRIES = 2**20  #: a convolution of no more entries becomes a matrix
+FORMED_ROWS = 512  #: for at least so many rows
+#: Sums of non-negative error terms are enlarged by this in the end; gamma stays below a fifth.
 ERROR_GROWTH = 1 + 1e-8
 LONGEST_SUM = 2**23
 
@@ -51,6 +52,18 @@ class Lines:
     above: Float64[np.ndarray, "batch n"]
     low: Float64[np.ndarray, "batch n"]
     high: Float64[np.ndarray, "batch n"]
+
+    @property
+    def bent(self) -> Int64[np.ndarray, " some"]:
+        """Entries where the two lines differ, or miss 0, in some batch row."""
+        straight = (self.below == self.above) & (self.low == 0) & (self.high == 0)
+        return np.flatnonzero(~np.all(straight, axis=0))
+
+    @property
+    def rounded(self) -> Int64[np.ndarray, " some"]:
+        """Entries where products with a slope round: slopes other than 0, 1 and -1."""
+        plain = np.isin(self.below, (-1.0, 0.0, 1.0)) & np.isin(self.above, (-1.0, 0.0, 1.0))
+        return np.flatnonzero(~np.all(plain, axis=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +117,8 @@ class Exactly:
         return (rows @ column)[..., 0], gamma(rows.shape[-1] + 2) * mass + rows.shape[-1] * LEAST
 
 
-#: What is known of the graph's input. `greatest` gives (value, error): no row times an input exceeds
-#: their sum.
+#: What is known of the graph's input. `greatest` gives (value, error): no row times an input
+#: exceeds their sum.
 Start: TypeAlias = Around | Exactly
 
 
@@ -145,6 +158,9 @@ class Substitution:
     start: Start
     signals: dict[str, Interval]
     lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
+    _formed: dict[tuple[str, int], Float64[np.ndarray, "n m"]] = field(
+        default_factory=dict[tuple[str, int], "Float64[np.ndarray, 'n m']"]
+    )
     _costs: dict[str, Float64[np.ndarray, "batch n"]] = field(
         default_factory=dict[str, "Float64[np.ndarray, 'batch n']"]
     )
@@ -162,7 +178,8 @@ class Substitution:
             part = chosen[begin : begin + chunk]
             rows = np.zeros((1, len(part), size))
             rows[0, np.arange(len(part)), part] = 1.0
-            ends = self._greatest(signal, np.repeat(rows, batch, axis=0), bothways=True)
+            # One batch row until the first gate, whose lines may differ from row to row.
+            ends = self._greatest(signal, rows, bothways=True)
             upper[:, begin : begin + chunk] = ends[:, : len(part)]
             lower[:, begin : begin + chunk] = -ends[:, len(part) :]
         return Interval(lower, upper)
@@ -209,25 +226,31 @@ class Substitution:
         if np.any(node.bias):
             partial.add(rows @ node.bias)
         partial.error = partial.error + _times(np.abs(rows), self._cost(node))
-        for term in node.terms:
-            self._gather(partial, term.source, _backward(term.map, rows))
+        for place, term in enumerate(node.terms):
+            moved = self._backward(node, place, rows)
+            self._gather(partial, term.source, moved)
 
     def _through_gate(
         self, partial: _Partial, gate: Gate, rows: Float64[np.ndarray, "batch k n"]
     ) -> None:
         lines = self.lines[gate.name]
-        positive, negative = np.maximum(rows, 0.0), np.minimum(rows, 0.0)
-        moved = positive * lines.above[:, None, :] + negative * lines.below[:, None, :]
-        constant = _times(positive, lines.high) + _times(negative, lines.low)
-        mass = _times(positive, np.abs(lines.high)) - _times(negative, np.abs(lines.low))
-        partial.add(constant)
+        moved = rows * lines.above[:, None, :]
         magnitude = self.signals[gate.source].magnitude()
-        partial.error = (
-            partial.error
-            + gamma(gate.size + 4) * mass
-            + (2 * UNIT) * _times(np.abs(moved), magnitude)
-            + _underflow(magnitude, gate.size)
-        )
+        # Where a gate is a line through 0, as stable ones are, there is nothing else to do.
+        bent = lines.bent
+        if len(bent):
+            positive, negative = np.maximum(rows[..., bent], 0.0), np.minimum(rows[..., bent], 0.0)
+            below, low, high = lines.below[:, bent], lines.low[:, bent], lines.high[:, bent]
+            moved[..., bent] = np.where(
+                positive > 0, moved[..., bent], negative * below[:, None, :]
+            )
+            partial.add(_times(positive, high) + _times(negative, low))
+            mass = _times(positive, np.abs(high)) - _times(negative, np.abs(low))
+            partial.error = partial.error + gamma(gate.size + 4) * mass
+        rounded = lines.rounded
+        if len(rounded):
+            lost = _times(np.abs(moved[..., rounded]), magnitude[:, rounded])
+            partial.error = partial.error + (2 * UNIT) * lost + _underflow(magnitude, gate.size)
         self._gather(partial, gate.source, moved)
 
     def _gather(
@@ -259,6 +282,26 @@ class Substitution:
             self._costs[node.name] = cost
         return self._costs[node.name]
 
+    def _backward(
+        self, node: Affine, place: int, rows: Float64[np.ndarray, "batch k n"]
+    ) -> Float64[np.ndarray, "batch k m"]:
+        """Rows times one of the node's maps.
+
+        Many rows meet a small convolution as a matrix: what its zeros add rounds nothing, so that
+        the count of terms is that of the convolution.
+        """
+        linear = node.terms[place].map
+        batch, count, size = rows.shape
+        flat = rows.reshape(batch * count, size)
+        stored = linear.of if isinstance(linear, Adjoint) else linear
+        small = linear.in_size * linear.out_size <= FORMED_ENTRIES
+        if isinstance(stored, Convolution) and small and FORMED_ROWS <= len(flat):
+            key = (node.name, place)
+            if key not in self._formed:
+                self._formed[key] = linear.backward(np.eye(linear.out_size))
+            return (flat @ self._formed[key]).reshape(batch, count, linear.in_size)
+        return linear.backward(flat).reshape(batch, count, linear.in_size)
+
     def _widest(self, signal: str) -> int:
         """The greatest size of a signal that the rows may meet."""
         widest = self.sizes[signal]
@@ -275,13 +318,9 @@ def _times(
     """Rows times one vector for each batch row, or one for all."""
     if column.shape[0] == 1:
         return rows @ column[0]
+    if rows.shape[0] == 1:
+        return column @ rows[0].T
     return (rows @ column[:, :, None])[..., 0]
-
-
-def _backward(linear: Map, rows: Float64[np.ndarray, "batch k n"]) -> Float64[np.ndarray, "b k m"]:
-    batch, count, size = rows.shape
-    moved = linear.backward(rows.reshape(batch * count, size))
-    return moved.reshape(batch, count, linear.in_size)
 
 
 def _underflow(magnitude: Float64[np.ndarray, "batch n"], count: int) -> Float64[np.ndarray, "b 1"]:

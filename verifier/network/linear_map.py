@@ -222,7 +222,7 @@ class Convolution:
             dilation=self.dilation,
             groups=self.groups,
         )
-        return out.reshape(x.shape[0], -1)
+        return out.reshape(x.shape[0], self.out_size)
 
     def adjoint(self, y: Float64[Tensor, "batch out"]) -> Float64[Tensor, "batch in"]:
         """The transposed convolution of every row, cropped to the unpadded input."""
@@ -242,7 +242,7 @@ class Convolution:
         )
         for axis, (begin, _) in enumerate(self.pads):
             padded = padded.narrow(axis + 2, begin, self.in_shape[axis + 1])
-        return padded.reshape(y.shape[0], -1)
+        return padded.reshape(y.shape[0], self.in_size)
 
     def absolute(self) -> LinearMap:
         """|kernel| in the place of the kernel."""

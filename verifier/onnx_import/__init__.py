@@ -1,8 +1,8 @@
 """The importer: the bytes of an ONNX file in, a network out, or a refusal with its reason.
 
 bytes -> prescan (own walk, every rule) -> graph (sorted, one input, one output)
--> build (constants folded, patterns recognised, operators converted)
--> differential test against onnxruntime on the original bytes
+      -> build (constants folded, patterns recognised, operators converted)
+      -> differential test against onnxruntime on the original bytes
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""From the graph of the file to a network: fold, move, recognise, convert, one operator at a time."""
+"""From the graph of the file to a network: each operator folded, recognised or converted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
+from verifier.certificate import Pattern
 from verifier.errors import (
     DtypeUnsupported,
     LipcertError,
@@ -23,6 +21,8 @@ from verifier.onnx_import.convert import RULES, blocked
 from verifier.onnx_import.convert.affine import moved
 from verifier.onnx_import.convert.emitted import Emitted, tensor
 from verifier.onnx_import.moves import MOVES
+from verifier.onnx_import.patterns import recognise, trace
+from verifier.onnx_import.patterns.compounds import Written, compound
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -34,10 +34,11 @@ from verifier.onnx_import.values import (
 )
 
 if TYPE_CHECKING:
-    from verifier.certificate import Pattern
+    from verifier.onnx_import.patterns.trace import Trace
     from verifier.onnx_import.reader import Declared, Graph, Operator
 
 MAX_REASONS: Final = 64
+MAX_BASES: Final = 6  #: earlier tensors that one is known as a function of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +58,18 @@ class _Builder:
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     nodes: list[Node] = field(default_factory=list[Node])
     patterns: list[Pattern] = field(default_factory=list["Pattern"])
+    producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
 
     def run(self) -> None:
         """Every operator, in topological order."""
         self.values |= self.graph.constants
         declared = self.graph.input
         shape = checked_size(bound_shape(declared), declared.name)
-        self.values[declared.name] = Signal("", shape, declared.dtype)
+        traces = trace.base(declared.name, shape)
+        self.values[declared.name] = Signal("", shape, declared.dtype, traces)
         for operator in self.graph.operators:
             call = self._call(operator)
+            self.producers |= dict.fromkeys(operator.outputs, operator)
             for name, value in zip(operator.outputs, self._results(call), strict=False):
                 self.values[name] = value
 
@@ -78,7 +82,7 @@ class _Builder:
         try:
             results = self._evaluated(call)
         except Unrepresented as unrepresented:
-            return self._opaque(call, [unrepresented.reason])
+            return [Opaque(None, "", (unrepresented.reason,)) for _ in call.operator.outputs]
         except LipcertError:
             raise
         except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
@@ -89,33 +93,101 @@ class _Builder:
                 fix="export the model again with a current exporter",
             ) from error
         call.attributes.check_all_known()
-        if len(results) < len(call.operator.outputs):
-            results += self._opaque(call, [_extra_output(call)])[len(results) :]
-        return results
+        extra = len(call.operator.outputs) - len(results)
+        return [*results, *(Opaque(None, "", (_extra_output(call),)) for _ in range(extra))]
 
     def _evaluated(self, call: Call) -> list[Value]:
         if call.op in fold.SHAPE_FOLDERS and call.inputs:
             return [fold.SHAPE_FOLDERS[call.op](call)]
         if all(value is None or isinstance(value, Constant) for value in call.inputs):
             return list(fold.fold(call))
+        traced = trace.traces(call)
+        if len(traced) == 1:
+            shape, found = traced[0]
+            recognised = recognise(call, shape, found, self.values)
+            if recognised is not None:
+                self.patterns.append(recognised.pattern)
+                return [self._emit(call, recognised.emitted, _dtype(call), {})]
+        try:
+            return self._converted(call, traced)
+        except Unrepresented as unrepresented:
+            reasons = (unrepresented.reason,)
+            return [
+                Opaque(shape, _dtype_or_none(call), reasons, found) for shape, found in traced
+            ] or _raised(unrepresented)
+
+    def _converted(self, call: Call, traced: list[tuple[Shape, dict[str, Trace]]]) -> list[Value]:
+        """Operator by operator; a blocked operand blocks the result, and its trace goes on."""
         opaque = call.opaque_inputs()
         if opaque:
-            call.attributes.ignore(*call.attributes.values)
-            return self._opaque(call, [why for value in opaque for why in value.reasons])
+            return self._still_opaque(call, opaque, traced)
         dtype = _dtype(call)
         if call.op in MOVES:
-            return [self._emit(made, dtype) for made in moved(call)]
-        if call.op not in RULES or not call.output:
-            raise blocked.reason(call)
-        return [self._emit(RULES[call.op](call), dtype)]
+            made = moved(call)
+            found = [traces for _, traces in traced] or [{} for _ in made]
+            return [
+                self._emit(call, part, dtype, traces)
+                for part, traces in zip(made, found, strict=True)
+            ]
+        whole = compound(call, Written(self.producers, self.values))
+        if whole is None:
+            if call.op not in RULES or not call.output:
+                raise blocked.reason(call)
+            whole = RULES[call.op](call)
+        if call.op == "TopK" and len(whole.nodes) == 1:
+            self.patterns.append(
+                Pattern(kind="groupsort", input=call.operator.inputs[0], output=call.output)
+            )
+        return [self._emit(call, whole, dtype, traced[0][1] if traced else {})]
 
-    def _emit(self, made: Emitted, dtype: str) -> Signal:
-        self.nodes += made.nodes
-        return Signal(made.nodes[-1].name, made.shape, dtype)
-
-    def _opaque(self, call: Call, reasons: Iterable[Blocked]) -> list[Value]:
+    def _still_opaque(
+        self, call: Call, opaque: list[Opaque], traced: list[tuple[Shape, dict[str, Trace]]]
+    ) -> list[Value]:
+        whole = compound(call, Written(self.producers, self.values))
+        if whole is not None:
+            call.attributes.ignore(*call.attributes.values)
+            return [self._emit(call, whole, self._dtype_of(whole), {})]
+        call.attributes.ignore(*call.attributes.values)
+        reasons = [why for value in opaque for why in value.reasons]
+        if call.op not in RULES and call.op not in MOVES:
+            reasons.append(blocked.reason(call).reason)
         kept = tuple(dict.fromkeys(reasons))[:MAX_REASONS]
+        if traced:
+            return [Opaque(shape, opaque[0].dtype, kept, found) for shape, found in traced]
         return [Opaque(None, "", kept) for _ in call.operator.outputs]
+
+    def _dtype_of(self, made: Emitted) -> str:
+        """The type of the signal that a recognised function starts from."""
+        source = made.nodes[0].sources[0]
+        return next(
+            value.dtype
+            for value in self.values.values()
+            if isinstance(value, Signal) and value.node == source
+        )
+
+    def _emit(self, call: Call, made: Emitted, dtype: str, traces: dict[str, Trace]) -> Signal:
+        """Adds nodes; the result is a base of its own unless it only rearranges another."""
+        self.nodes += made.nodes
+        name = made.nodes[-1].name
+        rearranged = call.op in MOVES and any(
+            prod(made.shape) == self._size(base) for base in traces
+        )
+        bases = traces if rearranged else traces | trace.base(name, made.shape)
+        newest = dict(list(bases.items())[-MAX_BASES:])
+        return Signal(name, made.shape, dtype, newest)
+
+    def _size(self, name: str) -> int:
+        value = self.values[name]
+        return value.size if isinstance(value, Signal) else -1
+
+
+def _raised(unrepresented: Unrepresented) -> list[Value]:
+    raise unrepresented
+
+
+def _dtype_or_none(call: Call) -> str:
+    """The type of a blocked result; comparisons have none that matters."""
+    return next((v.dtype for v in call.inputs if isinstance(v, Signal)), "")
 
 
 def _dtype(call: Call) -> str:
@@ -128,7 +200,7 @@ def _dtype(call: Call) -> str:
     floats = {
         value.dtype
         for value in call.inputs
-        if isinstance(value, (Signal, Constant)) and value.dtype.startswith("float")
+        if value is not None and value.dtype.startswith("float")
     }
     if len(floats) != 1:
         raise DtypeUnsupported(
@@ -219,10 +291,14 @@ def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
 
 
 def _foremost(reasons: tuple[Blocked, ...]) -> Blocked:
-    """A jump decides; then what no rule covers; then what has no global bound."""
-    for code in ("discontinuous-op", "unsupported-op"):
+    """What is said of a blocked output.
+
+    A part of a normalisation or a root may close a form that is Lipschitz after all, so then the
+    answer is that there is no rule. Else a jump decides, then what has no global bound.
+    """
+    for code in ("closing", "discontinuous-op", "not-lipschitz-globally"):
         for reason in reasons:
-            if reason.code == code:
+            if (reason.op in blocked.CLOSING) if code == "closing" else (reason.code == code):
                 return reason
     return reasons[0]
 
@@ -265,4 +341,4 @@ def _check_output(graph: Graph, value: Signal | Constant) -> None:
         )
 
 
-__all__ = ["Built", "bound_shape", "build", "np"]
+__all__ = ["Built", "bound_shape", "build"]

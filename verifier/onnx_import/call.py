@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -146,14 +146,14 @@ class Call:
             return value
         raise self.unsupported(f"operand {place} is {'missing' if value is None else 'constant'}")
 
-    def array(self, place: int) -> np.ndarray[Any, Any]:
+    def array(self, place: int) -> np.ndarray:
         """A constant operand."""
         value = self.input(place)
         if isinstance(value, Constant):
             return value.array
         raise self.unsupported(f"operand {place} is no constant")
 
-    def optional_array(self, place: int) -> np.ndarray[Any, Any] | None:
+    def optional_array(self, place: int) -> np.ndarray | None:
         """A constant operand that may be left out."""
         return None if self.input(place) is None else self.array(place)
 
@@ -172,7 +172,7 @@ class Call:
     def blocked(self, code: Code, what: str, fix: str) -> Unrepresented:
         """The answer that this operator takes from the model."""
         detail = f"node {self.name!r} ({self.op}): {what}"
-        return Unrepresented(Blocked(self.name, code, detail, fix))
+        return Unrepresented(Blocked(self.name, self.op, code, detail, fix))
 
     def unsupported(self, what: str) -> Unrepresented:
         """This use of the operator has no rule."""

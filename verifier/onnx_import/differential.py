@@ -30,16 +30,18 @@ from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.nodes import Affine, Elementwise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from verifier.network.graph import Network
+    from verifier.network.graph import Network, Node
     from verifier.onnx_import.reader import Graph
 
 SAMPLES: Final = 32
 RUNS: Final = 3
 SAFETY: Final = 32.0
+LARGE: Final = 2**20  #: entries of all signals from which one run has to do
+CHUNK: Final = 2**23  #: entries of a signal that are held at once
 SEED: Final = 20_260_101
 _ROUNDOFF: Final = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 _LEAST: Final = {"float16": 2.0**-24, "float32": 2.0**-149, "float64": 2.0**-1074}
@@ -75,9 +77,10 @@ def check(data: bytes, graph: Graph, network: Network, shape: tuple[int, ...]) -
     rows = samples(prod(shape)).astype(precision.dtype)
     expected = _run(data, graph, rows.reshape(SAMPLES, *shape), (graph.output.name,))[0]
     inputs = torch.from_numpy(rows.astype(np.float64))
-    found = network.forward(inputs)
-    tolerance = _tolerance(network, inputs, network.output, precision)
-    worst = _excess(found.numpy(), expected, tolerance)
+    found = _outputs(network, inputs, None, 0)
+    shaken = [_outputs(network, inputs, precision, run) for run in range(_runs(network))]
+    tolerance = _tolerances(found, shaken, precision)[network.output]
+    worst = _excess(found[network.output].numpy(), expected, tolerance)
     if worst is None:
         return
     node = _first_difference(data, graph, network, rows.reshape(SAMPLES, *shape), precision)
@@ -89,7 +92,12 @@ def check(data: bytes, graph: Graph, network: Network, shape: tuple[int, ...]) -
     )
 
 
-def samples(size: int) -> np.ndarray[Any, Any]:
+def _runs(network: Network) -> int:
+    """Fewer for large networks, of which more entries are drawn at once."""
+    return RUNS if sum(network.sizes.values()) < LARGE else 1
+
+
+def samples(size: int) -> np.ndarray:
     """[32, size]: corners first, then normal vectors, four of each scale."""
     rng = np.random.default_rng(SEED)
     corners = [np.zeros(size), np.ones(size), -np.ones(size)]
@@ -99,9 +107,7 @@ def samples(size: int) -> np.ndarray[Any, Any]:
     return np.vstack([*corners, normal])
 
 
-def _run(
-    data: bytes, graph: Graph, rows: np.ndarray[Any, Any], names: Sequence[str]
-) -> list[np.ndarray[Any, Any]]:
+def _run(data: bytes, graph: Graph, rows: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
     """Flat values of the named tensors for every row, as onnxruntime computes them."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort  # heavy, and of no use before this test
@@ -111,6 +117,8 @@ def _run(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         runs = [session.run(list(names), {graph.input.name: row}) for row in rows]
@@ -127,7 +135,7 @@ def _run(
 
 
 def _excess(
-    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], tolerance: np.ndarray[Any, Any]
+    found: np.ndarray, expected: np.ndarray, tolerance: np.ndarray
 ) -> tuple[float, float, float] | None:
     """The worst difference beyond tolerance: (network, onnxruntime, tolerance)."""
     if found.shape != expected.shape:
@@ -143,28 +151,27 @@ def _excess(
     return float(found[row, column]), float(expected[row, column]), float(tolerance[row])
 
 
-def _tolerance(
-    network: Network, inputs: Tensor, name: str, precision: _Precision
-) -> np.ndarray[Any, Any]:
-    """How far rounding may have led each input's values of one signal."""
-    return _tolerances(network, inputs, precision)[name]
+def _outputs(
+    network: Network, inputs: Tensor, precision: _Precision | None, run: int
+) -> dict[str, Tensor]:
+    """The output of every row, in chunks of rows that memory holds."""
+    rows = max(1, CHUNK // max(network.sizes.values()))
+    parts = [
+        _signals(network, part, precision, run, keep=(network.output,))[network.output]
+        for part in inputs.split(rows)
+    ]
+    return {network.output: torch.cat(parts)}
 
 
 def _tolerances(
-    network: Network, inputs: Tensor, precision: _Precision
-) -> dict[str, np.ndarray[Any, Any]]:
-    exact = network.signals(inputs)
-    reached = {name: torch.zeros(len(inputs), dtype=torch.float64) for name in exact}
-    for run in range(RUNS):
-        shaken = _shaken_signals(network, inputs, precision, run)
-        for name, values in shaken.items():
-            if values.shape[1]:
-                change = (values - exact[name]).abs().amax(dim=1)
-                reached[name] = torch.maximum(reached[name], change)
-    tolerances: dict[str, np.ndarray[Any, Any]] = {}
+    exact: Mapping[str, Tensor], shaken: Sequence[Mapping[str, Tensor]], precision: _Precision
+) -> dict[str, np.ndarray]:
+    """How far rounding may have led each input's values, by signal."""
+    tolerances: dict[str, np.ndarray] = {}
     for name, values in exact.items():
-        largest = values.abs().amax(dim=1) if values.shape[1] else torch.zeros(len(inputs))
-        whole = SAFETY * reached[name] + 8 * precision.roundoff * largest
+        largest = _largest(values)
+        changes = [_largest(run[name] - values) for run in shaken]
+        whole = SAFETY * torch.stack(changes).amax(dim=0) + 8 * precision.roundoff * largest
         # Beyond the greatest number of the type nothing can be compared.
         overflow = float(np.finfo(precision.dtype).max) / 16 < largest
         whole = torch.where(overflow, torch.inf, whole + 2**9 * precision.least)
@@ -172,47 +179,74 @@ def _tolerances(
     return tolerances
 
 
-def _shaken_signals(
-    network: Network, inputs: Tensor, precision: _Precision, run: int
+def _largest(values: Tensor) -> Tensor:
+    """The greatest magnitude of each row."""
+    if not values.shape[1]:
+        return torch.zeros(len(values), dtype=torch.float64)
+    return values.abs().amax(dim=1)
+
+
+def _signals(
+    network: Network,
+    inputs: Tensor,
+    precision: _Precision | None,
+    run: int,
+    keep: Sequence[str],
 ) -> dict[str, Tensor]:
-    """Every signal, with each node's rounding drawn at random."""
+    """The signals named, each freed once nothing reads it; rounding drawn where asked for."""
     generator = torch.Generator().manual_seed(run)
+    last_use = {source: node.name for node in network.nodes for source in node.sources}
     signals = {"": inputs}
     for node in network.nodes:
-        match node:
-            case Affine():
-                bias = node.bias.expand(len(inputs), -1)
-                value = sum((term.map.apply(signals[term.source]) for term in node.terms), bias)
-                size = sum(
-                    (term.map.absolute().apply(signals[term.source].abs()) for term in node.terms),
-                    bias.abs(),
-                )
-                loss = (2 + sqrt(_terms(node))) * size
-            case Elementwise():
-                x = signals[node.source]
-                value = node.function.forward(x)
-                loss = value.abs()
-                if not isinstance(node.function, PiecewiseLinear):
-                    loss = loss + x.abs() + 1
-            case _:
-                value = node.group.forward(signals[node.source])
-                loss = torch.zeros_like(value)
-        signs = torch.randint(0, 2, value.shape, generator=generator, dtype=torch.float64) * 2 - 1
-        signals[node.name] = value + precision.roundoff * loss * signs
+        value = _value(node, signals)
+        if precision is not None:
+            signs = torch.randint(0, 2, value.shape, generator=generator) * 2.0 - 1.0
+            value = value + precision.roundoff * _loss(node, signals, value) * signs
+        signals[node.name] = value
+        for source in set(node.sources):
+            if last_use[source] == node.name and source not in keep:
+                del signals[source]
     return signals
+
+
+def _value(node: Node, signals: Mapping[str, Tensor]) -> Tensor:
+    match node:
+        case Affine():
+            bias = node.bias.expand(len(next(iter(signals.values()))), -1)
+            return sum((term.map.apply(signals[term.source]) for term in node.terms), bias)
+        case Elementwise():
+            return node.function.forward(signals[node.source])
+        case _:
+            return node.group.forward(signals[node.source])
+
+
+def _loss(node: Node, signals: Mapping[str, Tensor], value: Tensor) -> Tensor:
+    """What the type may lose at one node, in units of its roundoff."""
+    match node:
+        case Affine():
+            size = sum(
+                (term.map.absolute().apply(signals[term.source].abs()) for term in node.terms),
+                node.bias.abs().expand_as(value),
+            )
+            return (2 + sqrt(_terms(node))) * size
+        case Elementwise():
+            if isinstance(node.function, PiecewiseLinear):
+                return value.abs()
+            return value.abs() + signals[node.source].abs() + 1
+        case _:
+            return torch.zeros_like(value)
 
 
 def _terms(node: Affine) -> float:
     """About the number of terms of one sum."""
-    entries = sum(term.map.in_size for term in node.terms)
-    return min(float(entries), 4096.0)
+    return min(float(sum(term.map.in_size for term in node.terms)), 4096.0)
 
 
 def _first_difference(
     data: bytes,
     graph: Graph,
     network: Network,
-    rows: np.ndarray[Any, Any],
+    rows: np.ndarray,
     precision: _Precision,
 ) -> str:
     """The first node, in order, whose values differ between network and file."""
@@ -230,8 +264,9 @@ def _first_difference(
     except ImportMismatch:
         return graph.output.name
     inputs = torch.from_numpy(rows.reshape(SAMPLES, -1).astype(np.float64))
-    signals = network.signals(inputs)
-    tolerances = _tolerances(network, inputs, precision)
+    signals = _signals(network, inputs, None, 0, keep=names)
+    shaken = [_signals(network, inputs, precision, run, keep=names) for run in range(RUNS)]
+    tolerances = _tolerances({name: signals[name] for name in names}, shaken, precision)
     for name, values in zip(names, expected, strict=True):
         if _excess(signals[name].numpy(), values, tolerances[name]) is not None:
             return name

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
 from verifier.errors import NonFiniteWeights
-from verifier.onnx_import.call import Unrepresented
 from verifier.onnx_import.moves import MOVES, axes_of, axis_of, broadcast_shape
 from verifier.onnx_import.tensors import element_type
 from verifier.onnx_import.values import Constant, checked_size
@@ -17,7 +16,7 @@ from verifier.onnx_import.values import Constant, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Folder: TypeAlias = Callable[["Call"], Constant]
 
 
@@ -233,6 +232,18 @@ def _sigmoid(x: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
+def _reciprocal(x: Array) -> Array:
+    return 1.0 / x
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0)
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(0.0, x)
+
+
 SHAPE_FOLDERS: Final[Mapping[str, Folder]] = {"Shape": _shape, "Size": _size}
 
 FOLDERS: Final[Mapping[str, Folder]] = {
@@ -266,7 +277,7 @@ FOLDERS: Final[Mapping[str, Folder]] = {
     "Or": _elementwise(np.logical_or, "bool"),
     "Pow": _elementwise(_pow),
     "Range": _range,
-    "Reciprocal": _elementwise(lambda x: 1.0 / x),
+    "Reciprocal": _elementwise(_reciprocal),
     "ReduceL1": _reduce(_l1, 18),
     "ReduceL2": _reduce(_l2, 18),
     "ReduceMax": _reduce(np.max, 18),
@@ -274,18 +285,16 @@ FOLDERS: Final[Mapping[str, Folder]] = {
     "ReduceMin": _reduce(np.min, 18),
     "ReduceProd": _reduce(np.prod, 18),
     "ReduceSum": _reduce(np.sum, 13),
-    "Relu": _elementwise(lambda x: np.maximum(x, 0)),
+    "Relu": _elementwise(_relu),
     "Shape": _shape,
     "Sigmoid": _elementwise(_sigmoid),
     "Sign": _elementwise(np.sign),
     "Sin": _elementwise(np.sin),
     "Size": _size,
-    "Softplus": _elementwise(lambda x: np.logaddexp(0.0, x)),
+    "Softplus": _elementwise(_softplus),
     "Sqrt": _elementwise(np.sqrt),
     "Sub": _elementwise(np.subtract),
     "Sum": _variadic(np.add),
     "Tanh": _elementwise(np.tanh),
     "Where": _where,
 }
-
-__all__ = ["FOLDERS", "SHAPE_FOLDERS", "Unrepresented", "fold", "pad_value"]

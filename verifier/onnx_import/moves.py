@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from verifier.onnx_import.values import MAX_ENTRIES, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Move: TypeAlias = Callable[["Call", Array], tuple[Array, ...]]
 
 FILL: Final = -1
@@ -139,7 +139,7 @@ def _gather(call: Call, x: Array) -> tuple[Array, ...]:
             fix="export the model again",
         )
     checked_size((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), call.name)
-    return (np.take(x, index % size if size else index, axis),)
+    return (np.asarray(np.take(x, index % size if size else index, axis)),)
 
 
 def _split(call: Call, x: Array) -> tuple[Array, ...]:
@@ -208,9 +208,13 @@ def _pad(call: Call, x: Array) -> tuple[Array, ...]:
     grown = [(max(b, 0), max(e, 0)) for b, e in widths]
     if mode == "constant":
         return (np.pad(cropped, grown, constant_values=FILL),)
-    if mode not in {"edge", "reflect", "wrap"}:
-        raise call.attributes.invalid("mode", f"is {mode!r}")
-    return (np.pad(cropped, grown, mode=mode),)
+    if mode == "edge":
+        return (np.pad(cropped, grown, mode="edge"),)
+    if mode == "reflect":
+        return (np.pad(cropped, grown, mode="reflect"),)
+    if mode == "wrap":
+        return (np.pad(cropped, grown, mode="wrap"),)
+    raise call.attributes.invalid("mode", f"is {mode!r}")
 
 
 def _depth_to_space(call: Call, x: Array) -> tuple[Array, ...]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from verifier.errors import (
     DtypeUnsupported,
@@ -97,7 +95,7 @@ def read(model: Message) -> Graph:
     }
     operators = [_operator(node) for node in graph.each("node")]
     inputs = _data_inputs(model, graph, constants)
-    _check_names(graph, constants, operators, [value.text("name") for value in inputs])
+    _check_names(graph, operators, [value.text("name") for value in inputs])
     outputs = graph.each("output")
     if not inputs or not outputs:
         raise EmptyModel(
@@ -148,7 +146,6 @@ def _data_inputs(
 
 def _check_names(
     graph: Message,
-    constants: Mapping[str, Constant],
     operators: Iterable[Operator],
     inputs: Iterable[str],
 ) -> None:
@@ -170,7 +167,6 @@ def _check_names(
                 node=where or name,
                 fix="export the model again",
             )
-    del constants
 
 
 def _sorted(operators: Sequence[Operator], known: Iterable[str]) -> list[Operator]:
@@ -232,31 +228,28 @@ def _operator(node: Message) -> Operator:
 
 
 def _attribute(attribute: Message, node: str) -> AttributeValue:
-    match attribute.number("type"):
-        case 1:
-            return next(iter(tensors.floats(attribute, "f")), 0.0)
-        case 2:
-            return wire.signed(attribute.number("i"))
-        case 3:
-            return attribute.text("s")
-        case 4:
-            tensor = attribute.one("t")
-            if tensor is not None:
-                return Constant.of_tensor(tensor)
-        case 6:
-            return tensors.floats(attribute, "floats")
-        case 7:
-            return tensors.integers(attribute, "ints")
-        case 8:
-            return tuple(attribute.texts("strings"))
-        case _:
-            pass
-    raise InvalidAttribute(
-        f"attribute {attribute.text('name')!r} of node {node!r} has a type that no supported "
-        "operator takes",
-        node=node,
-        fix="export the model again",
-    )
+    kind = attribute.number("type")
+    if kind not in _ATTRIBUTES:
+        raise InvalidAttribute(
+            f"attribute {attribute.text('name')!r} of node {node!r} has a type that no supported "
+            "operator takes",
+            node=node,
+            fix="export the model again",
+        )
+    return _ATTRIBUTES[kind](attribute)
+
+
+def _float(attribute: Message) -> float:
+    return next(iter(tensors.floats(attribute, "f")), 0.0)
+
+
+def _integer(attribute: Message) -> int:
+    return wire.signed(attribute.number("i"))
+
+
+def _tensor(attribute: Message) -> AttributeValue:
+    tensor = attribute.one("t")
+    return () if tensor is None else Constant.of_tensor(tensor)
 
 
 def _declared(value: Message) -> Declared:
@@ -304,6 +297,12 @@ def _shown(dims: Dimensions | None) -> str:
     return "unknown" if dims is None else str(list(dims))
 
 
-def number_of(value: AttributeValue) -> np.ndarray[Any, Any]:
-    """A numeric attribute as an array."""
-    return np.asarray(value.array if isinstance(value, Constant) else value)
+_ATTRIBUTES: Final[Mapping[int, Callable[[Message], AttributeValue]]] = {
+    1: _float,
+    2: _integer,
+    3: lambda attribute: attribute.text("s"),
+    4: _tensor,
+    6: lambda attribute: tensors.floats(attribute, "floats"),
+    7: lambda attribute: tensors.integers(attribute, "ints"),
+    8: lambda attribute: tuple(attribute.texts("strings")),
+}

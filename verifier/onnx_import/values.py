@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from verifier.onnx_import import tensors
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from verifier.onnx_import.patterns.pairs import PairForm
+    from verifier.onnx_import.patterns.trace import Trace
     from verifier.onnx_import.wire import Message
 
 Shape: TypeAlias = tuple[int, ...]
@@ -34,7 +34,7 @@ _STORED_AS: Final[Mapping[str, type]] = {
 class Constant:
     """A tensor that does not depend on the input."""
 
-    array: np.ndarray[Any, Any]  #: float64, int64 or bool
+    array: np.ndarray  #: float64, int64 or bool
     dtype: str  #: as in the file
 
     @staticmethod
@@ -45,7 +45,7 @@ class Constant:
         return Constant.of(stored, name)
 
     @staticmethod
-    def of(array: np.ndarray[Any, Any], dtype: str) -> Constant:
+    def of(array: np.ndarray, dtype: str) -> Constant:
         """An array of any width."""
         return Constant(array.astype(_STORED_AS[array.dtype.kind], copy=False), dtype)
 
@@ -67,7 +67,7 @@ class Signal:
     node: str  #: "" for the network's input
     shape: Shape
     dtype: str
-    forms: Mapping[str, PairForm] = field(default_factory=dict[str, "PairForm"])
+    traces: Mapping[str, Trace] = field(default_factory=dict[str, "Trace"])
 
     @property
     def size(self) -> int:
@@ -80,6 +80,7 @@ class Blocked:
     """Why a tensor has no place in a network."""
 
     node: str
+    op: str
     code: Code
     detail: str
     fix: str
@@ -92,7 +93,7 @@ class Opaque:
     shape: Shape | None
     dtype: str
     reasons: tuple[Blocked, ...]
-    forms: Mapping[str, PairForm] = field(default_factory=dict[str, "PairForm"])
+    traces: Mapping[str, Trace] = field(default_factory=dict[str, "Trace"])
 
 
 Value: TypeAlias = Constant | Signal | Opaque

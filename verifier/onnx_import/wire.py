@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from verifier.errors import NotOnnx, TooManyNodes, UnknownField
+from verifier.errors import ControlFlow, NotOnnx, TooManyNodes, UnknownField
 
 MAX_MESSAGES: Final = 2_000_000
 MAX_DEPTH: Final = 100
@@ -76,12 +76,18 @@ def read(data: bytes) -> Message:
     """
     root = Message("Model")
     pending: list[tuple[memoryview, Message, int]] = [(memoryview(data), root, 0)]
-    count = 0
+    count = nodes = 0
     while pending:
         view, message, depth = pending.pop()
         if MAX_DEPTH < depth:
             raise _malformed(f"messages are nested more than {MAX_DEPTH} deep")
         inside = _fill(view, message)
+        nodes += message.kind == "Node"
+        if MAX_NODES < nodes:  # the main graph has no more; the others are in sub-graphs
+            raise ControlFlow(
+                f"the file has more than {MAX_NODES:,} nodes in sub-graphs",
+                fix="export with fixed control flow: trace the model on an example input",
+            )
         count += sum(len(values) for values in message.numbers.values())
         count += sum(len(values) for values in message.views.values()) + len(inside)
         if MAX_MESSAGES < count:

@@ -31,9 +31,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point, ones
+from verifier.methods.lipsdp.newton import Products, newton_factor, solved
 from verifier.methods.lipsdp.step_length import longest_step
 
 CENTRING = 12.0  #: the first mu, in shares of the objective over the order of T
+_SHORTEST = 1e-6  #: a step shorter than this is a stall
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -45,21 +47,18 @@ class Solved:
     lower: float  #: the dual objective, as far as the multipliers are feasible: an estimate
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _State:
     point: Point
-    dual: Float64[Tensor, "rows rows"]  # X
-    dual_inputs: Float64[Tensor, " inputs"]  # u
-    factor: Float64[Tensor, "rows rows"]  # Cholesky of T
-    inverse: Float64[Tensor, "rows rows"]  # V
+    slack: Float64[Tensor, "rows rows"]  #: T
+    factor: Float64[Tensor, "rows rows"]  #: of T
+    inverse: Float64[Tensor, "rows rows"]  #: V
+    dual: Float64[Tensor, "rows rows"]  #: X
+    dual_inputs: Float64[Tensor, " inputs"]  #: u
 
 
 def solve(
-    problem: Inequality,
-    *,
-    gap: float,
-    iterations: int,
-    stop: Callable[[float], bool],
+    problem: Inequality, *, gap: float, iterations: int, stop: Callable[[float], bool]
 ) -> Solved:
     """The best point met on the way to `gap`, from the point of ones.
 
@@ -79,16 +78,18 @@ def solve(
     for _ in range(iterations):
         if stop(value):
             break
-        step = _step(problem, state)
-        if step is None:
+        dual = Products.of(problem, state.dual)
+        lower = _dual_objective(problem, state, dual)
+        if value - lower <= gap * value:
             break
-        state, lower = step
+        following = _step(problem, state, dual)
+        if following is None:
+            break
+        state = following
         point = _tightened(problem, state)
         reached = problem.objective(point)
         if reached < value:
             best, value = point, reached
-        if value - lower <= gap * value:
-            break
     return Solved(point=best, value=value, lower=lower)
 
 
@@ -98,10 +99,18 @@ def _start(problem: Inequality) -> _State:
     order = problem.rows + len(problem.weights)
     share = CENTRING * problem.objective(unit) / order
     point = Point(level=unit.level + share, gates=unit.gates, inputs=unit.inputs)
-    factor = torch.linalg.cholesky(problem.slack(point))
+    slack = problem.slack(point)
+    factor = torch.linalg.cholesky(slack)
     inverse = torch.cholesky_inverse(factor)
     mu = 1 / inverse.diagonal()[: problem.outputs].sum()
-    return _State(point, mu * inverse, mu / point.inputs, factor, inverse)
+    return _State(
+        point=point,
+        slack=slack,
+        factor=factor,
+        inverse=inverse,
+        dual=mu * inverse,
+        dual_inputs=mu / point.inputs,
+    )
 
 
 def _tightened(problem: Inequality, state: _State) -> Point:
@@ -112,203 +121,156 @@ def _tightened(problem: Inequality, state: _State) -> Point:
     return problem.balanced(Point(level=level, gates=point.gates, inputs=point.inputs))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _System:
-    """The products with X and V that (3) and its right sides are made of, and H factored."""
+def _dual_objective(problem: Inequality, state: _State, dual: Products) -> float:
+    """The least of the Lagrangian, less what the multipliers miss of feasibility.
 
-    inverse_traces: Point  # A*(V) + (0, 0, 1/e)
-    gradient: Point  # of f
-    dual_traces: Point  # A*(X)
-    factor: Float64[Tensor, "variables variables"]
+    inf over e of w/e + e F'XF is 2 sqrt(w F'XF).
+    """
+    traces = dual.traces(problem)
+    roots = (problem.weights * -traces.inputs.clamp(max=0)).sqrt().sum()
+    missed = (traces.gates * state.point.gates).abs().sum()
+    return float(((state.dual * problem.fixed).sum() + 2 * roots - missed) / traces.level)
 
 
-def _system(problem: Inequality, state: _State) -> _System:
-    outputs, spread, drive = problem.outputs, problem.spread, problem.drive
-    dual, inverse, point = state.dual, state.inverse, state.point
-    dual_spread, inverse_spread = dual @ spread, inverse @ spread
-    gates = (
-        dual[outputs:, outputs:] * inverse[outputs:, outputs:]
-        - dual_spread[outputs:] * inverse_spread[outputs:]
-        - (dual_spread[outputs:] * inverse_spread[outputs:]).T
-        + (spread.T @ dual_spread) * (spread.T @ inverse_spread)
-    )
-    level = (dual[:outputs, :outputs] * inverse[:outputs, :outputs]).sum()
-    level_gates = (
-        dual[:outputs, outputs:] * inverse[:outputs, outputs:]
-        - dual_spread[:outputs] * inverse_spread[:outputs]
-    ).sum(dim=0)
-    dual_drive, inverse_drive = dual @ drive, inverse @ drive
-    gates_inputs = -(
-        dual_drive[outputs:] * inverse_drive[outputs:]
-        - (spread.T @ dual_drive) * (spread.T @ inverse_drive)
-    )
-    level_inputs = -(dual_drive[:outputs] * inverse_drive[:outputs]).sum(dim=0)
-    inputs = (drive.T @ dual_drive) * (drive.T @ inverse_drive)
+def _step(problem: Inequality, state: _State, dual: Products) -> _State | None:
+    """The state after a predictor-corrector step; None when it stalls."""
+    point = state.point
+    inverse = Products.of(problem, state.inverse)
     curvature = 2 * problem.weights / point.inputs**3 + state.dual_inputs / point.inputs
-    inputs = inputs.diagonal_scatter(inputs.diagonal() + curvature)
-
-    pooled = _pooled_rows(problem, _pooled_rows(problem, gates).T)
-    pooled_inputs = _pooled_rows(problem, gates_inputs)
-    pooled_level = problem.pooled(level_gates)
-    matrix = torch.cat(
-        [
-            torch.cat([level[None, None], pooled_level[None], level_inputs[None]], dim=1),
-            torch.cat([pooled_level[:, None], pooled, pooled_inputs], dim=1),
-            torch.cat([level_inputs[:, None], pooled_inputs.T, inputs], dim=1),
-        ]
+    dual_factor, failed = torch.linalg.cholesky_ex(state.dual)
+    if failed:
+        return None
+    factor = newton_factor(problem, dual, inverse, curvature)
+    if factor is None:
+        return None
+    climb = Point(
+        level=torch.ones_like(point.level),
+        gates=torch.zeros_like(point.gates),
+        inputs=-problem.weights / point.inputs**2,
     )
 
-    def traces(of: Tensor, of_spread: Tensor, of_drive: Tensor) -> Point:
-        diagonal = of.diagonal()
-        through = (spread * of_spread).sum(dim=0)
-        return Point(
-            level=diagonal[:outputs].sum(),
-            gates=problem.pooled(diagonal[outputs:] - through),
-            inputs=-(drive * of_drive).sum(dim=0),
+    # Predictor: straight to mu = 0.
+    first = _Direction.of(problem, state, solved(problem, factor, climb * -1.0))
+    reach = first.lengths(state, dual_factor, accuracy=10)
+    mu = _complementarity(problem, state, first, (0.0, 0.0))
+    target = _sigma(_complementarity(problem, state, first, reach) / mu) * mu
+
+    # Corrector: to sigma mu, with the predictor's second-order terms.
+    second = _symmetric(first.dual @ first.turned)
+    barrier = inverse.traces(problem)
+    right = barrier * target + (climb + problem.adjoint(second)) * -1.0
+    right = Point(
+        level=right.level,
+        gates=right.gates,
+        inputs=right.inputs + (target - first.dual_inputs * first.move.inputs) / point.inputs,
+    )
+    last = _Direction.of(problem, state, solved(problem, factor, right)).corrected(
+        target * state.inverse - second,
+        (target - first.dual_inputs * first.move.inputs) / point.inputs,
+    )
+    return _moved(
+        state, last, last.lengths(state, dual_factor, share=0.9 + 0.08 * min(reach), accuracy=20)
+    )
+
+
+def _sigma(share: float) -> float:
+    """How much of mu to keep, by how much of it the predictor would have left."""
+    return min(max(share**2, 1e-3), 0.8)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Direction:
+    move: Point  # dy
+    slack: Float64[Tensor, "rows rows"]  # D = A(dy)
+    turned: Float64[Tensor, "rows rows"]  # D V
+    dual: Float64[Tensor, "rows rows"]  # dX
+    dual_inputs: Float64[Tensor, " inputs"]  # du
+
+    @staticmethod
+    def of(problem: Inequality, state: _State, move: Point) -> _Direction:
+        """The direction of a move at mu = 0."""
+        slack = problem.linear(move)
+        turned = slack @ state.inverse
+        return _Direction(
+            move=move,
+            slack=slack,
+            turned=turned,
+            dual=-state.dual - _symmetric(state.dual @ turned),
+            dual_inputs=-state.dual_inputs * (1 + move.inputs / state.point.inputs),
         )
 
-    barrier = Point(
-        level=level.new_zeros(()), gates=torch.zeros_like(point.gates), inputs=1 / point.inputs
-    )
-    return _System(
-        inverse_traces=traces(inverse, inverse_spread, inverse_drive) + barrier,
-        gradient=Point(
-            level=torch.ones_like(level),
-            gates=torch.zeros_like(point.gates),
-            inputs=-problem.weights / point.inputs**2,
-        ),
-        dual_traces=traces(dual, dual_spread, dual_drive),
-        factor=_factored(matrix),
-    )
+    def corrected(
+        self, dual: Float64[Tensor, "rows rows"], dual_inputs: Float64[Tensor, " inputs"]
+    ) -> _Direction:
+        """The same move with more in dX and du."""
+        return _Direction(
+            move=self.move,
+            slack=self.slack,
+            turned=self.turned,
+            dual=self.dual + dual,
+            dual_inputs=self.dual_inputs + dual_inputs,
+        )
+
+    def lengths(
+        self,
+        state: _State,
+        dual_factor: Float64[Tensor, "rows rows"],
+        *,
+        share: float = 1.0,
+        accuracy: int,
+    ) -> tuple[float, float]:
+        """This share of the way to the boundary, at most 1: of X and u, and of T and e."""
+        dual = longest_step(dual_factor, self.dual, accuracy)
+        slack = longest_step(state.factor, self.slack, accuracy)
+        dual = min(dual, _longest_positive(state.dual_inputs, self.dual_inputs))
+        slack = min(slack, _longest_positive(state.point.inputs, self.move.inputs))
+        return min(1.0, share * dual), min(1.0, share * slack)
 
 
-def _pooled_rows(
-    problem: Inequality, matrix: Float64[Tensor, "psis n"]
-) -> Float64[Tensor, "multipliers n"]:
-    if problem.multipliers == matrix.shape[0]:
-        return matrix
-    pooled = matrix.new_zeros(problem.multipliers, matrix.shape[1])
-    return pooled.index_add_(0, problem.owner, matrix)
+def _longest_positive(values: Float64[Tensor, " n"], rates: Float64[Tensor, " n"]) -> float:
+    """The largest t with 0 <= values + t rates."""
+    ratios = torch.where(rates < 0, -values / rates, torch.inf)
+    return float(ratios.min()) if len(ratios) else math.inf
 
 
-def _factored(matrix: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
-    """Cholesky's factor; near the optimum rounding may ask for a little more on the diagonal."""
-    diagonal = matrix.diagonal()
-    for share in (0.0, 1e-15, 1e-13, 1e-11, 1e-9):
-        factor, failed = torch.linalg.cholesky_ex(matrix.diagonal_scatter(diagonal * (1 + share)))
-        if not failed:
-            return factor
-    raise torch.linalg.LinAlgError("the Newton system is not positive definite")
-
-
-def _solved(problem: Inequality, system: _System, right: Point) -> Point:
-    """H^-1 right."""
-    flat = torch.cat([right.level[None], right.gates, right.inputs])
-    out = torch.cholesky_solve(flat[:, None], system.factor)[:, 0]
-    count = problem.multipliers
-    return Point(level=out[0], gates=out[1 : 1 + count], inputs=out[1 + count :])
+def _complementarity(
+    problem: Inequality, state: _State, ahead: _Direction, lengths: tuple[float, float]
+) -> float:
+    """Mu after the step: (<X, T> + u.e) over the order."""
+    dual, slack = lengths
+    total = ((state.dual + dual * ahead.dual) * (state.slack + slack * ahead.slack)).sum()
+    inputs = state.point.inputs + slack * ahead.move.inputs
+    total = total + (state.dual_inputs + dual * ahead.dual_inputs) @ inputs
+    return float(total) / (problem.rows + len(problem.weights))
 
 
 def _symmetric(matrix: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
     return (matrix + matrix.T) / 2
 
 
-def _step(problem: Inequality, state: _State) -> tuple[_State, float] | None:
-    """One predictor-corrector step and the dual objective before it; None when it stalls."""
-    try:
-        system = _system(problem, state)
-    except torch.linalg.LinAlgError:
-        return None
-    dual, inverse, point = state.dual, state.inverse, state.point
-    dual_factor, failed = torch.linalg.cholesky_ex(dual)
-    if failed:
-        return None
-    order = problem.rows + len(problem.weights)
-    slack = problem.slack(point)
-    mu = float((dual * slack).sum() + state.dual_inputs @ point.inputs) / order
-
-    # Predictor: straight to mu = 0.
-    move = _solved(problem, system, system.gradient * -1.0)
-    change = problem.linear(move)
-    dual_change = -dual - _symmetric(dual @ change @ inverse)
-    input_change = -state.dual_inputs * (1 + move.inputs / point.inputs)
-    primal = _length(dual_factor, dual_change, state.dual_inputs, input_change, 1.0)
-    ahead = _length(state.factor, change, point.inputs, move.inputs, 1.0)
-    after = float(
-        ((dual + primal * dual_change) * (slack + ahead * change)).sum()
-        + (state.dual_inputs + primal * input_change) @ (point.inputs + ahead * move.inputs)
-    )
-    sigma = min(max((after / order / mu) ** 2, 1e-3), 0.8)
-
-    # Corrector: to sigma mu, with the predictor's second-order terms.
-    second = _symmetric(dual_change @ change @ inverse)
-    second_inputs = input_change * move.inputs / point.inputs
-    bent = problem.adjoint(second)
-    right = system.inverse_traces * (sigma * mu) + (system.gradient + bent) * -1.0
-    right = Point(level=right.level, gates=right.gates, inputs=right.inputs - second_inputs)
-    move = _solved(problem, system, right)
-    change = problem.linear(move)
-    dual_change = sigma * mu * inverse - dual - _symmetric(dual @ change @ inverse) - second
-    input_change = (
-        sigma * mu / point.inputs
-        - state.dual_inputs * (1 + move.inputs / point.inputs)
-        - second_inputs
-    )
-    share = 0.9 + 0.08 * min(primal, ahead)
-    primal = _length(dual_factor, dual_change, state.dual_inputs, input_change, share)
-    ahead = _length(state.factor, change, point.inputs, move.inputs, share)
-    return _moved(problem, state, move, (dual_change, input_change), (primal, ahead))
-
-
-def _length(
-    factor: Float64[Tensor, "n n"],
-    change: Float64[Tensor, "n n"],
-    values: Float64[Tensor, " k"],
-    rates: Float64[Tensor, " k"],
-    share: float,
-) -> float:
-    """This share of the way to the boundary of both cones, at most 1."""
-    ratios = torch.where(rates < 0, -values / rates, torch.inf)
-    linear = float(ratios.min()) if len(ratios) else 1.0
-    return min(1.0, share * min(longest_step(factor, change), linear))
-
-
-def _moved(
-    problem: Inequality,
-    state: _State,
-    move: Point,
-    changes: tuple[Float64[Tensor, "rows rows"], Float64[Tensor, " inputs"]],
-    lengths: tuple[float, float],
-) -> tuple[_State, float] | None:
+def _moved(state: _State, ahead: _Direction, lengths: tuple[float, float]) -> _State | None:
     """The state after the step, shortened until both factorisations succeed."""
-    primal, ahead = lengths
-    for _ in range(20):
-        dual = state.dual + primal * changes[0]
-        if not torch.linalg.cholesky_ex(dual)[1]:
-            break
+    primal, forward = lengths
+    dual, slack = state.dual + primal * ahead.dual, state.slack + forward * ahead.slack
+    while torch.linalg.cholesky_ex(dual)[1]:
         primal *= 0.8
-    for _ in range(20):
-        point = state.point + move * ahead
-        factor, failed = torch.linalg.cholesky_ex(problem.slack(point))
-        if not failed:
-            break
-        ahead *= 0.8
-    else:
+        if primal < _SHORTEST:
+            return None
+        dual = state.dual + primal * ahead.dual
+    factor, failed = torch.linalg.cholesky_ex(slack)
+    while failed:
+        forward *= 0.8
+        if forward < _SHORTEST:
+            return None
+        slack = state.slack + forward * ahead.slack
+        factor, failed = torch.linalg.cholesky_ex(slack)
+    if max(primal, forward) < _SHORTEST:
         return None
-    if max(primal, ahead) < 1e-6:
-        return None
-    inverse = torch.cholesky_inverse(factor)
-    dual_inputs = state.dual_inputs + primal * changes[1]
-    new = _State(point, dual, dual_inputs, factor, inverse)
-    return new, _dual_objective(problem, new)
-
-
-def _dual_objective(problem: Inequality, state: _State) -> float:
-    """The least of the Lagrangian, less what the multipliers miss of feasibility.
-
-    inf over e of w/e + e F'XF is 2 sqrt(w F'XF).
-    """
-    traces = problem.adjoint(state.dual)
-    roots = (problem.weights * -traces.inputs.clamp(max=0)).sqrt().sum()
-    missed = (traces.gates * state.point.gates).abs().sum()
-    return float(((state.dual * problem.fixed).sum() + 2 * roots - missed) / traces.level)
+    return _State(
+        point=state.point + ahead.move * forward,
+        slack=slack,
+        factor=factor,
+        inverse=torch.cholesky_inverse(factor),
+        dual=dual,
+        dual_inputs=state.dual_inputs + primal * ahead.dual_inputs,
+    )

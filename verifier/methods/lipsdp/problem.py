@@ -18,8 +18,9 @@ from torch import Tensor
 
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
-from verifier.methods.lipsdp.start import Start, forward_start
+from verifier.methods.lipsdp.start import Start, forward_start, freed
 
+MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
 
@@ -87,11 +88,13 @@ class Family:
         inputs = torch.nonzero((drive != 0).any(dim=0)).flatten()
         if not self.inputs_in_linf:
             inputs = inputs[:0]
+        # 0 <= (1 - c) N - Z D^-1 Z' is the inequality of a Z that is larger by this factor.
+        grown = (1 - MARGIN) ** -0.5
         problem = Inequality(
             outputs=len(rows),
-            spread=spread[picked][:, live],
-            drive=drive[:, inputs],
-            fixed=self._fixed(drive, live, len(rows)),
+            spread=spread[picked][:, live] * grown,
+            drive=drive[:, inputs] * grown,
+            fixed=self._fixed(drive, live, len(rows)) * grown**2,
             weights=drive.new_ones(len(inputs)),
             owner=(torch.cumsum(reaches.long(), dim=0) - 1)[owner[live]],
             multipliers=int(reaches.sum()),
@@ -120,8 +123,40 @@ class Family:
         unscaled = float(scaled.unit.level) * objective
         return unscaled / 2 if self.inputs_in_linf else math.sqrt(max(unscaled, 0.0))
 
-    def multipliers(self, scaled: Scaled, point: Point) -> Multipliers:
+    def certified(
+        self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]
+    ) -> Multipliers:
         """What the certificate stores, from a point of the scaled problem."""
+        return self._completed(rows, self._multipliers(scaled, point))
+
+    def diagonals(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
+        """D, and the diagonal of the certificate's matrix D - R'R (linf: after its corner)."""
+        whole, roots = self._certificate(rows, found)
+        return whole, whole - roots.square().sum(dim=0)
+
+    def matrix(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> Float64[Tensor, "n n"]:
+        """The certificate's matrix; for linf, its corner is eliminated."""
+        whole, roots = self._certificate(rows, found)
+        return torch.diag(whole) - roots.T @ roots
+
+    def _certificate(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, "k n"]]:
+        """D = blkdiag(rho I or diag tau, Lambda), and R of D - R'R."""
+        form = self._form
+        per_psi = found.gates[form.owner]
+        inputs, scale = found.inputs, math.sqrt(found.level)
+        if not self.inputs_in_linf:
+            inputs, scale = per_psi.new_full((form.inputs,), found.level), 1.0
+        roots = torch.cat([rows @ form.outflow / scale, form.inflow * per_psi.sqrt()[:, None]])
+        return torch.cat([inputs, per_psi]), roots
+
+    def _multipliers(self, scaled: Scaled, point: Point) -> Multipliers:
+        """The certificate's, but for psis that nothing enters."""
         form, unit = self._form, scaled.unit
         level = point.level * unit.level
         # T's level is 1 for the outputs, unscaled; for l2, rho takes it in by homogeneity.
@@ -151,7 +186,7 @@ class Family:
             inputs=1 / inputs / unit.inputs,
         )
 
-    def completed(
+    def _completed(
         self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
     ) -> Multipliers:
         """The same, with multipliers for psis that nothing enters: their own row costs nothing."""
@@ -209,5 +244,9 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
     one = problem.spread.new_ones(())
     inputs = one.expand(len(problem.weights))
     bare = Point(level=torch.zeros_like(one), gates=gates, inputs=inputs)
-    level = least_level(problem.slack(bare), problem.outputs).clamp(min=LEAST_LEVEL)
-    return problem.balanced(Point(level=level, gates=gates, inputs=inputs))
+    level = least_level(problem.slack(bare), problem.outputs)
+    if level is None:
+        raise ValueError("the start is not strictly feasible")
+    level = level.clamp(min=LEAST_LEVEL)
+    start = problem.balanced(Point(level=level, gates=gates, inputs=inputs))
+    return start if float(level) <= LEAST_LEVEL else freed(problem, start)

@@ -5,24 +5,50 @@ feasible start p0,
 
     p + m p0,    m = 0, 1e-12, ..., 1,                                                     (1)
 
-until T's part of the psis is positive definite; then the least level is an eigenvalue, and it is
-raised by a share of 1e-9. Both matrices of the certificate and of T, scaled by their diagonals D
-and N, are I - K'K and I - KK' for one K: a margin of c in the one is a margin of c in the other.
+until T's part of the psis is positive definite with a margin; then the least level is an
+eigenvalue, and it is raised a little more than the margin. The matrices of the certificate and of
+T, scaled by D and N, are I - K'K and I - KK' for one K: a margin of c in the one is a margin of c
+in the other.
+
+How much is needed? A test of the certificate's matrix M rounds by shares of D, and measures them
+against M's own diagonal, which cancels where layers are nearly orthogonal: with
+a = max D_ii / M_ii, about
+
+    c  =  n a 4e-14                                                                        (2)
+
+covers it. Since 1/a >= c, some c near 1e-5 suffices for every network. The problem has a
+`MARGIN` of it already; `EXTRA_MARGINS` are tried.
+As M's least eigenvalue may be far above c, M itself is tested before the margin is raised.
 """
 
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
 
-SLACK = 1e-9  #: the share that is added to the level
-_UNIT_ROUNDOFF = 2.0**-53
+SLACK = 1e-9  #: the share by which levels are raised in any case
+EXTRA_MARGINS = (6e-9, 2e-8, 6e-8, 2e-7, 6e-7, 2e-6, 6e-6, 2e-5)
+_ROUNDING = 4e-14  #: of an entry, in shares of D, with some hundreds of roundings to spare
 
 
-def margin_for(order: int) -> float:
-    """A share that covers rounding in a Cholesky test of a matrix of this order, four times."""
-    return max(1e-12, 4 * _UNIT_ROUNDOFF * order * order)
+def rounding_share(diagonal: Float64[Tensor, " n"], reduced: Float64[Tensor, " n"]) -> float:
+    """(2): what rounding in a test of M may come to, in shares of M's diagonal.
+
+    Args:
+        diagonal: D.
+        reduced: the diagonal of M.
+    """
+    return len(diagonal) * float((diagonal / reduced).max()) * _ROUNDING
+
+
+def is_definite(matrix: Float64[Tensor, "n n"], share: float) -> bool:
+    """Whether M less a share of its diagonal is positive definite, in plain float64."""
+    roots = matrix.diagonal().sqrt()
+    scaled = matrix / roots / roots[:, None]
+    return not torch.linalg.cholesky_ex(scaled.diagonal_scatter(scaled.diagonal() - share))[1]
 
 
 def repaired(problem: Inequality, point: Point, margin: float) -> Point:
@@ -31,7 +57,7 @@ def repaired(problem: Inequality, point: Point, margin: float) -> Point:
     Args:
         problem: T(s, 1, 1) is positive definite for a large s.
         point: from any solver; entries that are not positive count as very small.
-        margin: at most about 1e-6.
+        margin: 0, or one of `EXTRA_MARGINS`.
     """
     start = ones(problem)
     clipped = _clipped(point)
@@ -61,10 +87,10 @@ def _levelled(problem: Inequality, point: Point, margin: float) -> Point | None:
     slack = problem.slack(bare)
     diagonal = torch.cat([bare.level.expand(outputs), bare.gates[problem.owner]])
     shifted = slack.diagonal_scatter(slack.diagonal() - margin * diagonal)
-    try:
-        level = least_level(shifted, outputs) * (1 + SLACK + 2 * margin)
-    except torch.linalg.LinAlgError:
+    level = least_level(shifted, outputs)
+    if level is None:
         return None
+    level = level * (1 + SLACK + 2 * margin)
     lifted = Point(level=level, gates=bare.gates, inputs=bare.inputs)
     diagonal = torch.cat([level.expand(outputs), bare.gates[problem.owner]])
     slack = problem.slack(lifted)

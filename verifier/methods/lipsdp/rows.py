@@ -27,8 +27,8 @@ from verifier.methods.lipsdp import interior_point, reference
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.options import Options
-from verifier.methods.lipsdp.problem import Family, Multipliers, Scaled
-from verifier.methods.lipsdp.repair import margin_for, repaired
+from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
+from verifier.methods.lipsdp.repair import EXTRA_MARGINS, is_definite, repaired, rounding_share
 from verifier.norms import Norm, NormPair
 
 
@@ -114,11 +114,7 @@ class _Rows:
         """One inequality's multipliers and the bound; the search may end at a bound `enough`."""
         scaled = self.family.scaled(rows)
         form = self.search.form
-        point = ones(scaled.problem)
-        if not scaled.is_constant:
-            margin = margin_for(form.inflow.shape[1] + 1)
-            point = repaired(scaled.problem, self._point(scaled, rows, enough), margin)
-        found = self.family.completed(rows, self.family.multipliers(scaled, point))
+        found = self._repaired(scaled, rows, enough)
         row = LmiRow(
             output=output,
             level=found.level,
@@ -126,6 +122,28 @@ class _Rows:
             multipliers={gate: each.numpy() for gate, each in form.by_gate(found.gates).items()},
         )
         return row, self._bound(found)
+
+    def _repaired(
+        self, scaled: Scaled, rows: Float64[Tensor, "selected outputs"], enough: float
+    ) -> Multipliers:
+        """Multipliers with the least margin that the certificate's matrix asks for."""
+        if scaled.is_constant:
+            return self.family.certified(scaled, ones(scaled.problem), rows)
+        point = self._point(scaled, rows, enough)
+        found = self.family.certified(scaled, repaired(scaled.problem, point, 0.0), rows)
+        for margin in EXTRA_MARGINS:
+            if self._bears_rounding(rows, found):
+                break
+            strict = repaired(scaled.problem, point, margin)
+            found = self.family.certified(scaled, strict, rows)
+        return found
+
+    def _bears_rounding(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> bool:
+        """Whether a test of the certificate's matrix would succeed in spite of its rounding."""
+        rounding = rounding_share(*self.family.diagonals(rows, found))
+        return rounding <= MARGIN or is_definite(self.family.matrix(rows, found), rounding)
 
     def _bound(self, found: Multipliers) -> float:
         if self.family.inputs_in_linf:

@@ -18,7 +18,12 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
+
 FACTOR = 2.0
+_ROOM = 1.3  #: the level above the least, in shares of it, where (2) is looked at
+_UNEVEN = 3.0  #: quotients of (2) are let be up to this multiple of their median
+_GREATEST_RAISE = 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,3 +76,40 @@ def _shared(
     greatest = values.new_zeros(len(values))
     greatest.scatter_reduce_(0, owner - first, values, "amax", include_self=False)
     return greatest[owner - first]
+
+
+def freed(problem: Inequality, start: Point) -> Point:
+    """The start with those gates raised that the outputs hardly feel; twice, if that helps.
+
+    Args:
+        problem: T.
+        start: gates and inputs for which its level is the least.
+    """
+    for _ in range(2):
+        raised = _raised(problem, start)
+        if raised is None:
+            break
+        start = raised
+    return start
+
+
+def _raised(problem: Inequality, start: Point) -> Point | None:
+    """One round of it; None where T would leave the cone, or nothing is to be done."""
+    roomy = Point(level=start.level * _ROOM, gates=start.gates, inputs=start.inputs)
+    factor, failed = torch.linalg.cholesky_ex(problem.slack(roomy))
+    if failed or not problem.multipliers:
+        return None
+    inverse = torch.cholesky_inverse(factor)
+    felt = problem.pooled((problem.spread * (inverse @ problem.spread)).sum(dim=0))
+    held = problem.pooled(inverse.diagonal()[problem.outputs :])
+    quotient = held / felt.clamp(min=1e-300)
+    raised = (quotient / (_UNEVEN * quotient.median())).sqrt().clamp(1.0, _GREATEST_RAISE)
+    if not bool((1.0 < raised).any()):
+        return None
+    bare = Point(
+        level=torch.zeros_like(start.level), gates=start.gates * raised, inputs=start.inputs
+    )
+    level = least_level(problem.slack(bare), problem.outputs)
+    if level is None:
+        return None
+    return problem.balanced(Point(level=level, gates=bare.gates, inputs=bare.inputs))

@@ -13,48 +13,52 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-_DENSE_ORDER = 160  #: up to here all eigenvalues cost no more than Lanczos' method
-_LANCZOS_STEPS = 24
+_DENSE_ORDER = 120  #: up to here all eigenvalues cost no more than Lanczos' method
+_NEGLIGIBLE = 1e-12  #: what is left of an invariant subspace
 
 
-def longest_step(factor: Float64[Tensor, "n n"], direction: Float64[Tensor, "n n"]) -> float:
+def longest_step(
+    factor: Float64[Tensor, "n n"], direction: Float64[Tensor, "n n"], accuracy: int = 20
+) -> float:
     """About the largest t with 0 <= LL' + t D; infinite where there is none.
 
     Args:
         factor: L, lower triangular.
         direction: D, symmetric.
+        accuracy: steps of Lanczos' method.
     """
     if factor.shape[0] <= _DENSE_ORDER:
         half = torch.linalg.solve_triangular(factor, direction, upper=False)
         inner = torch.linalg.solve_triangular(factor, half.T, upper=False)
         least = float(torch.linalg.eigvalsh(inner)[0])
     else:
-        least = _least_eigenvalue(factor, direction)
+        least = _least_eigenvalue(factor, direction, accuracy)
     return -1 / least if least < 0 else math.inf
 
 
-def _least_eigenvalue(factor: Float64[Tensor, "n n"], direction: Float64[Tensor, "n n"]) -> float:
+def _least_eigenvalue(
+    factor: Float64[Tensor, "n n"], direction: Float64[Tensor, "n n"], steps: int
+) -> float:
     """A lower estimate of lambda_min(L^-1 D L^-T): the Ritz value less its residual."""
-    upper = factor.T
-    size = factor.shape[0]
+    size, upper = factor.shape[0], factor.T
+    basis = factor.new_zeros(steps + 1, size)
+    tridiagonal = factor.new_zeros(steps + 1, steps + 1)
     # A fixed start makes runs repeat; entries of one size touch every eigenvector.
     start = torch.arange(1, size + 1, dtype=factor.dtype, device=factor.device).sin()
-    basis = [start / start.norm()]
-    diagonal: list[Tensor] = []
-    beside: list[Tensor] = []
-    for _ in range(min(_LANCZOS_STEPS, size)):
-        image = direction @ torch.linalg.solve_triangular(upper, basis[-1][:, None], upper=True)
-        image = torch.linalg.solve_triangular(factor, image, upper=False)[:, 0]
-        diagonal.append(image @ basis[-1])
-        spanned = torch.stack(basis)
-        image = image - spanned.T @ (spanned @ image)
-        image = image - spanned.T @ (spanned @ image)
-        beside.append(image.norm())
-        if float(beside[-1]) < 1e-12:
+    basis[0] = start / start.norm()
+    count = 0
+    for count in range(1, steps + 1):
+        spanned = basis[:count]
+        image = torch.linalg.solve_triangular(upper, spanned[-1][:, None], upper=True)
+        image = torch.linalg.solve_triangular(factor, direction @ image, upper=False)[:, 0]
+        along = spanned @ image
+        tridiagonal[count - 1, count - 1] = along[-1]
+        image = image - along @ spanned
+        image = image - (spanned @ image) @ spanned
+        rest = image.norm()
+        tridiagonal[count, count - 1] = rest
+        if float(rest) < _NEGLIGIBLE:
             break
-        basis.append(image / beside[-1])
-    off = torch.stack(beside)
-    tridiagonal = torch.diag(torch.stack(diagonal))
-    tridiagonal += torch.diag(off[:-1], 1) + torch.diag(off[:-1], -1)
-    values, vectors = torch.linalg.eigh(tridiagonal)
-    return float(values[0] - off[-1] * vectors[-1, 0].abs())
+        basis[count] = image / rest
+    values, vectors = torch.linalg.eigh(tridiagonal[:count, :count])
+    return float(values[0] - tridiagonal[count, count - 1] * vectors[-1, 0].abs())

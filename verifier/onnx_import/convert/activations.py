@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import inf, prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from verifier.network import elementwise as functions
 from verifier.network.graph import Grouped
 from verifier.network.grouped import GroupSort, Maximum
 from verifier.network.linear_map import Adjoint, LinearMap
-from verifier.network.nodes import Affine, Term
+from verifier.network.nodes import Affine, Elementwise, Term
 from verifier.onnx_import.convert.emitted import (
     Emitted,
     affine,
@@ -23,6 +23,7 @@ from verifier.onnx_import.convert.emitted import (
     index_tensor,
     indices,
     maximum,
+    scaled,
     spread,
     tensor,
     then,
@@ -33,7 +34,7 @@ from verifier.onnx_import.values import Constant, Signal, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Rule: TypeAlias = Callable[["Call"], Emitted]
 
 
@@ -123,7 +124,14 @@ def _shrink(call: Call) -> Emitted:
     bias, limit = call.attributes.number("bias", 0.0), call.attributes.number("lambd", 0.5)
     if bias != limit:
         raise _jumps(call, f"it jumps at +-{limit}, since its bias is {bias}")
-    raise call.unsupported("it is soft shrinkage")
+    if limit < 0:
+        raise call.unsupported(f"lambd is {limit}")
+    x = call.signal(0)  # x - clip(x, -limit, limit)
+    held = f"{call.output}:held"
+    clip = Elementwise(held, x.node, functions.Clip(x.size, -limit, limit), gate=held)
+    identity = gather(indices(x.shape), x.size)
+    terms = (Term(x.node, identity), Term(held, scaled(identity, -1.0)))
+    return Emitted((clip, Affine(call.output, terms, tensor(np.zeros(x.size)))), x.shape)
 
 
 def _thresholded_relu(call: Call) -> Emitted:
@@ -211,15 +219,21 @@ def _top_k(call: Call) -> Emitted:
             fix="export with sorted=True",
         )
     count = call.attributes.integer("k") if call.opset < 10 else int(call.array(1).reshape(()))
-    if count != x.shape[axis]:
-        raise call.unsupported(f"it selects {count} of {x.shape[axis]} entries")
-    rows = np.moveaxis(indices(x.shape), axis, -1).reshape(-1, count)
+    if not 1 <= count <= x.shape[axis]:
+        raise call.attributes.invalid("k", f"is {count} of {x.shape[axis]} entries")
+    rows = np.moveaxis(indices(x.shape), axis, -1).reshape(-1, x.shape[axis])
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     places = rows[:, ::-1] if largest else rows
     sort = GroupSort(
         index_tensor(rows).reshape(rows.shape), index_tensor(places).reshape(rows.shape)
     )
-    return grouped(call, x, sort, x.shape)
+    if count == x.shape[axis]:
+        return grouped(call, x, sort, x.shape)
+    # A selection is the first entries of the whole axis, sorted.
+    whole = f"{call.output}:sorted"
+    first = np.take(indices(x.shape), range(count), axis)
+    node = Affine(call.output, (Term(whole, gather(first, x.size)),), tensor(np.zeros(first.size)))
+    return Emitted((Grouped(whole, x.node, sort), node), first.shape)
 
 
 RULES: Final[Mapping[str, Rule]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from verifier.onnx_import.values import Constant, Shape, Signal, checked_size
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = np.ndarray
 Rule: TypeAlias = Callable[["Call"], Emitted]
 
 
@@ -71,7 +71,7 @@ def _neg(call: Call) -> Emitted:
 
 
 def _scaled_by(call: Call, x: Signal, factor: Array) -> Emitted:
-    """x times a broadcast constant."""
+    """X times a broadcast constant."""
     shape = broadcast_shape(call, x.shape, factor.shape)
     linear = spread(call, x, shape)
     scale = tensor(np.broadcast_to(factor, shape).reshape(prod(shape)))
@@ -112,7 +112,7 @@ def _div(call: Call) -> Emitted:
             node=call.name,
             fix="divide by constants other than 0",
         )
-    return _scaled_by(call, call.signal(0), 1.0 / divisor)
+    return _scaled_by(call, call.signal(0), np.asarray(1.0 / divisor))
 
 
 def _matmul(call: Call) -> Emitted:
@@ -127,14 +127,14 @@ def _matmul(call: Call) -> Emitted:
 
 
 def _times_matrix(call: Call, x: Signal, weight: Array) -> Emitted:
-    """x W along x's last axis."""
+    """X W along x's last axis."""
     matrix = weight[:, None] if weight.ndim == 1 else weight
     if prod(matrix.shape[:-2]) != 1:
         return _stacked_matmul(call)
     matrix = matrix.reshape(matrix.shape[-2:])
     _check_inner(call, x.shape[-1:], matrix.shape[:1])
     lead = x.shape[:-1]
-    missing = max(weight.ndim - x.shape.__len__(), 0) if 1 < len(x.shape) else weight.ndim - 2
+    missing = weight.ndim - max(len(x.shape), 2)
     shape = (*(1,) * max(missing, 0), *lead, *(matrix.shape[1:] if 1 < weight.ndim else ()))
     return affine(call, shape, [(x, Dense(tensor(matrix.T), prod(lead)))])
 
@@ -162,13 +162,17 @@ def _matrix_times(call: Call, weight: Array, x: Signal) -> Emitted:
 
 def _stacked_matmul(call: Call) -> Emitted:
     """A stack of different matrices: written out as one, where that is small."""
+    place = 0 if isinstance(call.input(0), Signal) else 1
+    x, constant = call.signal(place), call.array(1 - place)
+    if len(x.shape) < 2 or constant.ndim < 2:
+        raise call.unsupported("a vector meets a stack of matrices")
+    missing = (1,) * max(constant.ndim - len(x.shape), 0)
 
     def times(rows: Array) -> Array:
-        constant = next(value.array for value in call.inputs if isinstance(value, Constant))
-        return rows @ constant if isinstance(call.input(0), Signal) else constant @ rows
+        stacks = rows.reshape(len(rows), *missing, *x.shape)
+        return stacks @ constant if place == 0 else constant @ stacks
 
-    place = 0 if isinstance(call.input(0), Signal) else 1
-    return written_out(call, call.signal(place), times)
+    return written_out(call, x, times)
 
 
 def written_out(call: Call, x: Signal, linear: Callable[[Array], Array]) -> Emitted:
@@ -186,14 +190,14 @@ def written_out(call: Call, x: Signal, linear: Callable[[Array], Array]) -> Emit
 def _check_inner(call: Call, left: tuple[int, ...], right: tuple[int, ...]) -> None:
     if left != right:
         raise ShapeMismatch(
-            f"node {call.name!r} ({call.op}): {left[0]} columns meet {right[0]} rows",
+            f"node {call.name!r} ({call.op}): columns {left} meet rows {right}",
             node=call.name,
             fix="export the model again",
         )
 
 
 def _gemm(call: Call) -> Emitted:
-    """alpha A' B' + beta C, with one of A and B constant."""
+    """Alpha A' B' + beta C, with one of A and B constant."""
     alpha = call.attributes.number("alpha", 1.0)
     turn_a = bool(call.attributes.integer("transA", 0))
     turn_b = bool(call.attributes.integer("transB", 0))
@@ -231,7 +235,7 @@ def _with_addend(call: Call, shape: Shape, x: Signal, linear: LinearMap) -> Emit
 
 
 def _batch_normalization(call: Call) -> Emitted:
-    """gamma (x - mean)/sqrt(var + eps) + beta by channel."""
+    """Gamma (x - mean)/sqrt(var + eps) + beta by channel."""
     x = call.signal(0)
     call.attributes.ignore("momentum")
     extra = any(call.operator.outputs[1:])

@@ -52,6 +52,20 @@ DISCONTINUOUS: Final = frozenset(
     }
 )
 UNBOUNDED: Final = frozenset({"Attention", "Exp", "Pow"})
+CLOSING: Final = frozenset(
+    {
+        "GroupNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "Log",
+        "LpNormalization",
+        "LpPool",
+        "RMSNormalization",
+        "Reciprocal",
+        "ReduceL2",
+        "Sqrt",
+    }
+)  #: with these a form may be Lipschitz that is not so operator by operator
 KNOWN: Final = frozenset(
     {
         "Acos",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,22 +32,22 @@ class Emitted:
     shape: Shape
 
 
-def tensor(array: np.ndarray[Any, Any]) -> Tensor:
+def tensor(array: np.ndarray) -> Tensor:
     """A float64 tensor of its own memory."""
     return torch.tensor(np.ascontiguousarray(array), dtype=torch.float64)
 
 
-def index_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+def index_tensor(array: np.ndarray) -> Tensor:
     """A flat int64 tensor of its own memory."""
     return torch.tensor(np.ascontiguousarray(array).reshape(-1), dtype=torch.int64)
 
 
-def indices(shape: Shape) -> np.ndarray[Any, Any]:
+def indices(shape: Shape) -> np.ndarray:
     """The flat index of every entry, in place."""
     return np.arange(prod(shape), dtype=np.int64).reshape(shape)
 
 
-def gather(index: np.ndarray[Any, Any], in_size: int) -> LinearMap:
+def gather(index: np.ndarray, in_size: int) -> LinearMap:
     """The map that picks these entries; the identity where it picks each in turn."""
     flat = index.reshape(-1)
     if flat.size == in_size and np.array_equal(flat, np.arange(in_size)):
@@ -80,7 +80,7 @@ def affine(
     call: Call,
     shape: Shape,
     terms: Sequence[tuple[Signal, LinearMap]],
-    bias: np.ndarray[Any, Any] | None = None,
+    bias: np.ndarray | None = None,
 ) -> Emitted:
     """The operator as one affine node; the bias is broadcast."""
     checked_size(shape, call.name)
@@ -101,9 +101,7 @@ def grouped(call: Call, signal: Signal, group: Group, shape: Shape) -> Emitted:
     return Emitted((Grouped(call.output, signal.node, group),), shape)
 
 
-def maximum(
-    call: Call, signal: Signal, windows: np.ndarray[Any, Any], shape: Shape, sign: int
-) -> Emitted:
+def maximum(call: Call, signal: Signal, windows: np.ndarray, shape: Shape, sign: int) -> Emitted:
     """Greatest or least entries of windows, given as [*shape, k] indices."""
     checked_size(windows.shape, call.name)
     flat = index_tensor(windows).reshape(prod(shape), windows.shape[-1])

@@ -1,0 +1,76 @@
+"""The checker's network in plain float64, and what onnxruntime says of the same file."""
+
+import os
+
+import numpy as np
+
+from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def evaluate(network: Network, x: np.ndarray) -> np.ndarray:
+    """f(x) for one flat x, up to rounding."""
+    values = {"": x}
+    for node in network.nodes:
+        values[node.name] = _evaluate(node, values)
+    return values[network.output]
+
+
+def _evaluate(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
+    match node:
+        case Affine():
+            result = np.array(node.bias)
+            for term in node.terms:
+                result = result + term.map.forward(values[term.source][None])[0]
+            return result
+        case Elementwise():
+            low, high = node.function.values(values[node.source])  # pyright: ignore[reportAttributeAccessIssue]  # a Curve
+            return low / 2 + high / 2
+        case Sort():
+            result = np.full(node.size, np.nan)
+            result[node.places] = np.sort(values[node.source][node.groups], axis=1)
+            return result
+        case Reflection():
+            parts = values[node.source][node.slices]
+            along = np.sum(parts * node.vectors, axis=1, keepdims=True)
+            result = np.full(node.size, np.nan)
+            result[node.slices] = parts + node.vectors * (np.abs(along) - along)
+            return result
+        case Maximum():
+            windows = values[node.source][node.windows]
+            return windows.max(axis=1) if node.sign > 0 else windows.min(axis=1)
+
+
+class Runtime:
+    """onnxruntime on the same bytes, without its optimisations."""
+
+    def __init__(self, model: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 4
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        entry = self.session.get_inputs()[0]
+        kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+        self.name, self.kind = entry.name, kinds.get(entry.type, np.float32)
+        self.shape = tuple(size if isinstance(size, int) else 1 for size in entry.shape)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """f(x), flat, for a tensor of `shape` and `kind`."""
+        return self.session.run(None, {self.name: x})[0].astype(np.float64).reshape(-1)
+
+    def distance(self, network: Network, rng: np.random.Generator, points: int) -> float:
+        """How far the network is from it, relative to the largest output."""
+        worst = 0.0
+        for scale in np.geomspace(0.1, 4.0, points):
+            x = (rng.normal(size=self.shape) * scale).astype(self.kind)
+            expected = self(x)
+            found = evaluate(network, x.astype(np.float64).reshape(-1))
+            worst = max(worst, float(np.max(np.abs(found - expected), initial=0.0)))
+            worst = worst / max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+        return worst

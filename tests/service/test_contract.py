@@ -1,0 +1,211 @@
+"""Pydantic, JSON Schema, dataclasses, `openapi.yaml` and the problem table say the same."""
+
+import dataclasses
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel, ValidationError
+from service_process import Service
+
+from service import docs_page, openapi
+from service.app import describe_app
+from service.problems import CATALOGUE, OF_SERVICE
+from service.routes.meta import SCHEMAS
+from service.schemas import (
+    BudgetBody,
+    EnvelopeBody,
+    PropertyBody,
+    RequestBody,
+    SubmissionBody,
+)
+from service.submission import OPTIONS
+from verifier.errors import RequestRefused, all_errors
+from verifier.methods import lipsdp, propagation
+from verifier.options import RunOptions
+from verifier.property import Budget, Method, Property, Request
+from verifier.request_json import parse_request
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_document_in_the_repository_is_the_apps() -> None:
+    """Regenerate with: python -m service.openapi > openapi.yaml."""
+    kept = (ROOT / "openapi.yaml").read_text(encoding="utf-8")
+    assert kept == openapi.text(describe_app())
+
+
+def test_every_path_documents_its_problems() -> None:
+    document = describe_app().openapi()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            text = str(operation["responses"])
+            is_new = method == "put"  # what does not exist is made
+            assert "{" not in path or is_new or "404" in text, f"{method} {path}"
+            assert "HTTPValidationError" not in text, f"{method} {path}"
+
+
+@pytest.mark.parametrize(
+    ("body", "record", "more"),
+    [
+        (RequestBody, Request, set[str]()),
+        (PropertyBody, Property, {"bind"}),
+        (BudgetBody, Budget, set[str]()),
+    ],
+)
+def test_bodies_have_the_members_of_the_dataclasses(
+    body: type[BaseModel], record: type[Any], more: set[str]
+) -> None:
+    assert set(body.model_fields) == {field.name for field in dataclasses.fields(record)} | more
+
+
+def test_a_submission_is_a_request_in_an_envelope() -> None:
+    expected = set(RequestBody.model_fields) | set(EnvelopeBody.model_fields)
+    assert set(SubmissionBody.model_fields) == expected
+
+
+def test_budgets_have_the_same_defaults() -> None:
+    assert BudgetBody().model_dump() == dataclasses.asdict(Budget())
+
+
+CENTER = {"type": "box", "center": [0.0, 1.0], "radius": 0.1}
+MEMBERS: dict[str, list[Any]] = {
+    "method": ["auto", "product", "lipsdp", "propagation", "magic", 3, None],
+    "options": [{}, {"seed": 1}, {"a": "b", "c": True, "d": 1.5}, {"a": []}, [], None],
+    "budget": [{}, {"seconds": 1}, {"gap": 0}, {"seconds": 0}, {"gap": -1}, {"s": 1}, None, 3],
+    "target": [None, {"upper": 1}, {"upper": 0.0}, {"upper": -1}, {"upper": "1"}, {}, 3],
+    "property": [
+        {},
+        {"kind": "lipschitz", "scope": "global", "norm": "l1"},
+        {"kind": "jacobian"},
+        {"norm": {"input": "l2", "output": "linf"}},
+        {"norm": {"input": "l2"}},
+        {"norm": "l3"},
+        {"scope": "everywhere"},
+        {"region": None},
+        {"scope": "local", "region": CENTER},
+        {"region": {**CENTER, "radius": [0.0, 0.5]}},
+        {"region": {**CENTER, "radius": 0}},
+        {"region": {**CENTER, "radius": True}},
+        {"region": {**CENTER, "clip": {"lower": 0, "upper": 1}}},
+        {"region": {**CENTER, "clip": {"lower": 0}}},
+        {"region": {**CENTER, "lower": [0]}},
+        {"region": {"type": "box", "center": [], "radius": 1}},
+        {"region": {"type": "box", "center": ["0"], "radius": 1}},
+        {"region": {"type": "box", "lower": [0, 1], "upper": [1, 1]}},
+        {"region": {"type": "box", "lower": [0]}},
+        {"region": {"type": "ball", "norm": "linf", "center": [0], "radius": 1}},
+        {"region": {"type": "ball", "center": [0], "radius": 1}},
+        {"region": {"type": "ball", "norm": "l1", "center": [0], "radius": -1}},
+        {"inputs": "all", "outputs": "all"},
+        {"inputs": {"indices": [0, 2]}},
+        {"inputs": {"indices": []}},
+        {"inputs": {"indices": [-1]}},
+        {"inputs": {"indices": [True]}},
+        {"inputs": "some"},
+        {"outputs": {"each": True}},
+        {"outputs": {"each": False}},
+        {"outputs": {"margins": "all"}},
+        {"outputs": {"margins": [[0, 1]]}},
+        {"outputs": {"margins": [[0]]}},
+        {"outputs": {"names": ["y"]}},
+        {"bind": {"shapes": {}, "values": {}}},
+        [],
+        None,
+    ],
+    "colour": [1],
+}
+
+
+@given(
+    value=st.fixed_dictionaries(
+        {}, optional={name: st.sampled_from(values) for name, values in MEMBERS.items()}
+    )
+)
+def test_pydantic_and_the_reader_agree(value: dict[str, object]) -> None:
+    assert _pydantic_accepts(value) == _reader_accepts(value)
+
+
+@pytest.mark.parametrize("value", MEMBERS["property"], ids=str)
+def test_all_three_agree_on_a_property(value: Any) -> None:  # noqa: ANN401 - JSON
+    schema = Draft202012Validator(_schema("request"))
+    request: dict[str, Any] = {"property": value}
+    expected = _reader_accepts(request)
+    assert (_pydantic_accepts(request), schema.is_valid(request)) == (expected, expected)
+
+
+def _pydantic_accepts(value: object) -> bool:
+    try:
+        RequestBody.model_validate(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _reader_accepts(value: object) -> bool:
+    try:
+        parse_request(value)
+    except RequestRefused:
+        return False
+    return True
+
+
+def _schema(name: str) -> dict[str, Any]:
+    import json
+
+    return json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["request", "certificate", "policy"])
+def test_schemas_are_published(service: Service, name: str) -> None:
+    response = service.client.get(f"/v1/schemas/{name}")
+    assert response.headers["content-type"] == "application/schema+json"
+    assert response.json() == _schema(name)
+
+
+def test_options_are_those_of_the_methods() -> None:
+    kinds: dict[str, list[Any]] = {
+        "auto": [RunOptions, lipsdp.Options, propagation.Options],
+        "lipsdp": [RunOptions, lipsdp.Options],
+        "product": [RunOptions],
+        "propagation": [RunOptions, propagation.Options],
+    }
+    assert set(kinds) == set(typing.get_args(Method)) == set(OPTIONS)
+    for method, classes in kinds.items():
+        names = {field.name for kind in classes for field in dataclasses.fields(kind)}
+        assert set(OPTIONS[method]) == names, method
+
+
+def test_every_error_of_the_verifier_is_a_problem() -> None:
+    assert {error.code for error in all_errors()} <= set(CATALOGUE)
+
+
+@pytest.mark.parametrize("entry", CATALOGUE.values(), ids=lambda entry: entry.code)
+def test_an_entry_is_well_formed(entry: Any) -> None:  # noqa: ANN401 - beartype reads the ids, too
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", entry.code)
+    assert 400 <= entry.status < 600
+    assert entry.title.endswith(".")
+    assert entry.fix
+
+
+@pytest.mark.parametrize("entry", OF_SERVICE, ids=lambda entry: entry.code)
+def test_an_entry_of_the_service_has_a_test_that_produces_it(entry: Any) -> None:  # noqa: ANN401
+    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    assert any(f'"{entry.code}"' in text for text in tests)
+
+
+def test_the_documentation_needs_nothing_from_elsewhere(service: Service) -> None:
+    response = service.client.get("/docs")
+    assert response.headers["content-security-policy"] == docs_page.POLICY
+    assert "/v1/jobs/{job_id}/certificate" in response.text
+    assert not re.search(r"<script|<link|<img|https?://|@import|url\(", response.text)
+    assert service.client.get("/openapi.json").json()["info"]["title"] == "lipcert"
+
+
+def test_the_version_names_the_format(service: Service) -> None:
+    assert service.client.get("/v1/version").json()["formats"] == ["lipcert/1"]

@@ -1,0 +1,150 @@
+"""The API process is light and fast, the forkserver fit to fork, and strangers are not served."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from service_fakes import model
+from service_process import ROOT, Service, eventually, free_port, processes
+
+from service.serve import require_safe_bind
+from service.settings import EntryPoints, Settings, from_environment
+from verifier.errors import InvalidRequest
+
+HEAVY = {"alembic", "cvxpy", "onnx", "onnxruntime", "scipy", "torch"}
+
+
+def _python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.mark.parametrize("module", ["service.serve", "service.dispatcher", "service.check_child"])
+def test_no_process_of_the_service_imports_what_parses_models(module: str) -> None:
+    found = _python(f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))")
+    assert HEAVY & {name.partition(".")[0] for name in json.loads(found)} == set()
+
+
+def test_the_api_is_light(service: Service) -> None:
+    service.submit(service.upload(model("light")), wait=20)
+    service.client.get("/docs")
+    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    resident = int(status.partition("VmRSS:")[2].split()[0])
+    assert resident < 150_000, f"{resident} kB"
+
+
+def test_the_api_starts_fast(tmp_path: Path) -> None:
+    """In processor time, which other work on the machine does not stretch."""
+    code = (
+        "import time\n"
+        "from pathlib import Path\n"
+        "from service.serve import prepare\n"
+        "from service.app import create_app\n"
+        "from service.settings import Settings\n"
+        f"settings = Settings(data=Path({str(tmp_path)!r}))\n"
+        "prepare(settings)\n"
+        "create_app(settings)\n"
+        "print(time.process_time())\n"
+    )
+    _python(code)  # makes the database, as the very first start does
+    assert float(_python(code)) < 1.5
+
+
+def test_readiness_names_what_is_missing(own_service: Callable[..., Service]) -> None:
+    service = own_service()
+    report = service.client.get("/readyz").json()
+    assert (report["status"], report["migration"], report["telemetry"]) == ("ready", "0001", "off")
+    assert report["executor"]["threads"] == 1
+
+
+def test_the_real_forkserver_is_fit_to_fork(own_service: Callable[..., Service]) -> None:
+    """Heavy modules imported, one thread: a fork of a process with threads can hang."""
+    service = own_service(entry_points=EntryPoints())
+    executor = service.client.get("/readyz").json()["executor"]
+    assert executor["threads"] == 1
+    assert {"torch", "verifier.verify"} <= set(executor["modules"])
+    caches = list(Path.home().glob(".cache/onnxruntime*"))
+    assert caches == [], "onnxruntime's telemetry is on"
+
+
+def test_one_dispatcher_for_a_data_directory(own_service: Callable[..., Service]) -> None:
+    """A second service on the same data waits with its jobs until the first is gone."""
+    first = own_service()
+    second = own_service(port=free_port())
+    (waiting,) = [pid for pid, text in processes(second.process.pid) if "dispatcher" in text]
+    second.submit(second.upload(model("first")), wait=30)  # done by the first
+    assert not any("forkserver" in text for _, text in processes(waiting))
+    first.stop()
+    job = second.submit(second.upload(model("second")), wait=30)
+    assert job["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
+def test_strangers_are_not_served_without_keys(host: str) -> None:
+    settings = Settings(host=host)
+    with pytest.raises(InvalidRequest, match="no keys"):
+        require_safe_bind(settings)
+    require_safe_bind(replace(settings, insecure_no_auth=True))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.5"])
+def test_this_machine_is_served(host: str) -> None:
+    require_safe_bind(Settings(host=host))
+
+
+def test_settings_survive_the_way_to_the_dispatcher(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path, allowed_hosts=("a", "b"), slots=3)
+    assert Settings.from_json(settings.to_json()) == settings
+
+
+def test_settings_come_from_the_environment(tmp_path: Path) -> None:
+    environment = {
+        "LIPCERT_DATA": str(tmp_path),
+        "LIPCERT_HOST": "localhost",
+        "LIPCERT_PORT": "1",
+        "LIPCERT_ALLOWED_HOSTS": "a, b",
+        "LIPCERT_SLOTS": "7",
+        "LIPCERT_MEMORY_BYTES": "5",
+    }
+    expected = Settings(
+        data=tmp_path,
+        host="localhost",
+        port=1,
+        allowed_hosts=("a", "b"),
+        slots=7,
+        memory_bytes=5,
+    )
+    assert from_environment(environment) == expected
+
+
+def test_a_full_queue_takes_no_more(own_service: Callable[..., Service], tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    service = own_service(max_queued=1, slots=1)
+    model_id = service.upload(model(["wait-for", str(gate)]))
+    running = service.submit(model_id)
+    eventually(lambda: service.job(running["id"])["state"] == "running")
+    service.submit(model_id)
+    response = service.client.post("/v1/jobs", json={"model": model_id})
+    assert (response.json()["code"], response.status_code) == ("queue-full", 503)
+    assert response.headers["retry-after"] == "1"
+    gate.touch()
+
+
+def test_validation_waits_for_the_model(own_service: Callable[..., Service]) -> None:
+    service = own_service()
+    response = service.client.post(
+        "/v1/models",
+        content=model("read-slowly"),
+        headers={"Content-Type": "application/octet-stream"},
+    )
+    body = {"model": response.json()["id"]}
+    answer = service.client.post("/v1/jobs?validate_only=true", json=body)
+    assert (answer.json()["code"], answer.status_code) == ("model-not-ready", 409)
