@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias, cast
@@ -73,7 +74,7 @@ def failure_of(error: LipcertError) -> Failure:
 
 def inspect(model: bytes) -> Outcome:
     """What the importer understood of a model."""
-    return _run({"task": "inspect", "request": None}, model, GRACE_S, _quiet)
+    return run({"task": "inspect", "request": None}, model, GRACE_S, _quiet)
 
 
 def certify(
@@ -84,7 +85,7 @@ def certify(
 
     limit = 1.5 * request.budget.seconds + GRACE_S
     header: Json = {"task": "certify", "request": request_json(request)}
-    return _run(header, model, limit, on_progress or _quiet)
+    return run(header, model, limit, on_progress or _quiet)
 
 
 def _quiet(_: Json) -> None:
@@ -94,7 +95,8 @@ def _quiet(_: Json) -> None:
 # --- The parent's side ---------------------------------------------------------------------------
 
 
-def _run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]) -> Outcome:
+def run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]) -> Outcome:
+    """One task, in a child; it is ended after `limit_s` seconds."""
     outcome = Outcome()
     # The code that this process runs, wherever it is started.
     home = str(Path(__file__).parents[1])
@@ -134,7 +136,9 @@ def _send(process: subprocess.Popen[bytes], header: Json, model: bytes) -> None:
         process.stdin.write(model)
         process.stdin.flush()
     except BrokenPipeError:
-        pass  # the child is dead already: its status says why
+        # The child is dead already: its status says why. Closing would write what is left.
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def _listen(
@@ -143,21 +147,25 @@ def _listen(
     for line in process.stdout or ():
         if not line.endswith(b"\n"):
             return  # killed in the middle of an answer
-        message = cast("Json", json.loads(line))
-        (kind, value), *_ = message.items()
-        match kind:
-            case "progress":
-                show(cast("Json", value))
-            case "certificate":
-                outcome.certificate = cast("Json", value)
-            case "summary":
-                outcome.summary = cast("Json", value)
-            case _:
-                failure = cast("Json", value)
-                outcome.failure = Failure(
-                    cast("Mapping[str, str | None]", failure["error"]),
-                    cast("int", failure["exit_code"]),
-                )
+        take(cast("Json", json.loads(line)), outcome, show)
+
+
+def take(message: Json, outcome: Outcome, show: Callable[[Json], None]) -> None:
+    """Takes one message of the child into the outcome."""
+    (kind, value), *_ = message.items()
+    match kind:
+        case "progress":
+            show(cast("Json", value))
+        case "certificate":
+            outcome.certificate = cast("Json", value)
+        case "summary":
+            outcome.summary = cast("Json", value)
+        case _:
+            failure = cast("Json", value)
+            outcome.failure = Failure(
+                cast("Mapping[str, str | None]", failure["error"]),
+                cast("int", failure["exit_code"]),
+            )
 
 
 def _death(status: int, errors: IO[bytes], *, is_late: bool) -> JobFailed:
@@ -194,8 +202,13 @@ def main() -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
+    work(header, model, answer)
+
+
+def work(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
+    """Does one task; what it cannot do it answers, too."""
     try:
-        _work(header, model, answer)
+        _do(header, model, answer)
     except LipcertError as error:
         failure = failure_of(error)
         answer({"failure": {"error": dict(failure.error), "exit_code": failure.exit_code}})
@@ -219,7 +232,7 @@ def _end_with_parent() -> None:
     os._exit(1)  # the parent is gone: nobody wants the answer
 
 
-def _work(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
+def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
     from verifier.certificate_json import certificate_json
     from verifier.request_json import parse_request
     from verifier.verify import inspect as summary_of

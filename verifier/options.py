@@ -12,7 +12,9 @@ from verifier.property import OptionValue
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Options = TypeVar("Options", bound="DataclassInstance")
+    Options = TypeVar("Options", bound=DataclassInstance)
+else:  # the bound is a name of the type checker's alone
+    Options = TypeVar("Options")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
