@@ -28,7 +28,7 @@ from verifier.checker.network import Network, Term
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
 from verifier.norms import Norm, NormPair
 from verifier.property import Each, Indices, Margins, Property
-from verifier.regions import Ball, CenterBox, Clip, EndsBox, Region
+from verifier.regions import Ball, Bounded, CenterBox, Clip, EndsBox
 
 Technique = Literal["interval", "linear"]
 TECHNIQUES: tuple[Technique, ...] = ("interval", "linear")
@@ -40,7 +40,7 @@ PAIRS = (
     (Norm.L2, Norm.LINF),
     (Norm.L1, Norm.L2),
 )
-REGIONS: dict[str, Region] = {
+REGIONS: dict[str, Bounded] = {
     "box": CenterBox(center=(0.5, -0.25, 0.125), radius=0.75),
     "clipped": CenterBox(
         center=(0.5, -0.25, 0.125), radius=(0.5, 0.0, 1.0), clip=Clip(lower=-0.5, upper=0.75)
@@ -52,7 +52,7 @@ REGIONS: dict[str, Region] = {
 }
 
 
-def points(region: Region, rng: np.random.Generator, count: int) -> list[list[Fraction]]:
+def points(region: Bounded, rng: np.random.Generator, count: int) -> list[list[Fraction]]:
     """Rational points of the region, decided exactly."""
     found: list[list[Fraction]] = []
     while len(found) < count:
@@ -155,11 +155,8 @@ def test_items_bound_each_output_and_each_margin(technique: Technique) -> None:
                 run = max(abs(x[0] - y[0]), abs(x[2] - y[2]))
                 df = [a - b for a, b in zip(f, g, strict=True)]
                 for item, bound in zip(chosen.items, bounds, strict=True):
-                    rise = (
-                        df[item.output]
-                        if item.margin is None
-                        else (df[item.margin[0]] - df[item.margin[1]])
-                    )
+                    first, *second = item.rows.index[0].tolist()
+                    rise = df[first] - sum((df[k] for k in second), Fraction(0))
                     assert abs(rise) <= Fraction(bound.upper()) * run
 
 

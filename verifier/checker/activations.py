@@ -267,6 +267,8 @@ def _product_with(builder: Builder, factor: Signal, gate: Signal) -> tuple[str, 
 
 
 def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str, Curve] | None:
+    if _is_tanh_of_softplus(builder, multiples, ray):
+        return multiples[0].root, compounds.mish()
     sigmoid = _curve_of(builder, ray, scalars.Sigmoid)
     erf = _curve_of(builder, ray, scalars.Erf)
     node = sigmoid or erf
@@ -281,6 +283,16 @@ def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str,
     if erf is not None and ray.shift == ray.scale:
         return pair[0].root, compounds.erf_gate(inner, _over(outer, inner))
     return None
+
+
+def _is_tanh_of_softplus(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> bool:
+    """Whether the ray is tanh(softplus(r)) itself, for the r that it multiplies."""
+    outer = _curve_of(builder, ray, scalars.Tanh)
+    if outer is None or (ray.scale, ray.shift) != (_ONE, (0.0, 0.0)):
+        return False
+    inner = builder.nodes.get(outer.source)
+    is_softplus = isinstance(inner, Elementwise) and isinstance(inner.function, scalars.Softplus)
+    return is_softplus and inner.source == multiples[0].root
 
 
 def _multiply(builder: Builder, call: Call) -> Signal:
@@ -487,6 +499,7 @@ RULES: Mapping[str, Rule] = {
     "Log": _logarithm,
     "Max": _extreme(1),
     "Min": _extreme(-1),
+    "Mish": _unary(lambda _: compounds.mish()),
     "Mul": _multiply,
     "PRelu": _prelu,
     "Pow": _power,

@@ -36,9 +36,11 @@ class Interval:
 
     def centred(self) -> tuple[Float64[np.ndarray, "batch n"], Float64[np.ndarray, "batch n"]]:
         """(c, r) with [lower, upper] within [c - r, c + r]."""
-        centre = self.lower / 2 + self.upper / 2
+        single = self.lower == self.upper
+        # Halving a subnormal rounds, and a point is to stay where it is.
+        centre = np.where(single, self.lower, self.lower / 2 + self.upper / 2)
         radius = above(np.maximum(self.upper - centre, centre - self.lower))
-        return centre, np.where(self.lower == self.upper, 0.0, radius)
+        return centre, np.where(single, 0.0, radius)
 
     def intersected(self, other: Interval) -> Interval:
         """What both allow."""
@@ -58,7 +60,6 @@ class Interval:
 
 def affine_image(node: Affine, signals: Mapping[str, Interval]) -> Interval:
     """The node's values, by (1)."""
-    # A centre that underflows when halved is off by eta, and the radius was taken from it.
     middle = node.bias[None, :]
     mass = np.abs(middle)
     spread = node.bias_error[None, :]

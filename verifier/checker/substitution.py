@@ -27,6 +27,7 @@ import numpy as np
 from verifier.checker.arithmetic import LEAST, UNIT, above, enlarged, gamma
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval
+from verifier.checker.maps import Adjoint, Convolution
 from verifier.checker.network import Affine
 from verifier.norms import Norm
 
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float64, Int64
 
-    from verifier.checker.network import Map
-
 WORKING_ENTRIES = 2**22  #: the most coefficients of one signal at a time
-#: All sums of non-negative error terms are enlarged by this in the end; gamma stays below a fifth.
+FORMED_ENTRIES = 2**20  #: a convolution of no more entries becomes a matrix
+FORMED_ROWS = 512  #: for at least so many rows
+#: Sums of non-negative error terms are enlarged by this in the end; gamma stays below a fifth.
 ERROR_GROWTH = 1 + 1e-8
 LONGEST_SUM = 2**23
 
@@ -116,8 +117,8 @@ class Exactly:
         return (rows @ column)[..., 0], gamma(rows.shape[-1] + 2) * mass + rows.shape[-1] * LEAST
 
 
-#: What is known of the graph's input. `greatest` gives (value, error): no row times an input exceeds
-#: their sum.
+#: What is known of the graph's input. `greatest` gives (value, error): no row times an input
+#: exceeds their sum.
 Start: TypeAlias = Around | Exactly
 
 
@@ -157,6 +158,9 @@ class Substitution:
     start: Start
     signals: dict[str, Interval]
     lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
+    _formed: dict[tuple[str, int], Float64[np.ndarray, "n m"]] = field(
+        default_factory=dict[tuple[str, int], "Float64[np.ndarray, 'n m']"]
+    )
     _costs: dict[str, Float64[np.ndarray, "batch n"]] = field(
         default_factory=dict[str, "Float64[np.ndarray, 'batch n']"]
     )
@@ -222,8 +226,9 @@ class Substitution:
         if np.any(node.bias):
             partial.add(rows @ node.bias)
         partial.error = partial.error + _times(np.abs(rows), self._cost(node))
-        for term in node.terms:
-            self._gather(partial, term.source, _backward(term.map, rows))
+        for place, term in enumerate(node.terms):
+            moved = self._backward(node, place, rows)
+            self._gather(partial, term.source, moved)
 
     def _through_gate(
         self, partial: _Partial, gate: Gate, rows: Float64[np.ndarray, "batch k n"]
@@ -277,6 +282,26 @@ class Substitution:
             self._costs[node.name] = cost
         return self._costs[node.name]
 
+    def _backward(
+        self, node: Affine, place: int, rows: Float64[np.ndarray, "batch k n"]
+    ) -> Float64[np.ndarray, "batch k m"]:
+        """Rows times one of the node's maps.
+
+        Many rows meet a small convolution as a matrix: what its zeros add rounds nothing, so that
+        the count of terms is that of the convolution.
+        """
+        linear = node.terms[place].map
+        batch, count, size = rows.shape
+        flat = rows.reshape(batch * count, size)
+        stored = linear.of if isinstance(linear, Adjoint) else linear
+        small = linear.in_size * linear.out_size <= FORMED_ENTRIES
+        if isinstance(stored, Convolution) and small and FORMED_ROWS <= len(flat):
+            key = (node.name, place)
+            if key not in self._formed:
+                self._formed[key] = linear.backward(np.eye(linear.out_size))
+            return (flat @ self._formed[key]).reshape(batch, count, linear.in_size)
+        return linear.backward(flat).reshape(batch, count, linear.in_size)
+
     def _widest(self, signal: str) -> int:
         """The greatest size of a signal that the rows may meet."""
         widest = self.sizes[signal]
@@ -296,12 +321,6 @@ def _times(
     if rows.shape[0] == 1:
         return column @ rows[0].T
     return (rows @ column[:, :, None])[..., 0]
-
-
-def _backward(linear: Map, rows: Float64[np.ndarray, "batch k n"]) -> Float64[np.ndarray, "b k m"]:
-    batch, count, size = rows.shape
-    moved = linear.backward(rows.reshape(batch * count, size))
-    return moved.reshape(batch, count, linear.in_size)
 
 
 def _underflow(magnitude: Float64[np.ndarray, "batch n"], count: int) -> Float64[np.ndarray, "b 1"]:

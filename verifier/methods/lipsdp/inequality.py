@@ -129,12 +129,13 @@ def ones(problem: Inequality) -> Point:
     )
 
 
-def least_level(slack: Float64[Tensor, "rows rows"], outputs: int) -> Float64[Tensor, ""]:
+def least_level(slack: Float64[Tensor, "rows rows"], outputs: int) -> Float64[Tensor, ""] | None:
     """lambda_max(T_ow T_ww^-1 T_wo - T_oo) for T of level 0: the least level with 0 <= T.
 
-    Raises:
-        LinAlgError: T_ww is not positive definite; no level does.
+    None where T_ww is not positive definite: no level does.
     """
-    factor = torch.linalg.cholesky(slack[outputs:, outputs:])
+    factor, failed = torch.linalg.cholesky_ex(slack[outputs:, outputs:])
+    if failed:
+        return None
     cross = torch.linalg.solve_triangular(factor, slack[outputs:, :outputs], upper=False)
     return torch.linalg.eigvalsh(cross.T @ cross - slack[:outputs, :outputs])[-1]

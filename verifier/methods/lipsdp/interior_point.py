@@ -140,9 +140,8 @@ def _step(problem: Inequality, state: _State, dual: Products) -> _State | None:
     dual_factor, failed = torch.linalg.cholesky_ex(state.dual)
     if failed:
         return None
-    try:
-        factor = newton_factor(problem, dual, inverse, curvature)
-    except torch.linalg.LinAlgError:
+    factor = newton_factor(problem, dual, inverse, curvature)
+    if factor is None:
         return None
     climb = Point(
         level=torch.ones_like(point.level),

@@ -46,7 +46,7 @@ class Products:
 
 def newton_factor(
     problem: Inequality, dual: Products, inverse: Products, curvature: Float64[Tensor, " inputs"]
-) -> Float64[Tensor, "variables variables"]:
+) -> Float64[Tensor, "variables variables"] | None:
     """Cholesky's factor of H, variables in the order level, gates, inputs.
 
     Args:
@@ -55,8 +55,8 @@ def newton_factor(
         inverse: of V.
         curvature: f'' + u/e, of the inputs.
 
-    Raises:
-        LinAlgError: H is not positive definite to rounding.
+    Returns:
+        None where H is not positive definite to rounding.
     """
     outputs, spread, drive = problem.outputs, problem.spread, problem.drive
     x_c, v_c = dual.spread, inverse.spread
@@ -107,7 +107,7 @@ def _pooled_rows(
     return pooled.index_add_(0, problem.owner, matrix)
 
 
-def _factored(matrix: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
+def _factored(matrix: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"] | None:
     """Cholesky's factor; near the optimum rounding may ask for a little more on the diagonal."""
     diagonal = matrix.diagonal().clone()
     for share in (0.0, 1e-15, 1e-13, 1e-11, 1e-9):
@@ -116,4 +116,4 @@ def _factored(matrix: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
         )
         if not failed:
             return factor
-    raise torch.linalg.LinAlgError("the Newton system is not positive definite")
+    return None

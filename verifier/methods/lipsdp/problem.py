@@ -20,6 +20,7 @@ from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
 from verifier.methods.lipsdp.start import Start, forward_start, freed
 
+MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
 
@@ -87,11 +88,13 @@ class Family:
         inputs = torch.nonzero((drive != 0).any(dim=0)).flatten()
         if not self.inputs_in_linf:
             inputs = inputs[:0]
+        # 0 <= (1 - c) N - Z D^-1 Z' is the inequality of a Z that is larger by this factor.
+        grown = (1 - MARGIN) ** -0.5
         problem = Inequality(
             outputs=len(rows),
-            spread=spread[picked][:, live],
-            drive=drive[:, inputs],
-            fixed=self._fixed(drive, live, len(rows)),
+            spread=spread[picked][:, live] * grown,
+            drive=drive[:, inputs] * grown,
+            fixed=self._fixed(drive, live, len(rows)) * grown**2,
             weights=drive.new_ones(len(inputs)),
             owner=(torch.cumsum(reaches.long(), dim=0) - 1)[owner[live]],
             multipliers=int(reaches.sum()),
@@ -241,6 +244,9 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
     one = problem.spread.new_ones(())
     inputs = one.expand(len(problem.weights))
     bare = Point(level=torch.zeros_like(one), gates=gates, inputs=inputs)
-    level = least_level(problem.slack(bare), problem.outputs).clamp(min=LEAST_LEVEL)
+    level = least_level(problem.slack(bare), problem.outputs)
+    if level is None:
+        raise ValueError("the start is not strictly feasible")
+    level = level.clamp(min=LEAST_LEVEL)
     start = problem.balanced(Point(level=level, gates=gates, inputs=inputs))
     return start if float(level) <= LEAST_LEVEL else freed(problem, start)

@@ -6,7 +6,7 @@ feasible start p0,
     p + m p0,    m = 0, 1e-12, ..., 1,                                                     (1)
 
 until T's part of the psis is positive definite with a margin; then the least level is an
-eigenvalue, and it is raised by a share of twice the margin. The matrices of the certificate and of
+eigenvalue, and it is raised a little more than the margin. The matrices of the certificate and of
 T, scaled by D and N, are I - K'K and I - KK' for one K: a margin of c in the one is a margin of c
 in the other.
 
@@ -16,7 +16,8 @@ a = max D_ii / M_ii, about
 
     c  =  n a 4e-14                                                                        (2)
 
-covers it. Since 1/a >= c, some c below 1e-5 suffices for every network; `MARGINS` are tried.
+covers it. Since 1/a >= c, some c near 1e-5 suffices for every network. The problem has a
+`MARGIN` of it already; `EXTRA_MARGINS` are tried.
 As M's least eigenvalue may be far above c, M itself is tested before the margin is raised.
 """
 
@@ -28,7 +29,8 @@ from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
 
-MARGINS = (2e-9, 6e-9, 2e-8, 6e-8, 2e-7, 6e-7, 2e-6, 6e-6, 2e-5)
+SLACK = 1e-9  #: the share by which levels are raised in any case
+EXTRA_MARGINS = (6e-9, 2e-8, 6e-8, 2e-7, 6e-7, 2e-6, 6e-6, 2e-5)
 _ROUNDING = 4e-14  #: of an entry, in shares of D, with some hundreds of roundings to spare
 
 
@@ -55,7 +57,7 @@ def repaired(problem: Inequality, point: Point, margin: float) -> Point:
     Args:
         problem: T(s, 1, 1) is positive definite for a large s.
         point: from any solver; entries that are not positive count as very small.
-        margin: c, one of `MARGINS`.
+        margin: 0, or one of `EXTRA_MARGINS`.
     """
     start = ones(problem)
     clipped = _clipped(point)
@@ -85,10 +87,10 @@ def _levelled(problem: Inequality, point: Point, margin: float) -> Point | None:
     slack = problem.slack(bare)
     diagonal = torch.cat([bare.level.expand(outputs), bare.gates[problem.owner]])
     shifted = slack.diagonal_scatter(slack.diagonal() - margin * diagonal)
-    try:
-        level = least_level(shifted, outputs) * (1 + 2 * margin)
-    except torch.linalg.LinAlgError:
+    level = least_level(shifted, outputs)
+    if level is None:
         return None
+    level = level * (1 + SLACK + 2 * margin)
     lifted = Point(level=level, gates=bare.gates, inputs=bare.inputs)
     diagonal = torch.cat([level.expand(outputs), bare.gates[problem.owner]])
     slack = problem.slack(lifted)

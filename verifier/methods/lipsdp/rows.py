@@ -27,8 +27,8 @@ from verifier.methods.lipsdp import interior_point, reference
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.options import Options
-from verifier.methods.lipsdp.problem import Family, Multipliers, Scaled
-from verifier.methods.lipsdp.repair import MARGINS, is_definite, repaired, rounding_share
+from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
+from verifier.methods.lipsdp.repair import EXTRA_MARGINS, is_definite, repaired, rounding_share
 from verifier.norms import Norm, NormPair
 
 
@@ -130,13 +130,20 @@ class _Rows:
         if scaled.is_constant:
             return self.family.certified(scaled, ones(scaled.problem), rows)
         point = self._point(scaled, rows, enough)
-        for margin in MARGINS:
+        found = self.family.certified(scaled, repaired(scaled.problem, point, 0.0), rows)
+        for margin in EXTRA_MARGINS:
+            if self._bears_rounding(rows, found):
+                break
             strict = repaired(scaled.problem, point, margin)
             found = self.family.certified(scaled, strict, rows)
-            rounding = rounding_share(*self.family.diagonals(rows, found))
-            if rounding <= margin or is_definite(self.family.matrix(rows, found), rounding):
-                break
         return found
+
+    def _bears_rounding(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> bool:
+        """Whether a test of the certificate's matrix would succeed in spite of its rounding."""
+        rounding = rounding_share(*self.family.diagonals(rows, found))
+        return rounding <= MARGIN or is_definite(self.family.matrix(rows, found), rounding)
 
     def _bound(self, found: Multipliers) -> float:
         if self.family.inputs_in_linf:

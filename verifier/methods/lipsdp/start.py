@@ -109,8 +109,7 @@ def _raised(problem: Inequality, start: Point) -> Point | None:
     bare = Point(
         level=torch.zeros_like(start.level), gates=start.gates * raised, inputs=start.inputs
     )
-    try:
-        level = least_level(problem.slack(bare), problem.outputs)
-    except torch.linalg.LinAlgError:
+    level = least_level(problem.slack(bare), problem.outputs)
+    if level is None:
         return None
     return problem.balanced(Point(level=level, gates=bare.gates, inputs=bare.inputs))
