@@ -27,7 +27,7 @@ from verifier.norms import Norm, NormPair
 from verifier.property import Property
 from verifier.regions import Everywhere
 
-__all__ = ["Options", "candidate", "forward_bounds", "gate_slopes"]
+__all__ = ["Forward", "Options", "candidate", "forward_bounds", "gate_slopes"]
 
 
 @dataclass(frozen=True, slots=True)
