@@ -1,6 +1,6 @@
 """Scalar functions that exporters write as several operators: GELU, SiLU, Mish, softsign.
 
-    GELU       c x (1 + erf(k x))      with c = 1/2 and k = 1/sqrt 2 (a float32 near it)
+    GELU       c x (1 + erf(k x))      with 0 < c and k = 1/sqrt 2 (a float32 near it)
     SiLU       x sigmoid(k x)          with 0 < k
     Mish       x tanh(softplus(x))
     softsign   x / (1 + |x|)
@@ -16,6 +16,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from jaxtyping import Float64
+from torch import Tensor
+
 from verifier.network import elementwise as functions
 from verifier.onnx_import.convert.emitted import Emitted, elementwise
 from verifier.onnx_import.values import Constant, Signal
@@ -30,6 +33,21 @@ if TYPE_CHECKING:
 
 ROUNDED: Final = 1e-6  #: how far a float32 constant is from the number that it is named for
 MAX_FACTORS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScaledGelu(functions.Gelu):
+    """GELU times a positive number: x (1 + erf(x / sqrt 2)), before it is halved, is twice it."""
+
+    factor: float
+
+    def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
+        """The multiple of GELU."""
+        return self.factor * functions.Gelu.forward(self, x)
+
+    def derivative(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
+        """The multiple of its derivative."""
+        return self.factor * functions.Gelu.derivative(self, x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +97,7 @@ class Written:
 
 def compound(call: Call, written: Written) -> Emitted | None:
     """The whole function, if this operator is the last of one."""
-    if call.op == "Mul":
+    if call.op == "Mul" and not any(isinstance(value, Constant) for value in call.inputs):
         scale, names = written.factors(call.output)
         if len(names) == 2:
             for x, gate in (names, names[::-1]):
@@ -113,8 +131,8 @@ def _gated(scale: float, x: str, gate: str, written: Written) -> Activation | No
             return functions.Silu(value.size, steepness)
     if scale == 1.0 and _is_tanh_softplus(gate, x, written):
         return functions.Mish(value.size)
-    if scale == 0.5 and _is_shifted_erf(gate, x, written):
-        return functions.Gelu(value.size)
+    if 0 < scale and _is_shifted_erf(gate, x, written):
+        return functions.Gelu(value.size) if scale == 0.5 else ScaledGelu(value.size, 2.0 * scale)
     return None
 
 
