@@ -153,7 +153,7 @@ def _matrix_times(call: Call, weight: Array, x: Signal) -> Emitted:
     _check_inner(call, matrix.shape[1:], inner)
     turned = gather(np.swapaxes(indices(x.shape), -1, -2), x.size)
     dense = Dense(tensor(matrix), prod(lead) * columns)
-    back = np.swapaxes(indices((*lead, columns, matrix.shape[0])), -1, -2)
+    back = np.swapaxes(indices((*lead, columns, len(matrix))), -1, -2)
     linear = then(then(turned, dense), gather(back, dense.out_size))
     rows = () if weight.ndim == 1 else matrix.shape[:1]
     missing = (1,) * max(weight.ndim - len(x.shape), 0)
