@@ -178,10 +178,13 @@ def number(value: object) -> str:
 def _inline(value: object) -> str:
     if isinstance(value, Mapping):
         members = cast("Mapping[str, object]", value).items()
-        return ", ".join(f"{plain(name)} {_inline(item)}" for name, item in members)
+        said = [f"{plain(name)} {_inline(item)}" for name, item in members if item is not None]
+        return ", ".join(said)
     if isinstance(value, list):
         items = cast("list[object]", value)
-        return ", ".join(_inline(item) for item in items)
+        return ", ".join(_inline(item) for item in items) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return number(value)
 
 

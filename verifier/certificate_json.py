@@ -239,7 +239,10 @@ def certificate_from_json(value: object) -> Certificate:
         ),
         attempts=_list(members["attempts"], "attempts", _attempt),
         producer=cast("Mapping[str, str | int | None]", _mapping(members["producer"], "producer")),
-        resources=cast("Mapping[str, float]", _mapping(members["resources"], "resources")),
+        resources={
+            name: _number(value, f"resources.{name}")
+            for name, value in _mapping(members["resources"], "resources").items()
+        },
     )
     if certificate_id(certificate) != members["id"]:
         raise MalformedCertificate("the id is not that of the content")

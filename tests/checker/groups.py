@@ -71,6 +71,11 @@ def maxima(rng: np.random.Generator, sign: int = 1) -> Network:
     )
 
 
+def minima(rng: np.random.Generator) -> Network:
+    """The same with minima."""
+    return maxima(rng, -1)
+
+
 def reflections(rng: np.random.Generator) -> Network:
     """Dense, two reflections whose vectors are not of length 1, dense."""
     return network(
@@ -114,7 +119,7 @@ FAMILIES = {
     "pairs": pairs,
     "sorts": sorts,
     "maxima": maxima,
-    "minima": lambda rng: maxima(rng, -1),
+    "minima": minima,
     "reflections": reflections,
     "residual": residual,
 }

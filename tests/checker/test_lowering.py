@@ -33,8 +33,7 @@ def test_a_pair_has_one_gate_named_after_its_tensor() -> None:
 
 def test_gates_of_pairs_stand_in_the_order_of_their_least_index() -> None:
     """Groups (3,0), (1,4), (5,2) are 0-3, 1-4, 2-5, and d = x_i - x_j with i < j."""
-    network = pairs(np.random.default_rng(0))
-    small = lowered(network, "compare")
+    small = lowered(pairs(np.random.default_rng(0)), "compare")
     (gate,) = small.gates
     signals = evaluate(small.network, rationals(np.random.default_rng(2), 3))
     a = signals["a"]

@@ -76,9 +76,7 @@ def test_slack_and_its_adjoint_agree(name: str) -> None:
     item = MAPS[name]
     slack = item.slack(np.eye(item.in_size)).T
     assert np.all(slack >= 0)
-    np.testing.assert_allclose(
-        item.adjoint_slack(np.eye(item.out_size)), slack, rtol=1e-12, atol=0
-    )
+    np.testing.assert_allclose(item.adjoint_slack(np.eye(item.out_size)), slack, rtol=1e-12, atol=0)
 
 
 @each_map

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 Array = np.ndarray
@@ -65,3 +66,12 @@ def floats(*shape: int, seed: int = 0) -> Array:
 def integers(*values: int) -> Array:
     """An int64 vector."""
     return np.array(values, np.int64)
+
+
+def run(data: bytes, x: Array) -> Array:
+    """What onnxruntime computes of one input, all optimisation off."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])

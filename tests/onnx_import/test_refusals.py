@@ -92,10 +92,7 @@ def with_functions(*functions: Any) -> bytes:  # noqa: ANN401 (protobuf classes)
 
 def doubled(levels: int) -> list[Any]:
     names = ["o", *(f"k{i}" for i in range(levels))]
-    return [
-        node("Concat", [left, left], [right], axis=0)
-        for left, right in pairwise(names)
-    ]
+    return [node("Concat", [left, left], [right], axis=0) for left, right in pairwise(names)]
 
 
 def norm(**more: Any) -> bytes:  # noqa: ANN401 (attributes)

@@ -171,7 +171,8 @@ def _scaled(entering: Carried, factor: Float64[np.ndarray, " n"], height: int) -
 
 def _sort(found: Increments, node: Sort, entering: Carried) -> Carried:
     count, width = node.groups.shape
-    places = found.size + np.arange(count * (width - 1)).reshape((count, width - 1))
+    end = found.size + count * (width - 1)
+    places = np.arange(found.size, end, dtype=np.int64).reshape((count, width - 1))
     length = np.array([float(k * (k + 1)) for k in range(1, width)])
     contrasts = push(_helmert(node.groups, entering.value.shape[1]), entering)
     found.constraints.append(
@@ -180,7 +181,7 @@ def _sort(found: Increments, node: Sort, entering: Carried) -> Carried:
             gates=count,
             entering=contrasts,
             share=np.tile(1 / length, count),
-            owner=np.repeat(np.arange(count), width - 1),
+            owner=np.repeat(np.arange(count, dtype=np.int64), width - 1),
             coordinates=places.ravel(),
             weight=np.tile(length, count),
         )

@@ -22,6 +22,8 @@ from verifier.checker.tensors import FLOATS, Tensor
 from verifier.errors import DtypeUnsupported, ExpansionTooLarge, NonFiniteWeights
 
 Fold: TypeAlias = Callable[[Call], list[Constant]]
+#: numpy answers with scalars where arrays have no axes; `Constant` makes arrays of them again
+Points: TypeAlias = "np.ndarray | np.number"
 
 _UP = 1 + 16 * U
 #: integers up to here are numbers of the float type
@@ -30,16 +32,21 @@ _FLOAT_KINDS = {"float16": np.float16, "float32": np.float32, "float64": np.floa
 _TYPE_NUMBERS = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 
 
-def _finite(call: Call, value: np.ndarray, error: np.ndarray | None, dtype: str) -> list[Constant]:
+def _finite(call: Call, value: Points, error: Points | None, dtype: str) -> list[Constant]:
     if not np.all(np.isfinite(value)) or (error is not None and not np.all(np.isfinite(error))):
         raise NonFiniteWeights(
             f"{call.node.op} of constants is not finite", fix="export finite weights",
             node=call.node.name,
         )  # fmt: skip
-    return [Constant(value, dtype, error)]
+    return [Constant(np.asarray(value), dtype, None if error is None else np.asarray(error))]
 
 
-def _between(call: Call, lower: np.ndarray, upper: np.ndarray, dtype: str) -> list[Constant]:
+def _size(operand: Constant) -> np.ndarray:
+    # numpy answers with scalars where arrays have no axes.
+    return np.asarray(np.abs(operand.value))
+
+
+def _between(call: Call, lower: Points, upper: Points, dtype: str) -> list[Constant]:
     """The pair of an interval that holds the true value."""
     value = lower / 2 + upper / 2
     error = np.maximum(upper - value, value - lower) * _UP + np.abs(value) * (2 * U) + TINY
@@ -50,7 +57,7 @@ def _ends(operand: Constant) -> tuple[np.ndarray, np.ndarray]:
     if operand.error is None:
         return operand.value, operand.value
     down = np.nextafter(operand.value - operand.error, -np.inf)
-    return down, np.nextafter(operand.value + operand.error, np.inf)
+    return np.asarray(down), np.asarray(np.nextafter(operand.value + operand.error, np.inf))
 
 
 # --- Arithmetic ----------------------------------------------------------------------------------
@@ -68,13 +75,13 @@ def _pair(call: Call) -> tuple[Constant, Constant]:
     return first, second
 
 
-def _integers(call: Call, value: np.ndarray, estimate: np.ndarray) -> list[Constant]:
+def _integers(call: Call, value: Points, estimate: Points) -> list[Constant]:
     # The estimate in float64 tells of a product that int64 would have wrapped.
     if np.any(np.abs(estimate) > MAX_INTEGER):
         raise ExpansionTooLarge(
             f"{call.node.op} of large integers", fix="export again", node=call.node.name
         )
-    return [Constant(value.astype(np.int64), call.constant(0).dtype)]
+    return [Constant(np.asarray(value, dtype=np.int64), call.constant(0).dtype)]
 
 
 def _add(call: Call) -> list[Constant]:
@@ -97,7 +104,7 @@ def _sum(call: Call, sign: int) -> list[Constant]:
 
 def _is_power_of_two(value: np.ndarray) -> np.ndarray:
     mantissa, exponent = np.frexp(value)
-    return (np.abs(mantissa) == 0.5) & (np.abs(exponent) < 500)
+    return np.asarray((np.abs(mantissa) == 0.5) & (np.abs(exponent) < 500))
 
 
 def _multiply(call: Call) -> list[Constant]:
@@ -106,7 +113,7 @@ def _multiply(call: Call) -> list[Constant]:
         estimate = first.value.astype(np.float64) * second.value.astype(np.float64)
         with np.errstate(over="ignore"):
             return _integers(call, np.asarray(first.value * second.value), estimate)
-    a, b = np.abs(first.value), np.abs(second.value)
+    a, b = _size(first), _size(second)
     with np.errstate(over="ignore"):
         value = first.value * second.value
         exact = ((_is_power_of_two(a) | _is_power_of_two(b)) & (np.abs(value) > 1e-290)) | (
@@ -120,7 +127,7 @@ def _multiply(call: Call) -> list[Constant]:
 
 def quotient(call: Call, first: Constant, second: Constant) -> Constant:
     """The quotient. Raises NonFiniteWeights where the divisor may be 0."""
-    a, b = np.abs(first.value), np.abs(second.value)
+    a, b = _size(first), _size(second)
     if np.any(b <= second.spread * _UP):
         raise NonFiniteWeights(
             f"{call.node.op} by zero", fix="export finite weights", node=call.node.name
@@ -260,7 +267,7 @@ def _power(call: Call) -> list[Constant]:
     root = exponent in (0.5, -0.5)
     result = square_root(call, base) if root else base
     if abs(exponent) == 2:
-        size = np.abs(base.value)
+        size = _size(base)
         value = base.value * base.value
         error = (2 * size * base.spread + base.spread**2 + value * U) * _UP + TINY
         result = _finite(call, value, error, base.dtype)[0]
@@ -307,7 +314,7 @@ def _summed(call: Call, operand: Constant) -> Constant:
 def _reduce_l2(call: Call) -> list[Constant]:
     operand = call.constant(0)
     call.one_float_type() if len(call.operands) == 1 else None
-    size = np.abs(operand.value)
+    size = _size(operand)
     square = operand.value * operand.value
     error = (2 * size * operand.spread + operand.spread**2 + square * U) * _UP + TINY
     total = _summed_since_18(call, Constant(square, operand.dtype, error))

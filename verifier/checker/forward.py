@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from verifier.regions import Region
 
 
+SMALLEST_SLOPE = 2.0**-500
+
+
 def start_of(region: Region) -> tuple[Around, Interval]:
     """What a region says of the input.
 
@@ -178,7 +181,10 @@ class _Walk:
             return node.function.lines(lower, upper)
         if given.lower.shape != (node.size,) or given.upper.shape != (node.size,):
             raise NotProved(f"lines of {self._gates[node.name]!r}: expected {node.size} slopes")
-        return given.lower, given.upper
+        # Any slopes are sound; those that a later product could lose to underflow become 0.
+        ends = (given.lower, given.upper)
+        flat, steep = (np.where(np.abs(slope) < SMALLEST_SLOPE, 0.0, slope) for slope in ends)
+        return flat, steep
 
 
 def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:

@@ -308,6 +308,7 @@ RULES: Mapping[str, Rule] = {
     "AveragePool": windows.average_pool,
     "BatchNormalization": linear.batch_normalization,
     "Conv": windows.convolution,
+    "ConvTranspose": windows.transposed_convolution,
     "Gemm": linear.gemm,
     "GlobalAveragePool": linear.global_average_pool,
     "MatMul": linear.matmul,

@@ -132,7 +132,7 @@ def _slice(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
         starts, ends, call.axes(axes, arrays[0].ndim), steps, strict=True
     ):
         window[axis] = _clamped(start, end, step, arrays[0].shape[axis])
-    return [arrays[0][tuple(window)]]
+    return [np.asarray(arrays[0][tuple(window)])]
 
 
 def _clamped(start: int, end: int, step: int, size: int) -> slice:
@@ -188,7 +188,7 @@ def _gather(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
         call.invalid(f"an index outside {size} entries")
     shape = arrays[0].shape
     call.allowed([*shape[:axis], *found.shape, *shape[axis + 1 :]])
-    return [np.take(arrays[0], found.value % max(size, 1), axis=axis)]
+    return [np.asarray(np.take(arrays[0], found.value % max(size, 1), axis=axis))]
 
 
 def _expand(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:

@@ -9,8 +9,8 @@ on the hyperplane D = 0. The pattern z - v (v.z) + v |v.z| has, for entry k of t
 
     a = 1,  c = -q_k,  e = q_k,  q_k w_l = q_l w_k for all k, l,  0 < q_k w_k where w_k is not 0:
 
-then q = m w with 0 < m, and v = sqrt(m) w; or so with -D in place of D. Weights are exact: a
-product that float64 rounds is refuted, and whether q and w are parallel is decided in rationals.
+then q = m w with 0 < m, and v = sqrt(m) w; or so with -D and -w in place of D and w. Weights are
+exact: a product that float64 rounds is refuted, and rationals decide whether q and w are parallel.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Mirrors:
 
     def _product(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """The products, none of them rounded."""
-        value = first * second
+        value = np.asarray(first * second)
         if np.any(_product_error(first, second, value) != 0):
             raise self._refuted("a product of weights is rounded")
         return value
@@ -183,8 +183,8 @@ class Mirrors:
                 raise self._refuted("entries of several places or slices meet")
             result[index] = np.where(here, first[index], np.where(there, second[index], -1))
             for name in names:
-                a, b = first[name], sign * second[name]
-                total = a + b
+                a, b = first[name], np.asarray(sign * second[name])
+                total = np.asarray(a + b)
                 if np.any(_sum_error(a, b, total) != 0):
                     raise self._refuted("a sum of weights is rounded")
                 result[name] = total
@@ -192,9 +192,10 @@ class Mirrors:
 
     def _negated(self, call: Call) -> list[np.ndarray]:
         call.arity(1, 1)
-        return [self._times(self._symbols(call, 0), np.array(-1.0))]
+        return [self._times(self._symbols(call, 0), -1.0)]
 
-    def _times(self, value: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    def _times(self, value: np.ndarray, factor: np.ndarray | float) -> np.ndarray:
+        factor = np.broadcast_to(np.float64(factor), value.shape)
         result = value.copy()
         for name in _NUMBERS:
             result[name] = self._product(value[name], factor)
@@ -289,7 +290,7 @@ class Mirrors:
         return [result]
 
     def _gate(self, call: Call, sign: float) -> np.ndarray:
-        return self._only_dot(self._times(self._sum(*self._two(call), -1.0), np.array(sign)))
+        return self._only_dot(self._times(self._sum(*self._two(call), -1.0), sign))
 
     def _where(self, call: Call) -> list[np.ndarray]:
         call.arity(3, 3)
@@ -317,8 +318,8 @@ def _nothing(shape: tuple[int, ...]) -> np.ndarray:
 def _split(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Veltkamp's halves of 26 bits."""
     scaled = value * (2.0**27 + 1)
-    high = scaled - (scaled - value)
-    return high, value - high
+    high = np.asarray(scaled - (scaled - value))
+    return high, np.asarray(value - high)
 
 
 def _product_error(a: np.ndarray, b: np.ndarray, product: np.ndarray) -> np.ndarray:
@@ -333,4 +334,4 @@ def _product_error(a: np.ndarray, b: np.ndarray, product: np.ndarray) -> np.ndar
 def _sum_error(a: np.ndarray, b: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Knuth: a + b - fl(a + b), exactly."""
     other = total - a
-    return (a - (total - other)) + (b - other)
+    return np.asarray((a - (total - other)) + (b - other))

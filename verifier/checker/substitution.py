@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from verifier.checker.arithmetic import LEAST, UNIT, above, enlarged, gamma
+from verifier.checker.carry import stages
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval
+from verifier.checker.maps import Adjoint, Convolution
 from verifier.checker.network import Affine
 from verifier.norms import Norm
 
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float64, Int64
 
-    from verifier.checker.network import Map
-
 WORKING_ENTRIES = 2**22  #: the most coefficients of one signal at a time
-#: All sums of non-negative error terms are enlarged by this in the end; gamma stays below a fifth.
+FORMED_ENTRIES = 2**20  #: a convolution of no more entries becomes a matrix
+FORMED_ROWS = 512  #: for at least so many rows
+#: Sums of non-negative error terms are enlarged by this in the end; gamma stays below a fifth.
 ERROR_GROWTH = 1 + 1e-8
 LONGEST_SUM = 2**23
 
@@ -116,8 +118,8 @@ class Exactly:
         return (rows @ column)[..., 0], gamma(rows.shape[-1] + 2) * mass + rows.shape[-1] * LEAST
 
 
-#: What is known of the graph's input. `greatest` gives (value, error): no row times an input exceeds
-#: their sum.
+#: What is known of the graph's input. `greatest` gives (value, error): no row times an input
+#: exceeds their sum.
 Start: TypeAlias = Around | Exactly
 
 
@@ -157,8 +159,11 @@ class Substitution:
     start: Start
     signals: dict[str, Interval]
     lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
-    _costs: dict[str, Float64[np.ndarray, "batch n"]] = field(
-        default_factory=dict[str, "Float64[np.ndarray, 'batch n']"]
+    _formed: dict[tuple[str, int], Float64[np.ndarray, "n m"]] = field(
+        default_factory=dict[tuple[str, int], "Float64[np.ndarray, 'n m']"]
+    )
+    _costs: dict[str, tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=dict[str, tuple[np.ndarray, np.ndarray]]
     )
 
     def bounds(self, signal: str, entries: Sequence[int] | None = None) -> Interval:
@@ -221,9 +226,11 @@ class Substitution:
     ) -> None:
         if np.any(node.bias):
             partial.add(rows @ node.bias)
-        partial.error = partial.error + _times(np.abs(rows), self._cost(node))
-        for term in node.terms:
-            self._gather(partial, term.source, _backward(term.map, rows))
+        cost, lost = self._cost(node)
+        partial.error = partial.error + _times(np.abs(rows), cost) + lost
+        for place, term in enumerate(node.terms):
+            moved = self._backward(node, place, rows)
+            self._gather(partial, term.source, moved)
 
     def _through_gate(
         self, partial: _Partial, gate: Gate, rows: Float64[np.ndarray, "batch k n"]
@@ -241,7 +248,7 @@ class Substitution:
             )
             partial.add(_times(positive, high) + _times(negative, low))
             mass = _times(positive, np.abs(high)) - _times(negative, np.abs(low))
-            partial.error = partial.error + gamma(gate.size + 4) * mass
+            partial.error = partial.error + gamma(gate.size + 4) * mass + LEAST * (gate.size + 2)
         rounded = lines.rounded
         if len(rounded):
             lost = _times(np.abs(moved[..., rounded]), magnitude[:, rounded])
@@ -261,11 +268,13 @@ class Substitution:
         magnitude = self.signals[source].magnitude()
         partial.error = partial.error + (2 * UNIT) * _times(np.abs(whole), magnitude)
 
-    def _cost(self, node: Affine) -> Float64[np.ndarray, "batch n"]:
-        """What one unit of |coefficient| adds to the error at an affine node."""
+    def _cost(
+        self, node: Affine
+    ) -> tuple[Float64[np.ndarray, "batch n"], Float64[np.ndarray, "batch 1"]]:
+        """What one unit of |coefficient| adds to the error, and what underflow adds anyway."""
         if node.name not in self._costs:
             cost = gamma(node.size + 4) * np.abs(node.bias) + node.bias_error
-            cost = cost[None, :]
+            cost, lost = cost[None, :], np.full((1, 1), LEAST * (node.size + 2))
             for term in node.terms:
                 size = self.signals[term.source].magnitude()
                 if term.map.is_exact:
@@ -273,9 +282,32 @@ class Substitution:
                 reach = term.map.magnitudes(size)
                 loose = gamma(term.map.adjoint_terms + 2) * reach + term.map.slack(size)
                 cost = cost + enlarged(loose, term.map.terms + 4)
-                cost = cost + _underflow(size, term.map.adjoint_terms)
-            self._costs[node.name] = cost
+                for stage in stages(term.map):
+                    # A coefficient behind a stage may have lost eta: times what enters the stage.
+                    lost = lost + _underflow(size, term.map.adjoint_terms)
+                    size = enlarged(stage.magnitudes(size) + stage.slack(size), stage.terms + 4)
+            self._costs[node.name] = cost, lost
         return self._costs[node.name]
+
+    def _backward(
+        self, node: Affine, place: int, rows: Float64[np.ndarray, "batch k n"]
+    ) -> Float64[np.ndarray, "batch k m"]:
+        """Rows times one of the node's maps.
+
+        Many rows meet a small convolution as a matrix: what its zeros add rounds nothing, so that
+        the count of terms is that of the convolution.
+        """
+        linear = node.terms[place].map
+        batch, count, size = rows.shape
+        flat = rows.reshape(batch * count, size)
+        stored = linear.of if isinstance(linear, Adjoint) else linear
+        small = linear.in_size * linear.out_size <= FORMED_ENTRIES
+        if isinstance(stored, Convolution) and small and FORMED_ROWS <= len(flat):
+            key = (node.name, place)
+            if key not in self._formed:
+                self._formed[key] = linear.backward(np.eye(linear.out_size))
+            return (flat @ self._formed[key]).reshape(batch, count, linear.in_size)
+        return linear.backward(flat).reshape(batch, count, linear.in_size)
 
     def _widest(self, signal: str) -> int:
         """The greatest size of a signal that the rows may meet."""
@@ -296,12 +328,6 @@ def _times(
     if rows.shape[0] == 1:
         return column @ rows[0].T
     return (rows @ column[:, :, None])[..., 0]
-
-
-def _backward(linear: Map, rows: Float64[np.ndarray, "batch k n"]) -> Float64[np.ndarray, "b k m"]:
-    batch, count, size = rows.shape
-    moved = linear.backward(rows.reshape(batch * count, size))
-    return moved.reshape(batch, count, linear.in_size)
 
 
 def _underflow(magnitude: Float64[np.ndarray, "batch n"], count: int) -> Float64[np.ndarray, "b 1"]:

@@ -11,7 +11,7 @@ import numpy as np
 from verifier.checker.builder import Builder, indices
 from verifier.checker.enclosures import U
 from verifier.checker.linear import flat
-from verifier.checker.maps import Composed, Convolution, Diagonal
+from verifier.checker.maps import Adjoint, Composed, Convolution, Diagonal
 from verifier.checker.network import Maximum, Term
 from verifier.checker.operands import Call, Constant, Signal
 from verifier.checker.reductions import reduced_axes
@@ -146,6 +146,67 @@ def convolution(builder: Builder, call: Call) -> Signal:
             call.mismatch(f"a bias of shape {given.shape}")
         bias = flat(_per_channel(given, len(sizes)), shape)
     return builder.linear(call, shape, [Term(signal.source, to)], bias)
+
+
+def transposed_convolution(builder: Builder, call: Call) -> Signal:
+    """ConvTranspose with constant weights: the adjoint of a convolution."""
+    call.arity(2, 3)
+    call.one_float_type()
+    signal, channels, sizes = _image(call)
+    weight = call.constant(1)
+    groups = call.integer("group", 1)
+    if groups < 1 or weight.value.ndim != len(signal.shape) or weight.shape[0] != channels:
+        call.invalid(f"group {groups}, weight of shape {weight.shape}")
+    widths = call.list_of_integers("kernel_shape")
+    if channels % groups or (widths is not None and widths != weight.shape[2:]):
+        call.invalid(f"group {groups}, kernel_shape {widths}, weight of shape {weight.shape}")
+    if call.has("output_shape") or call.string("auto_pad", "NOTSET") != "NOTSET":
+        call.not_checkable("output_shape or auto_pad")
+    forward = _transposed(call, sizes, weight, groups)
+    shape = (1, *forward.in_shape)
+    bias = None
+    if call.optional(2) is not None:
+        given = call.constant(2)
+        if given.shape != (shape[1],):
+            call.mismatch(f"a bias of shape {given.shape}")
+        bias = flat(_per_channel(given, len(sizes)), shape)
+    return builder.linear(call, shape, [Term(signal.source, Adjoint(forward))], bias)
+
+
+def _transposed(call: Call, sizes: tuple[int, ...], weight: Constant, groups: int) -> Convolution:
+    """The convolution from the result's shape to the operand's."""
+    rank = len(sizes)
+    strides, dilations = _positive(call, "strides", rank), _positive(call, "dilations", rank)
+    pads = call.list_of_integers("pads") or (0,) * (2 * rank)
+    extra = call.list_of_integers("output_padding") or (0,) * rank
+    if len(pads) != 2 * rank or len(extra) != rank or min((*pads, *extra)) < 0:
+        call.invalid("pads or output_padding")
+    before, after = pads[:rank], pads[rank:]
+    spatial = tuple(
+        strides[a] * (sizes[a] - 1)
+        + dilations[a] * (weight.shape[2 + a] - 1)
+        + 1
+        + extra[a]
+        - before[a]
+        - after[a]
+        for a in range(rank)
+    )
+    if min(spatial) < 1:
+        call.mismatch("nothing is left of the output")
+    call.allowed([weight.shape[1] * groups, *spatial])
+    forward = Convolution(
+        kernel=weight.value,
+        error=weight.error,
+        in_shape=(weight.shape[1] * groups, *spatial),
+        # What output_padding adds beyond the pads lies behind the last window: no tap reaches it.
+        pads=tuple((before[a], max(after[a] - extra[a], 0)) for a in range(rank)),
+        strides=strides,
+        dilations=dilations,
+        groups=groups,
+    )
+    if forward.out_spatial != sizes:
+        call.not_checkable("output_padding of a whole stride")
+    return forward
 
 
 def _per_channel(constant: Constant, spatial: int) -> Constant:

@@ -16,13 +16,21 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from verifier.errors import ExternalData, FileTooLarge, NotOnnx, TooManyNodes, UnknownField
+from verifier.errors import (
+    ControlFlow,
+    ExternalData,
+    FileTooLarge,
+    NotOnnx,
+    TooManyNodes,
+    UnknownField,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import UInt64
 
 MAX_BYTES = 512 * 2**20
 MAX_MESSAGES = 2_000_000
+MAX_WITH_SUBGRAPHS = 50_000  #: messages; such files are refused anyway, only later
 MAX_NODES = 20_000
 MAX_DEPTH = 100  # protobuf's own limit: deeper files are read by nobody
 
@@ -147,27 +155,35 @@ def signed(value: int) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
-def _payload(data: memoryview, at: int, end: int, wire: int) -> tuple[Value, int]:
-    if wire == VARINT:
-        return read_varint(data, at, end)
-    if wire == BYTES:
-        size, at = read_varint(data, at, end)
-    elif wire in (FIXED64, FIXED32):
-        size = 8 if wire == FIXED64 else 4
-    else:
-        raise not_onnx(f"byte {at}: a group or an unknown wire type")
-    if end - at < size:
-        raise not_onnx(f"byte {at}: {size} bytes are announced, {end - at} are left")
-    return data[at : at + size], at + size
-
-
 def fields(message: memoryview) -> Iterator[tuple[int, int, Value]]:
     """(number, wire type, value) of every field of one message, in the file's order."""
     at, end = 0, len(message)
     while at < end:
-        tag, at = read_varint(message, at, end)
-        value, at = _payload(message, at, end, tag & 7)
-        yield tag >> 3, tag & 7, value
+        tag = message[at]
+        # Nearly every number has one byte: no call for those.
+        if tag < 0x80:
+            at += 1
+        else:
+            tag, at = read_varint(message, at, end)
+        wire = tag & 7
+        if wire == VARINT:
+            value, at = read_varint(message, at, end)
+            yield tag >> 3, wire, value
+            continue
+        size, at = _size(message, at, end, wire)
+        if end - at < size:
+            raise not_onnx(f"byte {at}: {size} bytes are announced, {end - at} are left")
+        yield tag >> 3, wire, message[at : at + size]
+        at += size
+
+
+def _size(message: memoryview, at: int, end: int, wire: int) -> tuple[int, int]:
+    """(how many bytes the payload has, where it starts)."""
+    if wire == BYTES:
+        return read_varint(message, at, end)
+    if wire in (FIXED64, FIXED32):
+        return (8 if wire == FIXED64 else 4), at
+    raise not_onnx(f"byte {at}: a group or an unknown wire type")
 
 
 def _check_field(kind: str, number: int, wire: int, seen: set[int]) -> Spec:
@@ -195,6 +211,7 @@ class _Counts:
     def __init__(self) -> None:
         self.messages = 0
         self.nodes = 0
+        self.has_subgraph = False
 
     def message(self, kind: str, depth: int) -> None:
         """Count one more message."""
@@ -205,6 +222,9 @@ class _Counts:
             )
         if depth > MAX_DEPTH:
             raise not_onnx(f"messages are nested deeper than {MAX_DEPTH}")
+        self.has_subgraph = self.has_subgraph or (kind == "Graph" and depth > 1)
+        if self.has_subgraph and self.messages > MAX_WITH_SUBGRAPHS:
+            raise ControlFlow("subgraphs", fix="export one straight graph")
         if kind == "Node" and depth == _DEPTH_OF_NODES:
             self.nodes += 1
             if self.nodes > MAX_NODES:

@@ -36,7 +36,7 @@ from verifier.property import Property
 
 _STARTS = 48  #: points of a round
 _ASCENT_STEPS = 24
-_WIDTHS = (3.0, 1.0, 10.0)  #: first windows of successive rounds, in deviations of z
+_WIDTHS = (3.0, 1.0, 0.3, 10.0)  #: first windows of successive rounds, in deviations of z
 _NARROW = 0.01  #: the last window
 _MUTATION_STEPS = 40
 _ELITE = 8  #: points whose neighbourhood is searched
@@ -44,7 +44,7 @@ _MUTANTS = 8  #: of each of them, a step
 #: Scales t of pairs: shares of the greatest, then of the best of those.
 _COARSE = 0.125 ** torch.arange(15, dtype=torch.float64)
 _FINE = 8.0 ** torch.linspace(-1, 1, 13, dtype=torch.float64)
-_PATIENCE = 6  #: rounds without a gain of `_GAIN`, then it ends
+_PATIENCE = 8  #: rounds without a gain of `_GAIN`, then it ends
 _GAIN = 1e-4
 _DENSE_ROWS = 64  #: of Jacobians that are computed as a whole
 _POWER_STEPS = 12
@@ -83,8 +83,12 @@ class _Points:
     value: Float64[Tensor, " points"]
 
     def best(self, count: int) -> _Points:
-        """The points of the greatest values."""
-        chosen = self.value.topk(min(count, len(self.value))).indices
+        """The points of the greatest values, one of those that are equally steep."""
+        value, order = self.value.sort(descending=True)
+        # Points of one linear piece would crowd out all others.
+        differs = torch.ones_like(value, dtype=torch.bool)
+        differs[1:] = value[1:] < value[:-1] * (1 - 1e-9)
+        chosen = order[differs][:count]
         return _Points(
             x=self.x[chosen],
             functional=self.functional[chosen],
@@ -102,6 +106,7 @@ class _Climb:
         self._region = asked.region
         self._norm = asked.norm
         self._random = random
+        self._elite: _Points | None = None  #: the best points of all rounds
         self._domain = Domain.of(asked.region, network.input_size).shrunk()
         items = items_of(asked, network.output_size)
         self._is_list = any(item.output is not None or item.margin is not None for item in items)
@@ -118,10 +123,17 @@ class _Climb:
         """The best pair from fresh points, smoothed with windows of `width` at first."""
         if not self._varying.any():
             return None
-        starts = self._scored(self._sampled())
-        climbed = self._climbed(self._spread(starts), width, clock)
-        pool = _joined(starts, self._scored(climbed)).best(_ELITE)
-        return self._pair(self._mutated(pool, clock), clock)
+        x = self._sampled()
+        if self._elite is not None:
+            # Half of the points start again beside the best ones.
+            parent = torch.arange(len(x) // 2) % len(self._elite.x)
+            x = torch.cat((x[: len(x) - len(parent)], self._neighbours(self._elite.x[parent])))
+        starts = self._scored(x)
+        climbed = self._scored(self._climbed(self._spread(starts), width, clock))
+        pool = _joined(starts, climbed)
+        pool = pool if self._elite is None else _joined(pool, self._elite)
+        self._elite = self._mutated(pool.best(_ELITE), clock)
+        return self._pair(self._elite, clock)
 
     def _sampled(self) -> Float64[Tensor, "points inputs"]:
         """Random points of the region: inside, and at its corners; of all sizes everywhere."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from verifier.network.activations.kinked import Celu, Elu, HardSwish, Selu
 from verifier.network.activations.linear import Abs, Clip, HardSigmoid, LeakyRelu, PRelu, Relu
+from verifier.network.activations.scaled import Scaled
 from verifier.network.activations.smooth import (
     Erf,
     Gelu,
@@ -41,6 +42,7 @@ __all__ = [
     "Mish",
     "PRelu",
     "Relu",
+    "Scaled",
     "Selu",
     "Sigmoid",
     "Silu",

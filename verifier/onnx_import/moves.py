@@ -139,7 +139,7 @@ def _gather(call: Call, x: Array) -> tuple[Array, ...]:
             fix="export the model again",
         )
     checked_size((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), call.name)
-    return (np.take(x, index % size if size else index, axis),)
+    return (np.asarray(np.take(x, index % size if size else index, axis)),)
 
 
 def _split(call: Call, x: Array) -> tuple[Array, ...]:

@@ -112,7 +112,7 @@ def _div(call: Call) -> Emitted:
             node=call.name,
             fix="divide by constants other than 0",
         )
-    return _scaled_by(call, call.signal(0), 1.0 / divisor)
+    return _scaled_by(call, call.signal(0), np.asarray(1.0 / divisor))
 
 
 def _matmul(call: Call) -> Emitted:
@@ -149,8 +149,8 @@ def _matrix_times(call: Call, weight: Array, x: Signal) -> Emitted:
     if prod(matrix.shape[:-2]) != 1:
         return _stacked_matmul(call)
     matrix = matrix.reshape(matrix.shape[-2:])
-    *lead, inner, columns = x.shape
-    _check_inner(call, matrix.shape[1:], (inner,))
+    lead, inner, columns = x.shape[:-2], x.shape[-2:-1], prod(x.shape[-1:])
+    _check_inner(call, matrix.shape[1:], inner)
     turned = gather(np.swapaxes(indices(x.shape), -1, -2), x.size)
     dense = Dense(tensor(matrix), prod(lead) * columns)
     back = np.swapaxes(indices((*lead, columns, matrix.shape[0])), -1, -2)
@@ -162,13 +162,17 @@ def _matrix_times(call: Call, weight: Array, x: Signal) -> Emitted:
 
 def _stacked_matmul(call: Call) -> Emitted:
     """A stack of different matrices: written out as one, where that is small."""
+    place = 0 if isinstance(call.input(0), Signal) else 1
+    x, constant = call.signal(place), call.array(1 - place)
+    if len(x.shape) < 2 or constant.ndim < 2:
+        raise call.unsupported("a vector meets a stack of matrices")
+    missing = (1,) * max(constant.ndim - len(x.shape), 0)
 
     def times(rows: Array) -> Array:
-        constant = next(value.array for value in call.inputs if isinstance(value, Constant))
-        return rows @ constant if isinstance(call.input(0), Signal) else constant @ rows
+        stacks = rows.reshape(len(rows), *missing, *x.shape)
+        return stacks @ constant if place == 0 else constant @ stacks
 
-    place = 0 if isinstance(call.input(0), Signal) else 1
-    return written_out(call, call.signal(place), times)
+    return written_out(call, x, times)
 
 
 def written_out(call: Call, x: Signal, linear: Callable[[Array], Array]) -> Emitted:

@@ -1,8 +1,8 @@
 """Scalar functions that exporters write as several operators: GELU, SiLU, Mish, softsign.
 
-    GELU       c x (1 + erf(k x))      with c = 1/2 and k = 1/sqrt 2 (a float32 near it)
-    SiLU       x sigmoid(k x)          with 0 < k
-    Mish       x tanh(softplus(x))
+    GELU       c x (1 + erf(k x))      with 0 < c and k = 1/sqrt 2 (a float32 near it)
+    SiLU       c x sigmoid(k x)        with 0 < c, 0 < k
+    Mish       c x tanh(softplus(x))   with 0 < c
     softsign   x / (1 + |x|)
 
 A product is taken apart into a constant and the tensors that are multiplied, whatever the order.
@@ -79,9 +79,9 @@ class Written:
 
 def compound(call: Call, written: Written) -> Emitted | None:
     """The whole function, if this operator is the last of one."""
-    if call.op == "Mul":
+    if call.op == "Mul" and _are_signals(call, written):
         scale, names = written.factors(call.output)
-        if len(names) == 2:
+        if len(names) == 2 and 0 < scale:
             for x, gate in (names, names[::-1]):
                 function = _gated(scale, x, gate, written)
                 if function is not None:
@@ -89,6 +89,11 @@ def compound(call: Call, written: Written) -> Emitted | None:
     if call.op == "Div" and _is_softsign(call, written):
         return _emitted(call, call.operator.inputs[0], functions.Softsign(_size(call)), written)
     return None
+
+
+def _are_signals(call: Call, written: Written) -> bool:
+    """Whether two signals meet here; a constant that follows is an operator of its own."""
+    return all(isinstance(written.values.get(name), Signal) for name in call.operator.inputs)
 
 
 def _size(call: Call) -> int:
@@ -107,15 +112,19 @@ def _gated(scale: float, x: str, gate: str, written: Written) -> Activation | No
     if not isinstance(value, Signal):
         return None
     sigmoid = written.operator(gate, "Sigmoid")
-    if sigmoid is not None and scale == 1.0:
+    if sigmoid is not None:
         steepness, inner = written.factors(sigmoid.inputs[0])
         if inner == [x] and 0 < steepness:
-            return functions.Silu(value.size, steepness)
-    if scale == 1.0 and _is_tanh_softplus(gate, x, written):
-        return functions.Mish(value.size)
-    if scale == 0.5 and _is_shifted_erf(gate, x, written):
-        return functions.Gelu(value.size)
+            return _times(scale, functions.Silu(value.size, steepness))
+    if _is_tanh_softplus(gate, x, written):
+        return _times(scale, functions.Mish(value.size))
+    if _is_shifted_erf(gate, x, written):
+        return _times(2 * scale, functions.Gelu(value.size))
     return None
+
+
+def _times(factor: float, function: Activation) -> Activation:
+    return function if factor == 1.0 else functions.Scaled(function, factor)
 
 
 def _is_tanh_softplus(gate: str, x: str, written: Written) -> bool:

@@ -218,7 +218,7 @@ def _product(call: Call, *, inverse: bool) -> _Traced | None:
         return None
     if inverse and not constants[0].all():
         return None
-    factor = 1.0 / constants[0] if inverse else constants[0]
+    factor = np.asarray(1.0 / constants[0]) if inverse else constants[0]
     return _broadcast(call), lambda algebra, forms: algebra.scaled(forms[0], factor), False
 
 

@@ -1,0 +1,124 @@
+"""The public models, where a checkout of the shared data is at hand ($LIPCERT_SHARED)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from verifier.errors import ModelRefused
+from verifier.onnx_import import load
+
+SHARED = os.environ.get("LIPCERT_SHARED", "")
+pytestmark = pytest.mark.skipif(
+    not SHARED, reason="LIPCERT_SHARED does not name the folder of public models"
+)
+
+SUPPORTED_LATER = {
+    "act_logsigmoid.dynamo",
+    "act_softshrink.dynamo",
+    "act_softshrink.legacy",
+    "act_softsqrt.dynamo",
+    "bf16.dynamo",
+    "deel_conv_pool.dynamo",
+    "deel_conv_pool.legacy",
+    "einsum.legacy",
+    "groupnorm.legacy",
+    "hh1_soc.legacy",
+    "instancenorm.legacy",
+    "l2_normalise.legacy",
+    "layernorm.dynamo",
+    "opset_sweep.dynamo.op18",
+    "opset_sweep.dynamo.op24",
+    "opset_sweep.legacy.op13",
+    "opset_sweep.legacy.op18",
+    "opset_sweep.legacy.op9",
+    "orthogonium_hh1.legacy",
+    "orthogonium_hh2.legacy",
+    "orthogonium_l2normresidual.dynamo",
+    "orthogonium_softhuber_abs.legacy",
+    "pixelshuffle_upsample.dynamo",
+    "pool_all.dynamo",
+    "pool_all.legacy",
+    "rmsnorm.dynamo",
+    "rnn_gru.legacy",
+    "rnn_lstm.dynamo",
+    "rnn_rnn.legacy",
+    "skl_mlp_classifier.skl2onnx",
+    "soc_conv_taylor.legacy",
+    "softmax_head.legacy",
+    "transformer_encoder_layer.dynamo",
+}  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
+HOSTILE_LATER = {
+    "control__if_constant",
+    "discontinuous__where_relu",
+    "graph__two_inputs",
+    "impostor__lppool1",
+    "impostor__lppool2_disjoint",
+    "impostor__lppool2_overlapping",
+}  #: valid functions, refused or blocked as above
+HOSTILE_CODES = {
+    "bomb__resize_scale": "unsupported-op",  # no rule for Resize, so that nothing is computed
+}
+
+
+def exports() -> list[dict[str, Any]]:
+    if not SHARED:
+        return []
+    return json.loads((Path(SHARED) / "models/exports/index.json").read_text())
+
+
+def answer(data: bytes) -> str:
+    """`read`, or the code that takes the model away."""
+    try:
+        model = load(data)
+    except ModelRefused as refusal:
+        return refusal.code
+    return "read" if model.blocked is None else model.blocked.code
+
+
+@pytest.mark.parametrize("entry", exports(), ids=lambda entry: entry["file"])
+def test_an_export_is_read_or_answered_by_what_is_known_of_it(entry: dict[str, Any]) -> None:
+    found = answer((Path(SHARED) / "models/exports" / entry["file"]).read_bytes())
+    expected = {
+        "discontinuous": {"discontinuous-op"},
+        "invalid": {"invalid-attribute", "unsupported-op"},
+        "lipschitz": {"read"},
+        "not_lipschitz_globally": {"not-lipschitz-globally", "unsupported-op"},
+    }[entry["global_l2"]]
+    if entry["file"].removesuffix(".onnx") in SUPPORTED_LATER:
+        expected = {"discontinuous-op", "unsupported-dtype", "unsupported-op"}
+    assert found in expected
+
+
+@pytest.mark.parametrize("folder", ["yardsticks/onnx", "models"])
+def test_no_public_model_is_read_as_another_function(folder: str) -> None:
+    large = 1_000_000 if folder == "models" else sys.maxsize
+    answers = {
+        path.stem: answer(path.read_bytes())
+        for path in sorted((Path(SHARED) / folder).glob("*.onnx"))
+        if path.stat().st_size < large and "__light_" not in path.name
+    }
+    assert "import-mismatch" not in answers.values()
+    assert sum(found == "read" for found in answers.values()) >= 0.7 * len(answers)
+
+
+def test_hostile_files_are_answered_as_their_manifest_says(tmp_path: Path) -> None:
+    script = Path(SHARED) / "hostile/make_hostile.py"
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, capture_output=True)
+    wrong: list[str] = []
+    for entry in json.loads((tmp_path / "manifest.json").read_text()):
+        name = entry["file"].removesuffix(".onnx")
+        if name in HOSTILE_LATER:
+            continue
+        found = answer((tmp_path / entry["file"]).read_bytes())
+        is_accepted = entry["expected"] == "accept"
+        expected = "read" if is_accepted else HOSTILE_CODES.get(name, entry["code"])
+        if found != expected:
+            wrong.append(f"{name}: {found} instead of {expected}")
+    assert wrong == []

@@ -1,0 +1,79 @@
+"""The service with the real verifier: trained networks in, checked certificates out."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_process import ROOT, Service, free_port, problem
+
+from service.settings import Settings
+from verifier.certificate_json import parse_certificate
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service as an installation has it."""
+    data = tmp_path_factory.mktemp("real") / "data"
+    running = Service(replace(Settings(port=free_port(), data=data), slots=1))
+    yield running
+    assert running.is_alive()
+    running.close()
+
+
+def _submit(real: Service, name: str, request: dict[str, Any]) -> dict[str, Any]:
+    data = (EXAMPLES / f"{name}.onnx").read_bytes()
+    response = real.client.post(
+        "/v1/jobs",
+        files={"model": (name, data), "request": (None, json.dumps(request))},
+        headers={"Prefer": "wait=60"},
+    )
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.mark.parametrize("name", ["relu_mlp", "maxmin_mlp", "small_cnn", "residual_groupsort"])
+def test_a_trained_network_gets_a_certificate_that_the_checker_accepts(
+    real: Service, name: str
+) -> None:
+    job = _submit(real, name, {"method": "product"})
+    assert job["state"] == "succeeded", job["error"]
+    text = real.client.get(f"/v1/jobs/{job['id']}/certificate").content
+    certificate = parse_certificate(text)
+    assert certificate.claim.bound == job["progress"]["upper"]
+    again = real.client.post("/v1/certificates/check", json={"certificate": json.loads(text)})
+    assert again.json()["valid"] is True
+    other = real.upload((EXAMPLES / "small_cnn.onnx").read_bytes())
+    if name != "small_cnn":
+        body = {"certificate": json.loads(text), "model": other}
+        wrong = real.client.post("/v1/certificates/check", json=body).json()
+        assert (wrong["valid"], wrong["code"]) == (False, "model-mismatch")
+
+
+def test_a_local_bound_comes_from_the_same_call(real: Service) -> None:
+    request = json.loads((EXAMPLES / "request_local.json").read_text(encoding="utf-8"))
+    request["budget"] = {"seconds": 20}
+    job = _submit(real, "relu_mlp", request)
+    assert job["state"] == "succeeded", job["error"]
+
+
+def test_a_model_is_described_and_its_sizes_are_known(real: Service) -> None:
+    model_id = real.upload((EXAMPLES / "relu_mlp.onnx").read_bytes())
+    body = {"model": model_id, "property": {"outputs": {"indices": [10]}}}
+    response = real.client.post("/v1/jobs?validate_only=true", json=body)
+    assert problem(response)["errors"][0]["pointer"] == "/property/outputs/indices"
+    answer = real.client.post("/v1/jobs?validate_only=true", json={"model": model_id}).json()
+    assert (answer["inputs"], answer["outputs"]) == (64, 10)
+
+
+def test_a_truncated_model_is_refused(real: Service) -> None:
+    data = Path(EXAMPLES / "relu_mlp.onnx").read_bytes()
+    model_id = real.upload(data[: len(data) // 2])
+    answer = real.client.get(f"/v1/models/{model_id}").json()
+    assert answer["state"] == "refused"
+    response = real.client.post("/v1/jobs", json={"model": model_id})
+    assert (problem(response)["code"], response.status_code) == (answer["error"]["code"], 422)
