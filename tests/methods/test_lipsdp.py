@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.methods.lipsdp_networks import NETWORKS, noise, relu_chain, vertex_jacobians
 from verifier.certificate import GateLmiProof, LmiProof, LmiRow
-from verifier.errors import InvalidRequest
+from verifier.errors import InvalidRequest, JobFailed
 from verifier.methods import product
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of
@@ -233,6 +233,18 @@ def test_local_proof_stores_every_gate_and_its_lines() -> None:
     assert set(found.proof.slopes) == gates
     assert set(found.proof.forward.lines) == gates
     assert set(found.proof.items[0].rows[0].multipliers) == gates
+
+
+def test_gains_beyond_float64_are_an_error_of_their_own() -> None:
+    huge = torch.eye(2, dtype=torch.float64) * 1e160
+    nodes = (
+        linear("v", (Term("", Dense(huge)),)),
+        Elementwise("z", "v", Relu(2), gate="z"),
+        linear("y", (Term("z", Dense(huge)),)),
+    )
+    network = Network(nodes=nodes, input_size=2, output="y")
+    with pytest.raises(JobFailed):
+        candidate(network, Property(), Options(), Clock.start(60.0))
 
 
 def test_coupled_multipliers_are_false() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
-from verifier.methods.lipsdp.start import Start, forward_start, freed
+from verifier.methods.lipsdp.start import Start, beyond_range, forward_start, freed
 
 MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
@@ -245,8 +245,8 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
     inputs = one.expand(len(problem.weights))
     bare = Point(level=torch.zeros_like(one), gates=gates, inputs=inputs)
     level = least_level(problem.slack(bare), problem.outputs)
-    if level is None:
-        raise ValueError("the start is not strictly feasible")
+    if level is None or not bool(level.isfinite()):
+        raise beyond_range()
     level = level.clamp(min=LEAST_LEVEL)
     start = problem.balanced(Point(level=level, gates=gates, inputs=inputs))
     return start if float(level) <= LEAST_LEVEL else freed(problem, start)

@@ -31,6 +31,8 @@ from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
 from verifier.methods.lipsdp.repair import EXTRA_MARGINS, is_definite, repaired, rounding_share
 from verifier.norms import Norm, NormPair
 
+_SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Search:
@@ -158,12 +160,16 @@ class _Rows:
         # Without gates the inequality is an eigenvalue or a sum, and no general solver's work.
         if options.solver != "interior_point" and self.search.form.multipliers:
             return self._by_reference(scaled, rows, options.solver) or ones(scaled.problem)
+        # A step that the clock cannot pay for is not begun.
+        expected = _SECONDS_PER_CUBE * (scaled.problem.rows + len(scaled.inputs)) ** 3
         return interior_point.solve(
             scaled.problem,
             # For l2 inputs the objective is the bound's square.
             gap=options.gap if self.family.inputs_in_linf else 2 * options.gap,
             iterations=options.iterations,
-            stop=lambda value: self.family.bound(scaled, value) <= enough or clock.has_expired,
+            stop=lambda value: (
+                self.family.bound(scaled, value) <= enough or clock.remaining <= expected
+            ),
         ).point
 
     def _by_reference(

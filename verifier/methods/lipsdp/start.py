@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from verifier.errors import JobFailed
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
 
 FACTOR = 2.0
@@ -47,6 +48,9 @@ def forward_start(
         gram: F F'. No row of [C F] is zero.
         owner: the multiplier of each psi, ascending.
         blocks: consecutive ranges of psis that cover them; a multiplier stays within one.
+
+    Raises:
+        JobFailed: the squares of the network's gains leave the range of float64.
     """
     size = spread.shape[0]
     factor = torch.zeros_like(spread)
@@ -57,15 +61,28 @@ def forward_start(
         cross = -inflow @ spread[past, past].T - gram[block, past]
         solved = torch.linalg.solve_triangular(factor[past, past], cross.T, upper=False)
         needed = inflow @ spread[block, past].T + gram[block, block] + solved.T @ solved
+        if not bool(needed.isfinite().all()):
+            raise beyond_range()
         shape = _shared(needed.diagonal(), owner[block])
         roots = shape.sqrt()
         growth = torch.linalg.eigvalsh(needed / roots / roots[:, None])[-1]
         per_psi[block] = FACTOR * growth * shape
         factor[block, past] = solved.T
-        factor[block, block] = torch.linalg.cholesky(torch.diag(per_psi[block]) - needed)
+        corner, failed = torch.linalg.cholesky_ex(torch.diag(per_psi[block]) - needed)
+        if failed:
+            raise beyond_range()
+        factor[block, block] = corner
     gates = spread.new_zeros(int(owner[-1]) + 1 if size else 0)
     gates[owner] = per_psi
     return Start(gates, factor)
+
+
+def beyond_range() -> JobFailed:
+    """The error of networks whose gains, squared, no float64 holds."""
+    return JobFailed(
+        "the inequality's entries leave the range of float64",
+        fix='ask for method "product", which carries exponents of its own',
+    )
 
 
 def _shared(
