@@ -7,6 +7,6 @@ lines of the forward bounds are tilted towards the least bound (`tighten`).
 """
 
 from verifier.methods.propagation.candidate import Options, candidate, tilted_lines
-from verifier.methods.propagation.forward import forward_bounds, gate_slopes
+from verifier.methods.propagation.forward import Forward, forward_bounds, gate_slopes
 
-__all__ = ["Options", "candidate", "forward_bounds", "gate_slopes", "tilted_lines"]
+__all__ = ["Forward", "Options", "candidate", "forward_bounds", "gate_slopes", "tilted_lines"]
