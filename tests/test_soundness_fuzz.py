@@ -17,8 +17,18 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import pytest
 
-from tests.exact import Exact, Pair, Size, floats, fractions, growth_below, norm_below, steepest
-from tests.random_networks import RandomNetwork, random_network
+from tests.exact import (
+    Exact,
+    Pair,
+    Size,
+    floats,
+    fractions,
+    growth_below,
+    norm_below,
+    pooled,
+    steepest,
+)
+from tests.random_networks import Builder, RandomNetwork, random_network
 from tests.tiny_networks import COUPLED, Box, Gate, TinyNetwork, lipschitz_constant, tiny_network
 from verifier.certificate import Certificate
 from verifier.checker import check
@@ -292,6 +302,23 @@ def test_coupled_multiplier_is_false() -> None:
     (bound,) = _bounds(certificate)
     assert bound is not None
     assert lipschitz_constant(COUPLED, ("l2", "l2")) <= Fraction(bound)
+
+
+def test_padded_max_pool_numbers_its_comparisons_as_the_checker_does() -> None:
+    """A window at the border compares copies of an entry, and proofs say which with which."""
+    builder = Builder(np.random.default_rng(0), (1, 1, 2, 3))
+    builder.node(
+        "MaxPool",
+        [builder.last],
+        lambda x: pooled(x, (2, 2), 1, 1, max),
+        kernel_shape=[2, 2],
+        pads=[1] * 4,
+    )
+    builder.node("Flatten", [builder.last], lambda x: x.reshape(1, -1), axis=1)
+    network = builder.finished()
+    (bound,) = _bounds(_answer(network.model, Property(), "lipsdp"))
+    assert bound is not None
+    assert 2 <= bound  # the greatest entry wins four windows
 
 
 @pytest.mark.parametrize("norms", NORMS, ids="-".join)

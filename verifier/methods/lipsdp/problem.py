@@ -22,6 +22,7 @@ from verifier.methods.lipsdp.start import Start, beyond_range, forward_start, fr
 
 MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
+UNFELT = 1e-11  #: and one that nothing enters: far below MARGIN, and its root far above rounding
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
 
 
@@ -189,15 +190,26 @@ class Family:
     def _completed(
         self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
     ) -> Multipliers:
-        """The same, with multipliers for psis that nothing enters: their own row costs nothing."""
+        """The same, with multipliers for psis that nothing enters: their own row costs nothing.
+
+        What they add to a gate that is entered is made negligible. One that adds v psi to another
+        of the n of their kind is held by 2 n v^2 times that one's: (sum_j v_j psi_j)^2 is at most
+        n sum_j (v_j psi_j)^2. Later ones come first.
+        """
         form = self._form
         outflow = (rows @ form.outflow)[:, form.inputs :].square().sum(dim=0)
-        weights = found.gates[form.owner]
-        through = (form.inflow[:, form.inputs :].square() * weights[:, None]).sum(dim=0)
+        squares = form.inflow[:, form.inputs :].square()
+        through = (squares * found.gates[form.owner][:, None]).sum(dim=0)
         scale = found.level if self.inputs_in_linf else 1.0
-        needed = (outflow / scale + through) / NEGLIGIBLE
+        needed = (outflow / scale + through) / UNFELT
         most = torch.ones_like(found.gates).scatter_reduce(0, form.owner, needed, "amax")
         gates = torch.where(self._entered, found.gates, most)
+        idle = ~self._entered[form.owner]
+        for block in reversed(form.blocks) if bool(idle.any()) else ():
+            theirs = torch.where(idle, gates[form.owner], 0.0)
+            held = 2 * idle.sum() * (squares[:, block] * theirs[:, None]).sum(dim=0)
+            more = torch.zeros_like(gates).scatter_reduce(0, form.owner[block], held, "amax")
+            gates = torch.where(self._entered, gates, gates + more)
         return Multipliers(level=found.level, gates=gates, inputs=found.inputs)
 
 

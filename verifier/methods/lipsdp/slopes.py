@@ -17,6 +17,7 @@ from verifier.certificate import ForwardProof, Lines, SlopeRange
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.domain import Domain
 from verifier.methods.propagation import Forward
+from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.graph import Network
 from verifier.network.nodes import Elementwise
 from verifier.regions import Bounded
@@ -89,5 +90,7 @@ def _slopes_on(
     pad = WIDENED * (reach + 1e-3 * reach.max())
     least, greatest = node.function.slope_range_on(lower - pad, upper + pad)
     grown = _SLOPES_WIDENED * torch.maximum(least.abs(), greatest.abs())
-    grown = torch.where(least < greatest, grown, 0.0)
+    if isinstance(node.function, PiecewiseLinear):
+        # A straight piece's slope is no rounded number: the gate stays linear there.
+        grown = torch.where(least < greatest, grown, 0.0)
     return Slopes(least - grown, greatest + grown)

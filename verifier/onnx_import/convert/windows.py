@@ -245,7 +245,7 @@ def _max_pool(call: Call) -> Emitted:
 
 
 def _window_places(window: Window, spatial: Shape) -> Array:
-    """[positions, k]: flat spatial indices in kernel order; padding repeats the first entry."""
+    """[positions, k]: flat spatial indices in kernel order; padding repeats the first valid one."""
     rows: list[Array] = []
     for axis, size in enumerate(spatial):
         start = np.arange(window.out[axis])[:, None] * window.stride[axis] - window.pads[axis][0]
@@ -257,10 +257,9 @@ def _window_places(window: Window, spatial: Shape) -> Array:
         gone = (flat[:, None, :, None] < 0) | (row[None, :, None, :] < 0)
         joined = np.where(gone, -1, whole)
         flat = joined.reshape(len(flat) * len(row), -1)
-    # Valid entries first, in kernel order; what is missing repeats the first of them.
-    order = np.argsort(flat < 0, axis=1, kind="stable")
-    packed = np.take_along_axis(flat, order, axis=1)
-    return np.where(packed < 0, packed[:, :1], packed)
+    # In its place: the certificate numbers comparisons by the places of the kernel.
+    first = np.take_along_axis(flat, np.argmax(0 <= flat, axis=1)[:, None], axis=1)
+    return np.where(flat < 0, first, flat)
 
 
 def _global_max_pool(call: Call) -> Emitted:
