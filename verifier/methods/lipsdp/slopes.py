@@ -15,7 +15,7 @@ from torch import Tensor
 from verifier.certificate import ForwardProof, Lines, SlopeRange
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.domain import Domain
-from verifier.methods.propagation.forward import Forward
+from verifier.methods.propagation import Forward
 from verifier.network.graph import Network
 from verifier.network.nodes import Elementwise
 from verifier.regions import Bounded
