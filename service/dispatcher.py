@@ -25,7 +25,7 @@ from service.executors import Ended, Erred, Executor, Handle, Overran, Report, S
 from service.executors.local import LocalExecutor
 from service.settings import Settings, from_environment
 from service.store import leases
-from service.store.engine import Database, now_ms, open_database
+from service.store.engine import Database, Watch, now_ms, open_database
 from service.store.jobs import Kind
 from service.store.leases import Claim
 from service.store.migrate import wait_for_head
@@ -103,6 +103,7 @@ class Dispatcher:
         self._executor = executor
         self._running: dict[int, Attempt | Inspection] = {}
         self._due: dict[str, float] = {}
+        self._watch = Watch(settings.database)
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then kill the children and give their jobs back."""
@@ -176,6 +177,9 @@ class Dispatcher:
 
     def _claim(self) -> None:
         """Start attempts while there are jobs and free slots."""
+        # Looked at only with a free slot, so that no change is noticed and then forgotten.
+        if not self._free_kinds() or not (self._watch.has_changed() or self._is_due("claim", 1.0)):
+            return
         while kinds := self._free_kinds():
             now = now_ms()
             with self._database.read() as connection:
@@ -246,6 +250,7 @@ class Dispatcher:
             self._advance()
         with self._database.write() as connection:
             leases.retire(connection, self.owner)
+        self._watch.close()
         self._executor.close()
 
 
