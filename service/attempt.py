@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from sqlalchemy import Connection
+
 from service import checking
 from service.blobs import Blobs
 from service.checking import Bench, Checker, CheckOrder
@@ -217,37 +219,33 @@ class Attempt:
 
     def _conclude(self) -> None:
         ending = self._ending()
-        is_stopped = self.killed == "stopped"
-        now = now_ms()
         with self._tools.database.write() as connection:
+            if ending is None and not self._give_back(connection):
+                is_canceled = leases.is_canceled(connection, self.claim)
+                ending = ("canceled", None) if is_canceled else ("failed", lost().to_json())
             if ending is not None:
                 state, error = ending
                 leases.finish(
                     connection,
                     self.claim,
                     state,
-                    now,
+                    now_ms(),
                     incumbent=self._best,
                     progress=self._progress(),
                     error=error,
                 )
-            elif not leases.release(
-                connection,
-                self.claim,
-                now,
-                reason="stopped" if is_stopped else "worker-lost",
-                again=is_stopped,
-            ):
-                leases.finish(
-                    connection,
-                    self.claim,
-                    "canceled" if leases.is_canceled(connection, self.claim) else "failed",
-                    now,
-                    incumbent=self._best,
-                    progress=self._progress(),
-                    error=lost().to_json(),
-                )
         self.is_over = True
+
+    def _give_back(self, connection: Connection) -> bool:
+        """Whether the job is in the queue again; not after the last attempt, nor when canceled."""
+        is_stopped = self.killed == "stopped"
+        return leases.release(
+            connection,
+            self.claim,
+            now_ms(),
+            reason="stopped" if is_stopped else "worker-lost",
+            again=is_stopped,
+        )
 
     def _ending(self) -> tuple[State, Mapping[str, object] | None] | None:
         """The state and error that this attempt ends in; None: the job has to run again."""

@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from starlette.concurrency import run_in_threadpool
-
 from service.store import jobs
 from service.store.engine import Database
 
@@ -51,10 +49,8 @@ class Changes:
         bell = Bell()
         self._bells.setdefault(job_id, set()).add(bell)
         if self._task is None or self._task.done():
-            self._last = await run_in_threadpool(self._newest)
-            # Another caller may have started it while this one waited for the thread.
-            if self._task is None or self._task.done():
-                self._task = asyncio.create_task(self._look())
+            self._last = self._newest()
+            self._task = asyncio.create_task(self._look())
         try:
             yield bell
         finally:
@@ -70,7 +66,7 @@ class Changes:
     async def _look(self) -> None:
         """Ring the bells of every job that changed, for as long as there are any."""
         while self._bells:
-            for job_id, seq in await run_in_threadpool(self._changed):
+            for job_id, seq in self._changed():
                 self._last = max(self._last, seq)
                 for bell in self._bells.get(job_id, ()):
                     bell.ring()

@@ -7,7 +7,7 @@ They state shape and types. Whether a request makes sense is decided by
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 NormName: TypeAlias = Literal["l1", "l2", "linf"]
 Index: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
@@ -134,6 +134,13 @@ class RequestBody(Body):
     target: TargetBody | None = None
 
 
+def _require_text(value: object) -> object:
+    """Pydantic would read a number as seconds since 1970."""
+    if not isinstance(value, str):
+        raise ValueError("expected text")  # noqa: TRY004 - what pydantic turns into a refusal
+    return value
+
+
 class EnvelopeBody(Body):
     """What a submission says besides the request."""
 
@@ -142,7 +149,7 @@ class EnvelopeBody(Body):
         default_factory=dict[str, str], max_length=20
     )
     priority: Annotated[int, Field(ge=-100, le=100, strict=True)] = 0
-    deadline: datetime | None = Field(
+    deadline: Annotated[AwareDatetime, BeforeValidator(_require_text)] | None = Field(
         default=None, description="RFC 3339 with an offset; after it nobody wants the answer"
     )
 

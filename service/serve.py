@@ -7,9 +7,12 @@ dispatcher ends its children and itself. When the dispatcher dies, it is started
 import asyncio
 import logging
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import uvicorn
@@ -34,12 +37,13 @@ def serve(settings: Settings) -> int:
         InvalidRequest: the address is beyond loopback, and nothing would protect it.
     """
     prepare(settings)
-    keeper = Keeper(settings)
-    keeper.start()
-    try:
-        serve_api(settings)
-    finally:
-        keeper.stop()
+    with listen(settings) as address:
+        keeper = Keeper(settings)
+        keeper.start()
+        try:
+            serve_api(settings, address)
+        finally:
+            keeper.stop()
     return 0
 
 
@@ -53,19 +57,37 @@ def prepare(settings: Settings) -> None:
     database.close()
 
 
-def serve_api(settings: Settings) -> None:
-    """Serve HTTP alone, until interrupted."""
+def listen(settings: Settings) -> socket.socket:
+    """The socket to serve on.
+
+    Raises:
+        InvalidRequest: the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise InvalidRequest(
+            f"{settings.host}:{settings.port} cannot be bound: {error.strerror}",
+            fix="end what listens there, or choose another --port",
+            pointer="/port",
+        ) from error
+
+
+def serve_api(settings: Settings, address: socket.socket) -> None:
+    """Serve HTTP alone, until interrupted or terminated."""
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
-            host=settings.host,
-            port=settings.port,
             log_level="warning",
             timeout_graceful_shutdown=3,
             server_header=False,
         )
     )
-    asyncio.run(_run(server, settings))
+    # uvicorn raises the signal again after its shutdown: then it has to be an ordinary end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_run(server, settings, address))
 
 
 def require_safe_bind(settings: Settings) -> None:
@@ -129,17 +151,17 @@ class Keeper:
         return process
 
 
-async def _run(server: uvicorn.Server, settings: Settings) -> None:
+async def _run(server: uvicorn.Server, settings: Settings, address: socket.socket) -> None:
     """Serve, and say so once the socket listens."""
 
     async def announce() -> None:
         while not server.started:
             await asyncio.sleep(0.01)
-        where = f"http://{settings.host}:{settings.port}"
+        where = f"http://{settings.host}:{address.getsockname()[1]}"
         sys.stderr.write(f"lipcert serves {where}, data in {settings.data}, sandbox partial\n")
 
     task = asyncio.create_task(announce())
-    await server.serve()
+    await server.serve(sockets=[address])
     task.cancel()
 
 
@@ -148,7 +170,8 @@ def main() -> None:
     insecure = "--insecure-no-auth" in sys.argv
     settings = replace(from_environment(os.environ), insecure_no_auth=insecure)
     prepare(settings)
-    serve_api(settings)
+    with listen(settings) as address:
+        serve_api(settings, address)
 
 
 if __name__ == "__main__":

@@ -108,9 +108,9 @@ def default_data_directory() -> Path:
 
 
 def default_memory() -> int:
-    """Three quarters of the machine, but at least 2 GiB: one child's share is not the machine."""
+    """A child's share of three quarters of the machine, but at least 2 GiB."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(2 * 2**30, total * 3 // 4)
+    return max(2 * 2**30, total * 3 // 4 // (os.cpu_count() or 1))
 
 
 #: The fields that LIPCERT_<NAME> sets, and how its text is read.

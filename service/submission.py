@@ -105,8 +105,6 @@ def read_submission(members: Members, model: str | None) -> Submission:
     if chosen is None:
         raise _refused("/model", "the member is missing", "give the id of an uploaded model")
     deadline = envelope.deadline
-    if deadline is not None and deadline.tzinfo is None:
-        raise _refused("/deadline", "the time has no offset", "end it with Z or +00:00")
     return Submission(
         model=chosen,
         request=request,

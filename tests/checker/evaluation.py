@@ -62,7 +62,7 @@ class Runtime:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """f(x), flat, for a tensor of `shape` and `kind`."""
-        return self.session.run(None, {self.name: x})[0].astype(np.float64).reshape(-1)
+        return np.asarray(self.session.run(None, {self.name: x})[0], dtype=np.float64).reshape(-1)
 
     def distance(self, network: Network, rng: np.random.Generator, points: int) -> float:
         """How far the network is from it, relative to the largest output."""

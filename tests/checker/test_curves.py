@@ -1,5 +1,7 @@
 """Facts of scalar functions: slopes, images and lines, against 50 digits and without tolerance."""
 
+# ruff: noqa: E501, RUF032  (a case a line; the float is meant)
+
 import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext

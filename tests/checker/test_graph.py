@@ -1,5 +1,7 @@
 """The network that the checker reads, against onnxruntime; and what it does not read."""
 
+# ruff: noqa: E501  (a case a line)
+
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +38,20 @@ class Maker:
         self.weights: dict[str, np.ndarray] = {}
 
     def node(self, op: str, inputs: str, outputs: str = "y", **attributes: Attribute) -> "Maker":
-        self.nodes.append(helper.make_node(op, inputs.split(","), outputs.split(","), **attributes))
+        """One more node; names are separated by commas."""
+        made = helper.make_node(op, inputs.split(","), outputs.split(","))
+        made.attribute.extend(helper.make_attribute(key, attributes[key]) for key in attributes)
+        self.nodes.append(made)
         return self
 
     def weight(self, name: str, value: np.ndarray | list[int] | list[float] | float) -> "Maker":
+        """One more initialiser: int64 for integers, else float32."""
         array = np.asarray(value)
         self.weights[name] = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
         return self
 
     def bytes(self) -> bytes:
+        """The file."""
         graph = helper.make_graph(
             self.nodes,
             "g",
@@ -145,8 +152,9 @@ def test_shared_models_compute_what_onnxruntime_computes(path: Path) -> None:
     except CapabilityBlocked:
         return
     except LipcertError as error:
-        assert error.code in KNOWN
-        return
+        if error.code in KNOWN:
+            return
+        raise
     runtime = Runtime(data)
     tolerance = 3e-3 if runtime.kind is np.float16 else 5e-5
     points = 1 if network.input_size > 10_000 else 3

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import pytest
 
 from tests.checker.groups import FAMILIES, maxima, pairs, reflections, sorts
-from tests.checker.oracles import affine, evaluate, network, rationals
+from tests.checker.oracles import evaluate, rationals
 from verifier.checker.lowering import lowered, lowered_maximum
-from verifier.checker.maps import Diagonal, identity
-from verifier.checker.network import Affine, Elementwise, Network, Sort, Term
-from verifier.checker.scalars import relu
-from verifier.checker.scaling import with_factors_absorbed
+from verifier.checker.network import Affine, Elementwise, Sort
 
 
 @pytest.mark.parametrize("sorting", ["keep", "compare"])
@@ -68,44 +64,3 @@ def test_single_maxima_can_be_lowered() -> None:
     assert set(gates.values()) == {"m#0", "m#1"}
     x = rationals(rng, 3)
     assert evaluate(small, x)["y"] == evaluate(whole, x)["y"]
-
-
-def halved(scale: float, *, shared: bool = False) -> Network:
-    """Scale times relu(x), and relu(x) added again where it is shared."""
-    terms = [Term("half", identity(3))] + ([Term("h", identity(3))] if shared else [])
-    return network(
-        [
-            Elementwise(name="h", size=3, source="", function=relu()),
-            affine("half", 3, Term("h", Diagonal(np.full(3, scale)))),
-            affine("y", 3, *terms),
-        ],
-        3,
-    )
-
-
-def test_a_factor_of_two_becomes_part_of_the_function() -> None:
-    whole = with_factors_absorbed(halved(0.5))
-    gate = whole.nodes[0]
-    assert isinstance(gate, Elementwise)
-    assert (gate.name, len(whole.nodes)) == ("half", 2)
-    lower, upper = np.array([-1.0, 1.0, -2.0]), np.array([2.0, 2.0, -1.0])
-    assert np.array_equal(gate.function.image(lower, upper)[1], [1.0, 1.0, 0.0])
-    assert np.array_equal(gate.function.slope_range(3)[1], [0.5, 0.5, 0.5])
-    assert np.array_equal(gate.function.slope_range_on(lower, upper)[0], [0.0, 0.5, 0.0])
-    slopes = np.array([0.1, 0.3, -0.2]), np.array([0.4, 0.5, 0.6])
-    low, high = gate.function.offsets(lower, upper, *slopes)
-    for place in range(3):
-        for step in range(9):
-            x = lower[place] + (upper[place] - lower[place]) * step / 8
-            value = Fraction(max(x, 0.0)) / 2
-            assert Fraction(slopes[0][place]) * Fraction(x) + Fraction(low[place]) <= value
-            assert value <= Fraction(slopes[1][place]) * Fraction(x) + Fraction(high[place])
-
-
-@pytest.mark.parametrize("scale", [0.3, -0.5, 2.0**40, 0.0])
-def test_other_factors_stay_maps(scale: float) -> None:
-    assert with_factors_absorbed(halved(scale)).nodes[0].name == "h"
-
-
-def test_a_factor_of_a_shared_signal_stays_a_map() -> None:
-    assert with_factors_absorbed(halved(0.5, shared=True)).nodes[0].name == "h"

@@ -1,5 +1,8 @@
 """Patterns that a proof hints at: every exported form holds, every look-alike is refuted."""
 
+# ruff: noqa: E501  (a case a line)
+
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +51,7 @@ def between_layers(path: Path, kind: Kind) -> tuple[Pattern, ...]:
     nodes = [node for node in onnx.load(path).graph.node if node.op_type in ("Gemm", "Conv")]
     return tuple(
         Pattern(kind=kind, input=before.output[0], output=after.input[0])
-        for before, after in zip(nodes, nodes[1:], strict=False)
+        for before, after in pairwise(nodes)
     )
 
 
@@ -170,7 +173,7 @@ def test_mirrors_hold_whatever_their_length(compare: str, scale: float, factor: 
     (node,) = network.nodes
     assert isinstance(node, Reflection)
     # v v' = factor / 2 times the file's.
-    expected = np.float32(VECTOR) * np.sqrt(factor / 2)
+    expected = np.array(VECTOR, dtype=np.float32) * np.sqrt(factor / 2)
     assert np.all(np.abs(np.abs(node.vectors[0]) - np.abs(expected)) <= node.vector_error[0])
     assert Runtime(data).distance(network, np.random.default_rng(3), 5) < 1e-6
 

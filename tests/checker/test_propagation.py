@@ -23,9 +23,10 @@ from verifier.checker.intervals import Interval
 from verifier.checker.items import selection
 from verifier.checker.jacobian import Jacobian, absolute_chord, product_lines
 from verifier.checker.lowering import lowered
-from verifier.checker.maps import Dense
-from verifier.checker.network import Network, Term
+from verifier.checker.maps import Adjoint, Composed, Dense
+from verifier.checker.network import Elementwise, Network, Term
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
+from verifier.checker.scalars import relu
 from verifier.norms import Norm, NormPair
 from verifier.property import Each, Indices, Margins, Property
 from verifier.regions import Ball, Bounded, CenterBox, Clip, EndsBox
@@ -374,3 +375,24 @@ def test_the_rational_points_are_in_their_region() -> None:
     rng = np.random.default_rng(0)
     assert all(len(points(region, rng, 3)) == 3 for region in REGIONS.values())
     assert len(rationals(rng, 4)) == 4
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_what_underflows_inside_a_composition_is_not_lost(technique: Technique) -> None:
+    """2^1000 (2^-1000 x) is x; for x = 2^-80 the inner product underflows to 0."""
+    tiny, great = np.array([[2.0**-1000]]), np.array([[2.0**1000]])
+    inner = Composed(Dense(tiny), Dense(great))
+    for linear in (inner, Adjoint(Composed(Dense(great), Dense(tiny)))):
+        whole = network(
+            [
+                affine("a", 1, Term("", linear)),
+                Elementwise(name="h", size=1, source="a", function=relu()),
+                affine("y", 1, Term("h", Dense(np.eye(1)))),
+            ],
+            1,
+        )
+        region = EndsBox(lower=(0.0,), upper=(2.0**-80,))
+        small = lowered(whole, "compare")
+        bounds = forward_bounds(whole, small, region, ForwardProof(technique=technique))
+        assert 2.0**-80 <= bounds["a"].upper[0, 0]
+        assert 2.0**-80 <= bounds["y"].upper[0, 0]

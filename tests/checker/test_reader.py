@@ -2,6 +2,7 @@
 
 import struct
 import time
+from contextlib import suppress
 
 import numpy as np
 import onnx
@@ -83,24 +84,27 @@ def test_half_precision_is_widened_exactly() -> None:
         assert found.array.tolist() == values.astype(np.float64).tolist()
 
 
+TWO = struct.pack("<2f", 1.0, 2.0)
+
+
 @pytest.mark.parametrize(
-    ("change", "error"),
+    ("tensor", "error"),
     [
-        ({"dims": [3]}, TensorSizeMismatch),
-        ({"dims": [-2, -1]}, TensorSizeMismatch),
-        ({"dims": [2**32, 2**32]}, TensorSizeMismatch),
-        ({"float_data": [1.0, 2.0]}, AmbiguousTensor),
-        ({"raw_data": struct.pack("<2f", 1.0, float("nan"))}, NonFiniteWeights),
-        ({"raw_data": struct.pack("<2f", 1.0, float("inf"))}, NonFiniteWeights),
-        ({"raw_data": b"\0" * 9}, TensorSizeMismatch),
+        (TensorProto(data_type=1, dims=[3], raw_data=TWO), TensorSizeMismatch),
+        (TensorProto(data_type=1, dims=[-2, -1], raw_data=TWO), TensorSizeMismatch),
+        (TensorProto(data_type=1, dims=[2**32, 2**32], raw_data=TWO), TensorSizeMismatch),
+        (TensorProto(data_type=1, dims=[2], raw_data=TWO + b"\0"), TensorSizeMismatch),
+        (TensorProto(data_type=1, dims=[2], raw_data=TWO, float_data=[1, 2]), AmbiguousTensor),
+        (TensorProto(data_type=1, dims=[2], double_data=[1, 2]), AmbiguousTensor),
+        (TensorProto(data_type=1, dims=[1], float_data=[float("nan")]), NonFiniteWeights),
+        (TensorProto(data_type=1, dims=[1], float_data=[float("inf")]), NonFiniteWeights),
     ],
 )
 def test_tensors_with_two_readings_are_refused(
-    change: dict[str, list[float]], error: type[LipcertError]
+    tensor: TensorProto, error: type[LipcertError]
 ) -> None:
-    fields = {"name": "t", "data_type": 1, "dims": [2], "raw_data": struct.pack("<2f", 1.0, 2.0)}
     with pytest.raises(error):
-        read_tensor(memoryview(TensorProto(**{**fields, **change}).SerializeToString()))
+        read_tensor(memoryview(tensor.SerializeToString()))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_hostile_files_are_refused_with_their_code(name: str) -> None:
     except LipcertError as error:
         code = error.code
     assert code in (row["code"], ALSO.get(name)) or code in READS_LESS
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 60  # with every call checked for its types
 
 
 MUTATED = [GOOD, model(helper.make_node("Relu", ["x"], ["y"]))]
@@ -172,10 +176,8 @@ def test_mutants_raise_nothing_untyped(
         mutant = which[:at] + which[at - change :]
     else:
         mutant = which[:at] + change + which[at if inserts else at + len(change) :]
-    try:
+    with suppress(LipcertError):
         read_network(mutant)
-    except LipcertError:
-        pass
 
 
 @needs_shared
@@ -187,10 +189,8 @@ def test_mutants_of_hostile_files_raise_nothing_untyped(seed: int) -> None:
         mutant = bytearray(small[rng.integers(len(small))])
         for _ in range(rng.integers(1, 4)):
             mutant[rng.integers(len(mutant))] = rng.integers(256)
-        try:
+        with suppress(LipcertError):
             read_network(bytes(mutant))
-        except LipcertError:
-            pass
 
 
 @given(data=st.binary(max_size=64))

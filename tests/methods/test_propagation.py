@@ -16,14 +16,17 @@ from verifier.methods import product, propagation
 from verifier.methods.clock import Clock
 from verifier.methods.derivatives import Derivatives
 from verifier.methods.duality import attained_norm
+from verifier.methods.propagation import forward_bounds
 from verifier.network.elementwise import Abs, Relu
 from verifier.network.graph import Network
+from verifier.network.nodes import Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import All, Each, Indices, Margins, Outputs, Property
-from verifier.regions import Ball, CenterBox, EndsBox
+from verifier.regions import Ball, CenterBox, EndsBox, Everywhere
 
 PAIRS = [NormPair(*pair) for pair in itertools.product(Norm, Norm)]
 FOREVER = Clock.start(1e6)
+UNTILTED = propagation.Options(steps=0)
 
 
 def named(value: object) -> str | None:
@@ -37,7 +40,7 @@ def local(norm: NormPair, size: int, radius: float = 0.25) -> Property:
 
 
 def bound(network: Network, asked: Property) -> tuple[float, ...]:
-    return propagation.candidate(network, asked, propagation.Options(), FOREVER).estimates
+    return propagation.candidate(network, asked, UNTILTED, FOREVER).estimates
 
 
 @pytest.mark.parametrize("norm", PAIRS, ids=named)
@@ -146,7 +149,7 @@ def test_coordinates_without_room_bound_nothing() -> None:
 def test_the_proof_names_every_gate_and_its_lines() -> None:
     network = chain(np.random.default_rng(61), (3, 5, 4, 2), Abs)
     asked = local(NormPair(Norm.LINF, Norm.LINF), 3)
-    proof = propagation.candidate(network, asked, propagation.Options(), FOREVER).proof
+    proof = propagation.candidate(network, asked, UNTILTED, FOREVER).proof
     assert isinstance(proof, PropagationProof)
     assert proof.technique == proof.forward.technique == "linear"
     assert {name: len(line.lower) for name, line in proof.forward.lines.items()} == {
@@ -159,10 +162,45 @@ def test_intervals_alone_are_an_answer_at_any_time() -> None:
     network = chain(np.random.default_rng(67), (3, 5, 4, 2))
     asked = local(NormPair(Norm.L2, Norm.L2), 3)
     late = propagation.candidate(network, asked, propagation.Options(), Clock.start(0.0))
-    plain = propagation.candidate(network, asked, propagation.Options("interval"), FOREVER)
+    plain = propagation.candidate(
+        network, asked, propagation.Options(technique="interval"), FOREVER
+    )
     assert isinstance(late.proof, PropagationProof)
     assert late.proof.technique == "interval"
     assert bound(network, asked)[0] <= late.estimates[0] <= plain.estimates[0] * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("shape", ["relu", "tanh", "maxmin", "residual", "convolution"])
+def test_tilted_lines_are_valid_and_never_worse(shape: str) -> None:
+    network = NETWORKS[shape](np.random.default_rng(73))
+    asked = local(NormPair(Norm.LINF, Norm.LINF), network.input_size)
+    plain, tilted = (
+        propagation.candidate(network, asked, propagation.Options(steps=steps), FOREVER)
+        for steps in (0, 2)
+    )
+    assert tilted.estimates[0] <= plain.estimates[0] * (1 + 1e-12)
+    assert isinstance(tilted.proof, PropagationProof)
+    lowered = network.lowered("compare")
+    x = 0.125 + 0.25 * torch.from_numpy(
+        np.random.default_rng(79).uniform(-1, 1, size=(101, network.input_size))
+    )
+    signals = lowered.signals(x)
+    region = asked.region
+    assert not isinstance(region, Everywhere)
+    again = forward_bounds(lowered, region, "linear", tilted.proof.forward.lines)
+    for node in lowered.nodes:
+        if isinstance(node, Elementwise):
+            lower, upper = again[node.gate]
+            assert (lower - 1e-11 <= signals[node.source]).all()
+            assert (signals[node.source] <= upper + 1e-11).all()
+
+
+def test_tilting_closes_gates_that_the_usual_lines_leave_open() -> None:
+    network = chain(np.random.default_rng(3), (3, 7, 7, 5, 2))
+    asked = local(NormPair(Norm.LINF, Norm.LINF), 3, 0.03125)
+    options = propagation.Options(steps=4)
+    (tilted,) = propagation.candidate(network, asked, options, FOREVER).estimates
+    assert tilted < 0.5 * bound(network, asked)[0]
 
 
 @pytest.mark.parametrize("norm", Norm)

@@ -69,7 +69,7 @@ def test_no_witness_exceeds_the_bound(shape: str, norm: NormPair) -> None:
     network = NETWORKS[shape](np.random.default_rng(83))
     asked = Property(scope="local", norm=norm, region=box(network.input_size))
     found = witness.search(network, asked, seconds(0.0), 0)
-    options = propagation.Options()
+    options = propagation.Options(steps=0)
     (bound,) = propagation.candidate(network, asked, options, seconds(60.0)).estimates
     assert found is not None
     assert found.value <= bound
@@ -143,7 +143,9 @@ def test_lists_name_the_item_that_is_reached(outputs: Each | Margins, count: int
     network = chain(np.random.default_rng(107), (3, 5, 3))
     asked = Property(scope="local", region=box(3), outputs=outputs)
     found = witness.search(network, asked, seconds(0.3), 0)
-    bounds = propagation.candidate(network, asked, propagation.Options(), seconds(9.0)).estimates
+    bounds = propagation.candidate(
+        network, asked, propagation.Options(steps=0), seconds(9.0)
+    ).estimates
     assert found is not None
     assert found.item is not None
     assert len(bounds) == count
@@ -201,7 +203,7 @@ def test_many_outputs_go_without_the_whole_jacobian(norm: NormPair) -> None:
     network = chain(np.random.default_rng(137), (3, 5, 67))
     asked = Property(scope="local", norm=norm, region=box(3))
     found = witness.search(network, asked, seconds(0.1), 0)
-    options = propagation.Options()
+    options = propagation.Options(steps=0)
     (bound,) = propagation.candidate(network, asked, options, seconds(60.0)).estimates
     assert found is not None
     assert 0.3 * bound <= found.value <= bound

@@ -74,5 +74,4 @@ def run(data: bytes, x: Array) -> Array:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    result: Array = session.run(None, {session.get_inputs()[0].name: x})[0]
-    return result
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])

@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import inspect as inspector
 import json
+import mmap
 import os
 import signal
 import time
@@ -124,6 +125,13 @@ def _grow(amount: Any) -> None:
     held[::4096] = b"x" * len(held[::4096])
 
 
+def _grow_shared(amount: Any) -> None:
+    held = mmap.mmap(-1, amount)
+    for page in range(0, amount, 4096):
+        held[page] = 1
+    time.sleep(600)
+
+
 def _hang(_: Any) -> None:
     """Native code that holds the interpreter: no Python signal handler and no thread runs."""
     ctypes.PyDLL(None).sleep(600)
@@ -167,6 +175,7 @@ _STEPS: dict[str, Callable[[Any], None]] = {
     "die-once": _die_once,
     "garbage": _send(b"Pnot json"),
     "grow": _grow,
+    "grow-shared": _grow_shared,
     "hang": _hang,
     "jump": _jump,
     "oversized": _send(b"C" + b"x" * 300_000),

@@ -93,7 +93,7 @@ class Service:
         """End it as an operator does."""
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            assert self.process.wait(20) == 0
 
     def close(self) -> None:
         """End it and the client."""

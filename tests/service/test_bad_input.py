@@ -147,6 +147,7 @@ BAD_MEMBERS: list[tuple[dict[str, Any], str, str]] = [
     ({"priority": 1000}, "invalid-request", "/priority"),
     ({"priority": "high"}, "invalid-request", "/priority"),
     ({"labels": {"a": 1}}, "invalid-request", "/labels/a"),
+    ({"deadline": 5}, "invalid-request", "/deadline"),
     ({"deadline": "soon"}, "invalid-request", "/deadline"),
     ({"deadline": "2030-01-01T00:00:00"}, "invalid-request", "/deadline"),
     ({"property": {"kind": "magic"}}, "invalid-request", "/property/kind"),

@@ -105,8 +105,13 @@ def test_what_the_checker_cannot_read_is_not_checkable(service: Service) -> None
     assert (job["error"]["code"], job["error"]["node"]) == ("not-checkable", "op_7")
 
 
-def test_memory_beyond_the_limit_ends_the_attempt_and_keeps_the_bound(service: Service) -> None:
-    model_id = service.upload(model(["publish", 8.0], ["wait-s", 1.0], ["grow", 2**31]))
+@pytest.mark.parametrize("growth", ["grow", "grow-shared"])
+def test_memory_beyond_the_limit_ends_the_attempt_and_keeps_the_bound(
+    service: Service, growth: str
+) -> None:
+    """Private memory meets the process's own limit, shared memory the supervisor's watch."""
+    steps = (["publish", 8.0], ["wait-s", 1.0], [growth, 2**30 + 2**28])
+    model_id = service.upload(model(*steps))
     job = service.submit(model_id, wait=30)
     assert (job["state"], job["error"]["code"]) == ("failed", "resource-exhausted")
     assert job["progress"]["upper"] == 8.0

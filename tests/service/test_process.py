@@ -12,7 +12,7 @@ import pytest
 from service_fakes import model
 from service_process import ROOT, Service, eventually, free_port, processes
 
-from service.serve import require_safe_bind
+from service.serve import listen, require_safe_bind
 from service.settings import EntryPoints, Settings, from_environment
 from verifier.errors import InvalidRequest
 
@@ -98,6 +98,11 @@ def test_strangers_are_not_served_without_keys(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.5"])
 def test_this_machine_is_served(host: str) -> None:
     require_safe_bind(Settings(host=host))
+
+
+def test_an_address_in_use_is_refused(service: Service) -> None:
+    with pytest.raises(InvalidRequest, match="cannot be bound"):
+        listen(service.settings)
 
 
 def test_settings_survive_the_way_to_the_dispatcher(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from service_process import ROOT, Service, free_port, problem
 
 from service.settings import Settings
 from verifier.certificate_json import parse_certificate
-from verifier.checker import check
 
 EXAMPLES = ROOT / "examples"
 
@@ -46,7 +45,6 @@ def test_a_trained_network_gets_a_certificate_that_the_checker_accepts(
     text = real.client.get(f"/v1/jobs/{job['id']}/certificate").content
     certificate = parse_certificate(text)
     assert certificate.claim.bound == job["progress"]["upper"]
-    assert check(certificate, (EXAMPLES / f"{name}.onnx").read_bytes()).valid
     again = real.client.post("/v1/certificates/check", json={"certificate": json.loads(text)})
     assert again.json()["valid"] is True
     other = real.upload((EXAMPLES / "small_cnn.onnx").read_bytes())

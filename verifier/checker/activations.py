@@ -1,37 +1,33 @@
 """Elementwise operators, and products that are elementwise in truth: SiLU, GELU, softsign, ...
 
-A compound is recognised backwards from its last operator: `_Ray` says that an operand is
-scale r + shift for a signal r, so that x s(x), x (1 + erf(x/c)) and the like are seen through every
-constant factor on the way. It is named by the tensor that leaves the last operator of two signals.
+A compound is recognised backwards from its last operator, along `rays`. It is named by the tensor
+that leaves the last operator of two signals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import compounds, scalars
-from verifier.checker.builder import Builder, scaled, spread
+from verifier.checker import compounds, scalars, tournaments
+from verifier.checker.builder import Builder
 from verifier.checker.enclosures import TINY, U
-from verifier.checker.linear import divide_by, flat, scale_by
-from verifier.checker.maps import Diagonal, Gather, identity
-from verifier.checker.network import Affine, Elementwise, Term
+from verifier.checker.linear import divide_by, scale_by
+from verifier.checker.network import Elementwise
 from verifier.checker.operands import Call, Constant, Signal
+from verifier.checker.rays import ONE, Pair, Ray, curve_of, is_one, meeting, over, rays, times
 from verifier.checker.tensors import FLOATS
 from verifier.errors import DiscontinuousOp, DtypeUnsupported
 
 if TYPE_CHECKING:
     from verifier.checker.curves import Curve
-    from verifier.checker.network import Node, Scalar
+    from verifier.checker.network import Scalar
 
-Pair: TypeAlias = tuple[float, float]
 Rule: TypeAlias = Callable[[Builder, Call], Signal]
 
 _FLOAT_NUMBERS = {1: "float32", 10: "float16", 11: "float64"}
-_ONE: Pair = (1.0, 0.0)
 
 
 def _float32(value: float) -> float:
@@ -157,142 +153,53 @@ def _unsupported_jump(_builder: Builder, call: Call) -> Signal:
     )  # fmt: skip
 
 
-# --- Rays: what an operand is a multiple of ------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Ray:
-    """scale r + shift, r the signal called `root`; each number with its error."""
-
-    root: str
-    scale: Pair
-    shift: Pair
-
-
-def _times(a: Pair, b: Pair) -> Pair:
-    value = a[0] * b[0]
-    error = (abs(a[0]) * b[1] + abs(b[0]) * a[1] + a[1] * b[1]) * (1 + 16 * U)
-    return value, error if _is_one(a) or _is_one(b) else error + abs(value) * U + TINY
-
-
-def _is_one(a: Pair) -> bool:
-    return abs(a[0]) == 1.0 and a[1] == 0
-
-
-def _over(a: Pair, b: Pair) -> Pair:
-    """The quotient, where b is far from 0 against its error."""
-    if _is_one(b):
-        return a[0] * b[0], a[1]
-    value = a[0] / b[0]
-    error = (a[1] + abs(value) * b[1]) / (abs(b[0]) - b[1]) * (1 + 16 * U)
-    return value, error + abs(value) * (2 * U) + TINY
-
-
-def _plus(a: Pair, b: Pair) -> Pair:
-    value = a[0] + b[0]
-    exact = a == (0.0, 0.0) or b == (0.0, 0.0)
-    return value, (a[1] + b[1]) * (1 + 16 * U) + (0.0 if exact else abs(value) * U)
-
-
-def _rays(builder: Builder, source: str) -> list[_Ray]:
-    """The signal itself, and what it is a multiple of, one after the other."""
-    found = [_Ray(source, _ONE, (0.0, 0.0))]
-    while True:
-        last = found[-1]
-        step = _uniform(builder.nodes.get(last.root))
-        if step is None:
-            return found
-        scale = _times(last.scale, step.scale)
-        shift = _plus(last.shift, _times(last.scale, step.shift))
-        found.append(_Ray(step.root, scale, shift))
-
-
-def _uniform(node: Node | None) -> _Ray | None:
-    """What an affine node says if it does the same with every entry."""
-    if not isinstance(node, Affine) or len(node.terms) != 1 or node.size == 0:
-        return None
-    term = node.terms[0]
-    scale = _ONE
-    if isinstance(term.map, Diagonal):
-        errors = np.zeros(1) if term.map.error is None else term.map.error
-        if np.any(term.map.scale != term.map.scale[0]) or term.map.scale[0] == 0:
-            return None
-        scale = (float(term.map.scale[0]), float(errors.max()))
-    elif not (isinstance(term.map, Gather) and _is_identity(term.map)):
-        return None
-    if np.any(node.bias != node.bias[0]):
-        return None
-    return _Ray(term.source, scale, (float(node.bias[0]), float(node.bias_error.max())))
-
-
-def _is_identity(gather: Gather) -> bool:
-    return gather.out_size == gather.in_size and np.array_equal(
-        gather.index, np.arange(gather.in_size)
-    )
-
-
-def _curve_of(builder: Builder, ray: _Ray, kind: type[Curve]) -> Elementwise | None:
-    node = builder.nodes.get(ray.root)
-    return node if isinstance(node, Elementwise) and isinstance(node.function, kind) else None
-
-
-def _meeting(first: Sequence[_Ray], second: Sequence[_Ray]) -> tuple[_Ray, _Ray] | None:
-    """Rays of both lists with one root and no shift."""
-    for a in first:
-        for b in second:
-            if a.root == b.root and a.shift == b.shift == (0.0, 0.0):
-                return a, b
-    return None
-
-
 # --- Compounds -----------------------------------------------------------------------------------
 
 
 def _silu(outer: Pair, inner: Pair) -> Curve:
     """Outer r s(inner r) = (outer / inner) silu(inner r)."""
-    factor = _over(outer, inner)
-    if _is_one(inner) and _is_one(factor) and inner[0] == factor[0] == 1.0:
+    factor = over(outer, inner)
+    if is_one(inner) and is_one(factor) and inner[0] == factor[0] == 1.0:
         return compounds.silu()
     return compounds.Rescaled(compounds.silu(), inner, factor, compounds.Gate.curvature)
 
 
 def _product_with(builder: Builder, factor: Signal, gate: Signal) -> tuple[str, Curve] | None:
     """(r, f) where the product of two signals is f(r); `gate` is the one with the function."""
-    multiples = _rays(builder, factor.source)
-    for ray in _rays(builder, gate.source):
+    multiples = rays(builder, factor.source)
+    for ray in rays(builder, gate.source):
         found = _gated(builder, multiples, ray)
         if found is not None:
             return found
     return None
 
 
-def _gated(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> tuple[str, Curve] | None:
+def _gated(builder: Builder, multiples: Sequence[Ray], ray: Ray) -> tuple[str, Curve] | None:
     if _is_tanh_of_softplus(builder, multiples, ray):
         return multiples[0].root, compounds.mish()
-    sigmoid = _curve_of(builder, ray, scalars.Sigmoid)
-    erf = _curve_of(builder, ray, scalars.Erf)
+    sigmoid = curve_of(builder, ray, scalars.Sigmoid)
+    erf = curve_of(builder, ray, scalars.Erf)
     node = sigmoid or erf
     if node is None:
         return None
-    pair = _meeting(multiples, _rays(builder, node.source))
+    pair = meeting(multiples, rays(builder, node.source))
     if pair is None:
         return None
-    outer, inner = _times(pair[0].scale, ray.scale), pair[1].scale
+    outer, inner = times(pair[0].scale, ray.scale), pair[1].scale
     if sigmoid is not None and ray.shift == (0.0, 0.0):
         return pair[0].root, _silu(outer, inner)
     if erf is not None and ray.shift == ray.scale:
-        return pair[0].root, compounds.erf_gate(inner, _over(outer, inner))
+        return pair[0].root, compounds.erf_gate(inner, over(outer, inner))
     return None
 
 
-def _is_tanh_of_softplus(builder: Builder, multiples: Sequence[_Ray], ray: _Ray) -> bool:
+def _is_tanh_of_softplus(builder: Builder, multiples: Sequence[Ray], ray: Ray) -> bool:
     """Whether the ray is tanh(softplus(r)) itself, for the r that it multiplies."""
-    outer = _curve_of(builder, ray, scalars.Tanh)
-    if outer is None or (ray.scale, ray.shift) != (_ONE, (0.0, 0.0)):
+    outer = curve_of(builder, ray, scalars.Tanh)
+    if outer is None or (ray.scale, ray.shift) != (ONE, (0.0, 0.0)):
         return False
-    inner = builder.nodes.get(outer.source)
-    is_softplus = isinstance(inner, Elementwise) and isinstance(inner.function, scalars.Softplus)
-    return is_softplus and inner.source == multiples[0].root
+    inner = curve_of(builder, Ray(outer.source, ONE, (0.0, 0.0)), scalars.Softplus)
+    return inner is not None and inner.source == multiples[0].root
 
 
 def _multiply(builder: Builder, call: Call) -> Signal:
@@ -336,20 +243,20 @@ def _is_absolute(function: Scalar) -> bool:
 
 
 def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Curve] | None:
-    for ray in _rays(builder, second.source):
+    for ray in rays(builder, second.source):
         node = builder.nodes.get(ray.root)
         if not isinstance(node, Elementwise) or not _is_absolute(node.function):
             continue
         if ray.scale[0] <= 0 or ray.shift[0] <= 0:
             continue
-        pair = _meeting(_rays(builder, first.source), _rays(builder, node.source))
+        pair = meeting(rays(builder, first.source), rays(builder, node.source))
         if pair is None:
             continue
         # a r / (t + k |c r|) = (a / (k |c|)) softsign(k |c| r / t)
         size = (abs(pair[1].scale[0]), pair[1].scale[1])
-        slope = _times(ray.scale, size)
-        inner, outer = _over(slope, ray.shift), _over(pair[0].scale, slope)
-        if _is_one(inner) and outer == _ONE:
+        slope = times(ray.scale, size)
+        inner, outer = over(slope, ray.shift), over(pair[0].scale, slope)
+        if is_one(inner) and outer == ONE:
             return pair[0].root, compounds.Softsign()
         curve = compounds.Rescaled(compounds.Softsign(), inner, outer, compounds.Softsign.curvature)
         return pair[0].root, curve
@@ -360,12 +267,12 @@ def _root(builder: Builder, call: Call) -> Signal:
     """Sqrt of c + (k x)^2, 0 < c."""
     call.arity(1, 1)
     signal = call.signal(0)
-    for ray in _rays(builder, signal.source):
-        node = _curve_of(builder, ray, compounds.Square)
+    for ray in rays(builder, signal.source):
+        node = curve_of(builder, ray, compounds.Square)
         if node is None or ray.scale[0] <= 0 or ray.shift[0] <= 0:
             continue
         # sqrt(c + a x^2) = sqrt(c) sqrt(1 + (x sqrt(a / c))^2)
-        inner, outer = _square_root(_over(ray.scale, ray.shift)), _square_root(ray.shift)
+        inner, outer = _square_root(over(ray.scale, ray.shift)), _square_root(ray.shift)
         curve = compounds.Rescaled(
             compounds.RootOfSquare(), inner, outer, compounds.RootOfSquare.curvature
         )
@@ -376,8 +283,8 @@ def _root(builder: Builder, call: Call) -> Signal:
 
 def _square_root(value: Pair) -> Pair:
     root = float(np.sqrt(value[0]))
-    if root == 1.0 and value == _ONE:
-        return _ONE
+    if root == 1.0 and value == ONE:
+        return ONE
     return root, (value[1] / root + root * U) * (1 + 16 * U) + TINY
 
 
@@ -396,86 +303,11 @@ def _logarithm(builder: Builder, call: Call) -> Signal:
     """Log of a sigmoid: log s(x) = -softplus(-x)."""
     call.arity(1, 1)
     signal = call.signal(0)
-    node = _curve_of(builder, _Ray(signal.source, _ONE, (0.0, 0.0)), scalars.Sigmoid)
+    node = curve_of(builder, Ray(signal.source, ONE, (0.0, 0.0)), scalars.Sigmoid)
     if node is None:
         call.not_checkable("the logarithm of a signal that may be 0")
     curve = compounds.Rescaled(scalars.Softplus(), (-1.0, 0.0), (-1.0, 0.0), 0.25)
     return builder.elementwise(call, Signal(node.source, signal.shape, signal.dtype), curve)
-
-
-# --- Max and Min ---------------------------------------------------------------------------------
-
-
-def _extreme(sign: int) -> Rule:
-    def rule(builder: Builder, call: Call) -> Signal:
-        call.one_float_type()
-        operands = [call.operand(place) for place in range(len(call.operands))]
-        shape = call.broadcast(*(operand.shape for operand in operands))
-        signals = [operand for operand in operands if isinstance(operand, Signal)]
-        if len(signals) == len(operands):
-            return _tournament(builder, call, signals, shape, sign)
-        if len(operands) == 2 and signals[0].shape == shape:
-            limit = next(operand for operand in operands if isinstance(operand, Constant))
-            if limit.error is not None and np.any(limit.error):
-                call.not_checkable("a limit that is rounded")
-            values = flat(limit, shape).value
-            curve = scalars.clip(values, None) if sign > 0 else scalars.clip(None, values)
-            return builder.elementwise(call, signals[0], curve)
-        return call.not_checkable("constants and signals of several shapes")
-
-    return rule
-
-
-def _tournament(
-    builder: Builder, call: Call, signals: Sequence[Signal], shape: tuple[int, ...], sign: int
-) -> Signal:
-    """max(a, b) = (a + b)/2 + |a - b|/2, in rounds; gate c is called `<tensor>#c`."""
-    name, dtype, gate = call.node.name, signals[0].dtype, 0
-    queue = list(signals)
-    while len(queue) > 1:
-        following: list[Signal] = []
-        for place in range(0, len(queue) - 1, 2):
-            is_last = len(queue) == 2
-            target = name if is_last else f"{name}#{gate}:out"
-            _compare(builder, f"{name}#{gate}", target, queue[place], queue[place + 1], shape, sign)
-            following.append(Signal(target, shape, dtype))
-            gate += 1
-        if len(queue) % 2:
-            following.append(queue[-1])
-        queue = following
-    return queue[0]
-
-
-def _compare(
-    builder: Builder,
-    gate: str,
-    target: str,
-    first: Signal,
-    second: Signal,
-    shape: tuple[int, ...],
-    sign: int,
-) -> None:
-    onto_first, onto_second = spread(first.shape, shape), spread(second.shape, shape)
-    size = onto_first.out_size
-    half = np.full(size, 0.5)
-    builder.affine(
-        f"{gate}:in",
-        size,
-        [
-            Term(first.source, onto_first),
-            Term(second.source, scaled(onto_second, np.full(size, -1.0), None)),
-        ],
-    )
-    builder.add(Elementwise(name=gate, size=size, source=f"{gate}:in", function=scalars.absolute()))
-    builder.affine(
-        target,
-        size,
-        [
-            Term(first.source, scaled(onto_first, half, None)),
-            Term(second.source, scaled(onto_second, half, None)),
-            Term(gate, scaled(identity(size), sign * half, None)),
-        ],
-    )
 
 
 RULES: Mapping[str, Rule] = {
@@ -497,8 +329,8 @@ RULES: Mapping[str, Rule] = {
     "Less": _unsupported_jump,
     "LessOrEqual": _unsupported_jump,
     "Log": _logarithm,
-    "Max": _extreme(1),
-    "Min": _extreme(-1),
+    "Max": tournaments.maximum,
+    "Min": tournaments.minimum,
     "Mish": _unary(lambda _: compounds.mish()),
     "Mul": _multiply,
     "PRelu": _prelu,

@@ -27,6 +27,7 @@ class Builder:
     def __init__(self, input_size: int) -> None:
         self.nodes: dict[str, Node] = {}
         self.sizes: dict[str, int] = {"": input_size}
+        self._entries = input_size
 
     def add(self, node: Node) -> None:
         """Append a node. Its name has to be new."""
@@ -36,7 +37,8 @@ class Builder:
             )
         self.nodes[node.name] = node
         self.sizes[node.name] = node.size
-        if sum(self.sizes.values()) > MAX_ENTRIES:
+        self._entries += node.size
+        if self._entries > MAX_ENTRIES:
             raise ExpansionTooLarge(
                 f"the signals have more than {MAX_ENTRIES} entries", fix="export a smaller network",
                 node=node.name,

@@ -158,11 +158,9 @@ class Sparse:
 
 def push(linear: Map, rows: Carried) -> Carried:
     """A_true x_true of every row."""
-    if isinstance(linear, Composed):
-        # Apart, so that what underflows in the first is not lost before the second.
-        return push(linear.second, push(linear.first, rows))
-    if isinstance(linear, Adjoint) and isinstance(linear.of, Composed):
-        return push(Adjoint(linear.of.first), push(Adjoint(linear.of.second), rows))
+    *before, linear = stages(linear)
+    for stage in before:
+        rows = push(stage, rows)
     value = linear.forward(rows.value)
     if rows.error is None and _reads_off(linear, rows.value):
         spread = linear.slack(rows.value)
@@ -177,6 +175,20 @@ def push(linear: Map, rows: Carried) -> Carried:
     # Each of the products above, and the sums in the two maps, is covered by 8 more terms.
     error = linear.magnitudes(spread) + linear.slack(size)
     return Carried(value, enlarged(error, linear.terms + 8) + linear.terms * LEAST)
+
+
+def stages(linear: Map) -> tuple[Map, ...]:
+    """The maps that a composition applies, first to last.
+
+    What underflows in one is a number that the next one multiplies: errors are bounded in between.
+    """
+    match linear:
+        case Composed():
+            return (*stages(linear.first), *stages(linear.second))
+        case Adjoint(of=Composed() as whole):
+            return (*stages(Adjoint(whole.second)), *stages(Adjoint(whole.first)))
+        case _:
+            return (linear,)
 
 
 def _reads_off(linear: Map, rows: Float64[np.ndarray, "k n"]) -> bool:

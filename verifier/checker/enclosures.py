@@ -157,19 +157,20 @@ def gauss(x: Points) -> Enclosure:
 
 def erf(x: Points) -> Enclosure:
     """Of erf x by a series of positive terms; beyond 6 it differs from +-1 by less than 2^-53."""
-    size = np.minimum(np.abs(x), _ERF_END)
+    far = np.abs(x) > _ERF_END
+    size = np.where(far, 0.0, np.abs(x))
     square = size * size
+    largest = float(np.max(square, initial=0.0))
     term, total = np.ones_like(size), np.ones_like(size)
     for n in range(1, _ERF_TERMS):
         term = term * (2.0 * square) / (2.0 * n + 1.0)
         total = total + term
-        if np.all(term <= total * 2.0**-56) and 2.0 * n + 3.0 > 4 * _ERF_END**2:
+        if 4.0 * largest < 2.0 * n + 3.0 and np.all(term <= total * 2.0**-56):
             break
     low, high = exp(-square)
     factor = TWO_BY_ROOT_PI * size * total
     lower = np.maximum(lower_of(factor * low, _RELATIVE_ERF), 0.0)
     upper = np.minimum(upper_of(factor * high, _RELATIVE_ERF), 1.0)
-    far = np.abs(x) > _ERF_END
     lower = np.where(far, 1.0 - 2 * U, lower)
     upper = np.where(far, 1.0, upper)
     return np.where(x < 0, -upper, lower), np.where(x < 0, -lower, upper)

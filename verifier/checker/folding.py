@@ -23,7 +23,7 @@ from verifier.errors import DtypeUnsupported, ExpansionTooLarge, NonFiniteWeight
 
 Fold: TypeAlias = Callable[[Call], list[Constant]]
 #: numpy answers with scalars where arrays have no axes; `Constant` makes arrays of them again
-Points: TypeAlias = "np.ndarray | np.floating"
+Points: TypeAlias = "np.ndarray | np.number"
 
 _UP = 1 + 16 * U
 #: integers up to here are numbers of the float type
@@ -81,7 +81,7 @@ def _integers(call: Call, value: Points, estimate: Points) -> list[Constant]:
         raise ExpansionTooLarge(
             f"{call.node.op} of large integers", fix="export again", node=call.node.name
         )
-    return [Constant(value.astype(np.int64), call.constant(0).dtype)]
+    return [Constant(np.asarray(value, dtype=np.int64), call.constant(0).dtype)]
 
 
 def _add(call: Call) -> list[Constant]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.arithmetic import LEAST, above, below, enlarged, gamma
+from verifier.checker.carry import stages
 from verifier.checker.definite import NotProved
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Float64
 
-    from verifier.checker.network import Affine
+    from verifier.checker.network import Affine, Map
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,11 @@ def affine_image(node: Affine, signals: Mapping[str, Interval]) -> Interval:
     middle = node.bias[None, :]
     mass = np.abs(middle)
     spread = node.bias_error[None, :]
-    longest = 1
     for term in node.terms:
-        centre, radius = signals[term.source].centred()
-        part = term.map.forward(centre)
-        if term.map.is_exact:
-            loose = term.map.forward(radius)
-        else:
-            size = np.abs(centre)
-            loose = term.map.magnitudes(radius + gamma(term.map.terms + 2) * size)
-            loose = loose + term.map.slack(size + radius) + term.map.terms * LEAST
+        part, loose = signals[term.source].centred()
+        for stage in stages(term.map):
+            part, loose = _moved(stage, part, loose)
         middle, mass, spread = middle + part, mass + np.abs(part), spread + loose
-        longest = max(longest, term.map.terms)
     count = len(node.terms)
     # One term and no bias: nothing is added.
     rounds = count > 1 or bool(np.any(node.bias))
@@ -82,9 +76,21 @@ def affine_image(node: Affine, signals: Mapping[str, Interval]) -> Interval:
     spread = spread + share * mass
     moves = all(term.map.is_exact for term in node.terms) and not rounds
     if not (moves and not np.any(spread)):
-        spread = enlarged(spread, longest + count + 8)
+        spread = enlarged(spread, count + 8)
         return Interval(below(middle - spread), above(middle + spread)).required_finite(node.name)
     return Interval(middle, middle).required_finite(node.name)
+
+
+def _moved(
+    linear: Map, centre: Float64[np.ndarray, "batch n"], radius: Float64[np.ndarray, "batch n"]
+) -> tuple[Float64[np.ndarray, "batch m"], Float64[np.ndarray, "batch m"]]:
+    """Centre and radius behind a map, by (1)."""
+    if linear.is_exact:
+        return linear.forward(centre), linear.forward(radius)
+    size = np.abs(centre)
+    loose = linear.magnitudes(radius + gamma(linear.terms + 2) * size)
+    loose = loose + linear.slack(size + radius) + linear.terms * LEAST
+    return linear.forward(centre), enlarged(loose, linear.terms + 8)
 
 
 def scaled_by(gradient: Interval, slopes: Interval) -> Interval:

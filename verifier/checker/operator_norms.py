@@ -23,7 +23,7 @@ from verifier.checker.arithmetic import (
     sum_up,
     up,
 )
-from verifier.checker.carry import Carried, push
+from verifier.checker.carry import Carried, push, stages
 from verifier.checker.composites import DENSE_SIDE, is_formable
 from verifier.checker.definite import (
     SpectralTest,
@@ -101,28 +101,28 @@ def map_norm(linear: Map, norm: Norm) -> float:
     that move, repeat or scale entries.
     """
     match norm:
-        case Norm.L1:
-            ones = np.ones((1, linear.out_size))
-            sums = linear.adjoint_magnitudes(ones) + linear.adjoint_slack(ones)
-            return _greatest_sum(sums, linear.adjoint_terms, exact=linear.is_exact)
         case Norm.LINF:
-            ones = np.ones((1, linear.in_size))
-            sums = linear.magnitudes(ones) + linear.slack(ones)
-            return _greatest_sum(sums, linear.terms, exact=linear.is_exact)
+            return _greatest_row_sum(linear)
+        case Norm.L1:
+            return _greatest_row_sum(Adjoint(linear))
         case Norm.L2:
-            product = map_norm(linear, Norm.L1) * map_norm(linear, Norm.LINF)
+            product = _greatest_row_sum(linear) * _greatest_row_sum(Adjoint(linear))
             return root_up(product if linear.is_exact else product * (1 + 4 * UNIT) + LEAST)
+
+
+def _greatest_row_sum(linear: Map) -> float:
+    """Sums of |A| over rows; those of maps that only move entries are exact."""
+    sums = np.ones((1, linear.in_size))
+    for stage in stages(linear):
+        whole = stage.magnitudes(sums) + stage.slack(sums)
+        sums = whole if stage.is_exact else enlarged(whole, stage.terms + 4)
+    return float(sums.max(initial=0.0))
 
 
 def _column_norms_bound(
     value: Float64[np.ndarray, "m n"], error: Float64[np.ndarray, "m n"] | None
 ) -> Float64[np.ndarray, " n"]:
     return row_norms_bound(value.T, None if error is None else error.T)
-
-
-def _greatest_sum(sums: Float64[np.ndarray, "1 n"], terms: int, *, exact: bool) -> float:
-    """Sums of ones are integers, hence exact; others are rounded up."""
-    return float((sums if exact else enlarged(sums, terms + 4)).max(initial=0.0))
 
 
 def operator_norm(linear: Map, hint: float) -> float:

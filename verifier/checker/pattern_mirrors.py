@@ -9,8 +9,8 @@ on the hyperplane D = 0. The pattern z - v (v.z) + v |v.z| has, for entry k of t
 
     a = 1,  c = -q_k,  e = q_k,  q_k w_l = q_l w_k for all k, l,  0 < q_k w_k where w_k is not 0:
 
-then q = m w with 0 < m, and v = sqrt(m) w; or so with -D and -w in place of D and w. Weights are exact: a
-product that float64 rounds is refuted, and whether q and w are parallel is decided in rationals.
+then q = m w with 0 < m, and v = sqrt(m) w; or so with -D and -w in place of D and w. Weights are
+exact: a product that float64 rounds is refuted, and rationals decide whether q and w are parallel.
 """
 
 from __future__ import annotations

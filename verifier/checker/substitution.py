@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from verifier.checker.arithmetic import LEAST, UNIT, above, enlarged, gamma
+from verifier.checker.carry import stages
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval
 from verifier.checker.maps import Adjoint, Convolution
@@ -161,8 +162,8 @@ class Substitution:
     _formed: dict[tuple[str, int], Float64[np.ndarray, "n m"]] = field(
         default_factory=dict[tuple[str, int], "Float64[np.ndarray, 'n m']"]
     )
-    _costs: dict[str, Float64[np.ndarray, "batch n"]] = field(
-        default_factory=dict[str, "Float64[np.ndarray, 'batch n']"]
+    _costs: dict[str, tuple[np.ndarray, np.ndarray]] = field(
+        default_factory=dict[str, tuple[np.ndarray, np.ndarray]]
     )
 
     def bounds(self, signal: str, entries: Sequence[int] | None = None) -> Interval:
@@ -225,7 +226,8 @@ class Substitution:
     ) -> None:
         if np.any(node.bias):
             partial.add(rows @ node.bias)
-        partial.error = partial.error + _times(np.abs(rows), self._cost(node))
+        cost, lost = self._cost(node)
+        partial.error = partial.error + _times(np.abs(rows), cost) + lost
         for place, term in enumerate(node.terms):
             moved = self._backward(node, place, rows)
             self._gather(partial, term.source, moved)
@@ -246,7 +248,7 @@ class Substitution:
             )
             partial.add(_times(positive, high) + _times(negative, low))
             mass = _times(positive, np.abs(high)) - _times(negative, np.abs(low))
-            partial.error = partial.error + gamma(gate.size + 4) * mass
+            partial.error = partial.error + gamma(gate.size + 4) * mass + LEAST * (gate.size + 2)
         rounded = lines.rounded
         if len(rounded):
             lost = _times(np.abs(moved[..., rounded]), magnitude[:, rounded])
@@ -266,11 +268,13 @@ class Substitution:
         magnitude = self.signals[source].magnitude()
         partial.error = partial.error + (2 * UNIT) * _times(np.abs(whole), magnitude)
 
-    def _cost(self, node: Affine) -> Float64[np.ndarray, "batch n"]:
-        """What one unit of |coefficient| adds to the error at an affine node."""
+    def _cost(
+        self, node: Affine
+    ) -> tuple[Float64[np.ndarray, "batch n"], Float64[np.ndarray, "batch 1"]]:
+        """What one unit of |coefficient| adds to the error, and what underflow adds anyway."""
         if node.name not in self._costs:
             cost = gamma(node.size + 4) * np.abs(node.bias) + node.bias_error
-            cost = cost[None, :]
+            cost, lost = cost[None, :], np.full((1, 1), LEAST * (node.size + 2))
             for term in node.terms:
                 size = self.signals[term.source].magnitude()
                 if term.map.is_exact:
@@ -278,8 +282,11 @@ class Substitution:
                 reach = term.map.magnitudes(size)
                 loose = gamma(term.map.adjoint_terms + 2) * reach + term.map.slack(size)
                 cost = cost + enlarged(loose, term.map.terms + 4)
-                cost = cost + _underflow(size, term.map.adjoint_terms)
-            self._costs[node.name] = cost
+                for stage in stages(term.map):
+                    # A coefficient behind a stage may have lost eta: times what enters the stage.
+                    lost = lost + _underflow(size, term.map.adjoint_terms)
+                    size = enlarged(stage.magnitudes(size) + stage.slack(size), stage.terms + 4)
+            self._costs[node.name] = cost, lost
         return self._costs[node.name]
 
     def _backward(

@@ -31,7 +31,6 @@ from verifier.checker.lmi import global_slopes, prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
-from verifier.checker.scaling import with_factors_absorbed
 from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
 from verifier.property import Property
@@ -67,7 +66,6 @@ def judge(certificate: Certificate, network: Network) -> Verdict:
     try:
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
-            network = with_factors_absorbed(network)
             selected = selection(
                 certificate.claim.property, network.input_size, network.output_size
             )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from verifier.onnx_import.reader import Declared, Graph, Operator
 
 MAX_REASONS: Final = 64
-MAX_BASES: Final = 6  #: earlier tensors that one is known as a function of
+MAX_BASES: Final = 24  #: earlier tensors that one is known as a function of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

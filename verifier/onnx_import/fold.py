@@ -82,8 +82,8 @@ def _dtype(call: Call, place: int = 0) -> str:
 
 def _divide(a: Array, b: Array) -> Array:
     if a.dtype.kind == "i":  # towards zero, as in C; a zero divisor is refused as infinite
-        return np.trunc(np.true_divide(a, b)).astype(np.int64) if b.all() else np.array(np.inf)
-    return a / b
+        return np.asarray(np.trunc(np.true_divide(a, b)).astype(np.int64) if b.all() else np.inf)
+    return np.asarray(a / b)
 
 
 def _variadic(function: Callable[[Array, Array], Array]) -> Folder:
@@ -112,11 +112,11 @@ def _reduce(function: Callable[..., Array], since: int) -> Folder:
 
 
 def _l2(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
-    return np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims))
+    return np.asarray(np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)))
 
 
 def _l1(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
-    return np.sum(np.abs(x), axis=axis, keepdims=keepdims)
+    return np.asarray(np.sum(np.abs(x), axis=axis, keepdims=keepdims))
 
 
 def _constant(call: Call) -> Constant:
@@ -179,7 +179,7 @@ def _matmul(call: Call) -> Constant:
     a, b = call.array(0), call.array(1)
     rows = a.shape[:-1] if 1 < a.ndim else ()
     checked_size((*(b.shape[:-2] if a.ndim < b.ndim else ()), *rows, b.shape[-1]), call.name)
-    return Constant.of(a @ b, _dtype(call))
+    return Constant.of(np.asarray(a @ b), _dtype(call))
 
 
 def _gemm(call: Call) -> Constant:
@@ -221,27 +221,24 @@ def _size(call: Call) -> Constant:
 
 
 def _pow(a: Array, b: Array) -> Array:
-    return (
-        np.power(a.astype(np.float64), b)
-        if a.dtype.kind == "f"
-        else np.power(a, b.astype(np.int64))
-    )
+    whole = a.dtype.kind != "f"
+    return np.asarray(np.power(a, b.astype(np.int64)) if whole else np.power(a, b))
 
 
 def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
 
 
 def _reciprocal(x: Array) -> Array:
-    return 1.0 / x
+    return np.asarray(1.0 / x)
 
 
 def _relu(x: Array) -> Array:
-    return np.maximum(x, 0)
+    return np.asarray(np.maximum(x, 0))
 
 
 def _softplus(x: Array) -> Array:
-    return np.logaddexp(0.0, x)
+    return np.asarray(np.logaddexp(0.0, x))
 
 
 SHAPE_FOLDERS: Final[Mapping[str, Folder]] = {"Shape": _shape, "Size": _size}

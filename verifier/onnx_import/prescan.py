@@ -169,7 +169,7 @@ def _check_versions(model: Message) -> None:
         for entry in model.each("opset_import")
     ]
     standard = [number for domain, number in imports if domain in STANDARD_DOMAINS]
-    if len(set(standard)) != 1 or len({domain for domain, _ in imports}) < len(imports):
+    if len(set(standard)) != 1 or len({domain for domain, _ in imports}) < len(set(imports)):
         raise OpsetUnsupported(
             f"the standard operators are imported at versions {standard}; one version is needed",
             fix="export the model again with one opset version",

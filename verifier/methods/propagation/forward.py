@@ -82,6 +82,17 @@ def forward_bounds(
     return Forward(lowered, Domain.of(region, lowered.input_size), technique, slopes).bounds()
 
 
+def gate_slopes(
+    lowered: Network, entering: Mapping[str, Interval]
+) -> dict[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]]:
+    """[least, greatest] Clarke slope of every neuron over the region, by gate."""
+    return {
+        node.gate: node.function.slope_range_on(*entering[node.gate])
+        for node in lowered.nodes
+        if isinstance(node, Elementwise)
+    }
+
+
 class Forward:
     """One pass through a lowered network; keeps the relaxations that it has made."""
 

@@ -149,8 +149,8 @@ def _matrix_times(call: Call, weight: Array, x: Signal) -> Emitted:
     if prod(matrix.shape[:-2]) != 1:
         return _stacked_matmul(call)
     matrix = matrix.reshape(matrix.shape[-2:])
-    *lead, inner, columns = x.shape
-    _check_inner(call, matrix.shape[1:], (inner,))
+    lead, inner, columns = x.shape[:-2], x.shape[-2:-1], prod(x.shape[-1:])
+    _check_inner(call, matrix.shape[1:], inner)
     turned = gather(np.swapaxes(indices(x.shape), -1, -2), x.size)
     dense = Dense(tensor(matrix), prod(lead) * columns)
     back = np.swapaxes(indices((*lead, columns, matrix.shape[0])), -1, -2)

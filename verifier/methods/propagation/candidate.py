@@ -1,0 +1,170 @@
+"""The method's candidate: bounds of all items over a region, and how they are proved again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from verifier.certificate import Candidate, ForwardProof, PropagationProof
+from verifier.errors import InvalidRequest, OutOfBudget
+from verifier.methods.clock import Clock
+from verifier.methods.domain import Domain
+from verifier.methods.items import Item, items_of, varying_inputs
+from verifier.methods.propagation.forward import (
+    BATCH_ENTRIES,
+    Forward,
+    Interval,
+    Technique,
+    gate_slopes,
+)
+from verifier.methods.propagation.jacobian import Jacobian
+from verifier.methods.propagation.norms import norm_bound
+from verifier.methods.propagation.tighten import Slopes, tightened_lines
+from verifier.network.graph import Network
+from verifier.norms import Norm, NormPair
+from verifier.property import Property
+from verifier.regions import Everywhere
+
+#: Of the time that is left, what tilting lines may take.
+_TILTING_SHARE = 0.1
+
+#: Magnitudes of the entries of J, and bounds of the sums of its rows.
+_Entries: TypeAlias = tuple[Float64[Tensor, "rows selected"], Float64[Tensor, " rows"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What propagation may be told; everything else it decides itself."""
+
+    technique: Technique = "linear"  #: "interval": products of intervals alone, fast and loose
+    steps: int = 12  #: gradient steps that tilt the lines of small networks; 0: none
+
+
+def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:
+    """Bounds of every item over the region, and how they are proved again.
+
+    When the clock runs out during the linear technique, the answer is that of intervals.
+
+    Raises:
+        InvalidRequest: the property selects what does not exist, or is not local.
+    """
+    question = _Question.of(network, asked)
+    lines = Slopes()
+    if options.technique == "linear":
+        lines = question.tilted(options.steps, clock)
+    forward = Forward(question.lowered, question.domain, options.technique, lines)
+    ranges = gate_slopes(question.lowered, forward.bounds())
+    technique = options.technique
+    entries: _Entries | None = None
+    if technique == "linear":
+        entries = question.by_lines(ranges, clock)
+    if entries is None:
+        technique, entries = "interval", question.by_intervals(ranges, clock)
+    return Candidate(
+        method="propagation",
+        estimates=tuple(float(bound) for bound in question.bounds(*entries)),
+        proof=PropagationProof(
+            patterns=network.patterns,
+            forward=ForwardProof(technique=options.technique, lines=forward.lines()),
+            technique=technique,
+        ),
+    )
+
+
+def tilted_lines(network: Network, asked: Property, steps: int, clock: Clock) -> Slopes:
+    """Slopes of lines (below, above) by gate, for which the Jacobian's bound is small.
+
+    Empty where the network is too large for it, or the clock too short: then the activations' own
+    lines are the best that is known.
+
+    Raises:
+        InvalidRequest: the property selects what does not exist, or is not local.
+    """
+    return _Question.of(network, asked).tilted(steps, clock)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Question:
+    """What is asked, of a network that is lowered."""
+
+    lowered: Network
+    domain: Domain
+    norm: NormPair
+    items: tuple[Item, ...]
+    inputs: Int64[Tensor, " selected"]  #: those in which x and y can differ
+
+    @staticmethod
+    def of(network: Network, asked: Property) -> _Question:
+        """Raises InvalidRequest where the property does not fit."""
+        if isinstance(asked.region, Everywhere):
+            raise InvalidRequest(
+                "propagation bounds a network over a region, and the scope is global",
+                fix='give a region, or ask for method "lipsdp" or "product"',
+                pointer="/method",
+            )
+        inputs = varying_inputs(asked, network.input_size)
+        domain = Domain.of(asked.region, network.input_size)
+        return _Question(
+            lowered=network.lowered("compare"),
+            domain=domain,
+            norm=asked.norm,
+            items=items_of(asked, network.output_size),
+            inputs=inputs[0 < domain.reach[inputs]],
+        )
+
+    def tilted(self, steps: int, clock: Clock) -> Slopes:
+        """As `tilted_lines`."""
+        rows = sum(len(item.rows) for item in self.items)
+        widest = max(self.lowered.sizes.values())
+        # Gradients keep every batch: only where the whole Jacobian is one.
+        if steps == 0 or BATCH_ENTRIES < 2 * rows * len(self.inputs) * widest:
+            return {}
+        share = Clock.start(_TILTING_SHARE * clock.remaining)
+
+        def bound(ranges: Mapping[str, Interval]) -> Float64[Tensor, ""]:
+            entries = self.by_lines(ranges, share)
+            if entries is None:
+                raise OutOfBudget("lines were not tilted to the end", fix="give more seconds")
+            return torch.stack(self.bounds(*entries)).amax()
+
+        try:
+            return tightened_lines(self.lowered, self.domain, bound, steps, share)
+        except OutOfBudget:
+            return {}
+
+    def by_intervals(self, ranges: Mapping[str, Interval], clock: Clock) -> _Entries:
+        """The Jacobian by products of intervals."""
+        lower, upper = (end[:, self.inputs] for end in self._jacobian(ranges, clock).intervals())
+        magnitudes = torch.maximum(-lower, upper)
+        return magnitudes, magnitudes.sum(dim=-1)
+
+    def by_lines(self, ranges: Mapping[str, Interval], clock: Clock) -> _Entries | None:
+        """The Jacobian by lines; None where the clock ran out."""
+        jacobian = self._jacobian(ranges, clock)
+        try:
+            lower, upper = jacobian.bounds(self.inputs)
+        except OutOfBudget:
+            return None
+        magnitudes = torch.maximum(-lower, upper)
+        sums = magnitudes.sum(dim=-1)
+        if self.norm.input is Norm.LINF:
+            sums = torch.minimum(sums, jacobian.row_sums(self.inputs, lower, upper))
+        return magnitudes, sums
+
+    def bounds(
+        self,
+        magnitudes: Float64[Tensor, "rows selected"],
+        row_sums: Float64[Tensor, " rows"],
+    ) -> tuple[Float64[Tensor, ""], ...]:
+        """One bound for each item."""
+        counts = [len(item.rows) for item in self.items]
+        pairs = zip(magnitudes.split(counts), row_sums.split(counts), strict=True)
+        return tuple(norm_bound(self.norm, entries, sums) for entries, sums in pairs)
+
+    def _jacobian(self, ranges: Mapping[str, Interval], clock: Clock) -> Jacobian:
+        return Jacobian(self.lowered, ranges, torch.cat([item.rows for item in self.items]), clock)
