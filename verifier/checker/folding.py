@@ -102,7 +102,7 @@ def _sum(call: Call, sign: int) -> list[Constant]:
     return _finite(call, value, error, first.dtype)
 
 
-def _is_power_of_two(value: np.ndarray) -> np.ndarray:
+def _is_power_of_two(value: np.ndarray | np.float64) -> np.ndarray | np.bool_:
     mantissa, exponent = np.frexp(value)
     return np.asarray((np.abs(mantissa) == 0.5) & (np.abs(exponent) < 500))
 
