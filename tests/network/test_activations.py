@@ -38,6 +38,7 @@ from verifier.network.elementwise import (
     Mish,
     PRelu,
     Relu,
+    Scaled,
     Selu,
     Sigmoid,
     Silu,
@@ -154,6 +155,12 @@ CASES = (
         value=lambda x: x / (1 + abs(x)),
         slopes=(0, 1),
         op="Softsign",
+    ),
+    Case(
+        name="gelu-doubled",
+        make=lambda n: Scaled(n, Gelu(n), 2.0),
+        value=lambda x: x * math.erfc(-x / math.sqrt(2)),
+        slopes=(-0.25780829037, 2.25780829037),
     ),
     Case(
         name="gelu",

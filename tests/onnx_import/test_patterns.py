@@ -282,7 +282,7 @@ COMPOUNDS: dict[str, tuple[list[Any], dict[str, Array], str]] = {
             node("Mul", ["m", "half"], ["y"]),
         ],
         {"r": np.array(np.sqrt(2), np.float32)},
-        "ScaledGelu",
+        "Scaled",
     ),
     "gelu, half first": (
         [

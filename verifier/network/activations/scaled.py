@@ -3,70 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from jaxtyping import Float64
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from verifier.network.elementwise import Activation
+from verifier.network.activations.piecewise import Piecewise
 
 
-@dataclass(frozen=True, slots=True)
-class Scaled:
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaled(Piecewise):
     """factor f(x), 0 < factor."""
 
-    function: Activation
+    function: Piecewise
     factor: float
 
     @property
-    def size(self) -> int:
-        """The number of entries."""
-        return self.function.size
+    def breaks(self) -> tuple[float, ...]:
+        """Those of f."""
+        return self.function.breaks
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
         """Factor f(x)."""
         return self.factor * self.function.forward(x)
 
-    def slope_range(self) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
-        """The multiple of f's range."""
-        lower, upper = self.function.slope_range()
-        return self.factor * lower, self.factor * upper
-
-    def slope_range_on(
-        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
+    def sides(
+        self, x: Float64[Tensor, "*batch n"]
     ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
-        """The multiple of f's range."""
-        least, greatest = self.function.slope_range_on(lower, upper)
-        return self.factor * least, self.factor * greatest
-
-    def image(
-        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
-    ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
-        """The multiple of f's image."""
-        least, greatest = self.function.image(lower, upper)
-        return self.factor * least, self.factor * greatest
-
-    def offsets(
-        self,
-        lower: Float64[Tensor, "*batch n"],
-        upper: Float64[Tensor, "*batch n"],
-        below: Float64[Tensor, "*batch n"],
-        above: Float64[Tensor, "*batch n"],
-    ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
-        """The multiples of f's offsets, for the slopes divided by the factor."""
-        factor = self.factor
-        down, up = self.function.offsets(lower, upper, below / factor, above / factor)
-        return factor * down, factor * up
-
-    def relaxation(
-        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
-    ) -> tuple[
-        Float64[Tensor, "*batch n"],
-        Float64[Tensor, "*batch n"],
-        Float64[Tensor, "*batch n"],
-        Float64[Tensor, "*batch n"],
-    ]:
-        """The multiples of f's lines."""
-        a, b, c, d = self.function.relaxation(lower, upper)
-        return self.factor * a, self.factor * b, self.factor * c, self.factor * d
+        """The multiples of f's derivatives."""
+        left, right = self.function.sides(x)
+        return self.factor * left, self.factor * right

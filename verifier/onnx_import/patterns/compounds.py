@@ -23,6 +23,7 @@ from verifier.onnx_import.values import Constant, Signal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from verifier.network.activations.piecewise import Piecewise
     from verifier.network.elementwise import Activation
     from verifier.onnx_import.call import Call
     from verifier.onnx_import.reader import Operator
@@ -123,8 +124,8 @@ def _gated(scale: float, x: str, gate: str, written: Written) -> Activation | No
     return None
 
 
-def _times(factor: float, function: Activation) -> Activation:
-    return function if factor == 1.0 else functions.Scaled(function, factor)
+def _times(factor: float, function: Piecewise) -> Activation:
+    return function if factor == 1.0 else functions.Scaled(function.size, function, factor)
 
 
 def _is_tanh_softplus(gate: str, x: str, written: Written) -> bool:
