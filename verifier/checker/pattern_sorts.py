@@ -49,7 +49,7 @@ class Sorts:
         count = call.integer("k", 0) if call.opset < 10 else int(call.scalar(1))
         axis = call.axis(call.integer("axis", -1), value.array.ndim)
         largest = call.integer("largest", 1) != 0
-        if count != value.shape[axis] or call.integer("sorted", 1) != 1 or count < 2:
+        if count != value.shape[axis] or call.integer("sorted", 1) != 1:
             raise self._refuted("a TopK that does not sort the whole axis")
         members = np.moveaxis(value.array, axis, -1)
         rows = members.reshape(-1, count)
