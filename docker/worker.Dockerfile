@@ -1,13 +1,14 @@
 # The dispatcher and the children that certify. Build from the root of the repository:
 #   docker build -f docker/worker.Dockerfile -t lipcert-worker .
-# For NVIDIA devices: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128
+# pip's default index serves torch with CUDA. For the much smaller CPU build, or another CUDA, name
+# the folder or index that holds torch's wheels: --build-arg TORCH_WHEELS=...
 FROM python:3.11-slim AS build
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_WHEELS=""
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN python -m venv /opt/lipcert \
  && /opt/lipcert/bin/pip install --no-cache-dir -c constraints.txt \
-    --index-url ${TORCH_INDEX} --extra-index-url https://pypi.org/simple torch
+    ${TORCH_WHEELS:+--find-links "$TORCH_WHEELS"} torch
 COPY verifier verifier
 COPY service service
 RUN /opt/lipcert/bin/pip install --no-cache-dir -c constraints.txt '.[verify,serve]'
