@@ -18,9 +18,11 @@ from verifier.errors import (
     CapabilityBlocked,
     CheckRejected,
     InvalidRequest,
+    JobFailed,
     LipcertError,
     NotCheckable,
     OutOfBudget,
+    ResourceExhausted,
     TooLarge,
 )
 from verifier.methods import lipsdp, product, propagation, witness
@@ -101,23 +103,18 @@ def verify(
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )
 
+    propagating = read_options(propagation.Options, request.options)
+    solving = read_options(lipsdp.Options, request.options)
+
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
 
     tiers = {
         "product": Tier("product", lambda _: product.candidate(network, asked)),
         "propagation": Tier(
-            "propagation",
-            lambda left: propagation.candidate(
-                network, asked, read_options(propagation.Options, request.options), left
-            ),
+            "propagation", lambda left: propagation.candidate(network, asked, propagating, left)
         ),
-        "lipsdp": Tier(
-            "lipsdp",
-            lambda left: lipsdp.candidate(
-                network, asked, read_options(lipsdp.Options, request.options), left
-            ),
-        ),
+        "lipsdp": Tier("lipsdp", lambda left: lipsdp.candidate(network, asked, solving, left)),
     }
     run = _Run(case, request, clock, seek, on_certificate, on_progress)
     return run.best_of([tiers[name] for name in plan(request)])
@@ -197,9 +194,13 @@ class _Run:
             else:
                 bound = outcome.claim.bound
                 self._keep_better(outcome)
-        except (CapabilityBlocked, TooLarge, OutOfBudget) as trouble:
+        except (CapabilityBlocked, TooLarge, JobFailed) as trouble:
             # A tier that does not apply is no failure while another one answers.
             self._troubles.append(trouble)
+        except (MemoryError, RuntimeError) as error:
+            # torch reports exhausted memory and failed factorisations as RuntimeError. Whatever
+            # ends a tier, what was proved before it stands.
+            self._troubles.append(_breakdown(tier.name, error))
         self._attempts.append(Attempt(method=tier.name, bound=bound, seconds=spent.elapsed))
 
     def _look_for_witness(self) -> None:
@@ -246,7 +247,7 @@ class _Run:
 
     def _failure(self) -> LipcertError:
         """Why there is no certificate: a node in the way tells more than a rejected proof."""
-        for kind in (CapabilityBlocked, TooLarge, OutOfBudget, CheckRejected):
+        for kind in (CapabilityBlocked, TooLarge, OutOfBudget, JobFailed):
             for trouble in self._troubles:
                 if isinstance(trouble, kind):
                     return trouble
@@ -272,6 +273,13 @@ def _rejection(method: str, outcome: Unproved) -> LipcertError:
     return CheckRejected(
         f"the checker rejected the proof of method {method}: {verdict.code}: {verdict.reason}",
         fix="report this as a defect of lipcert, with the model",
+    )
+
+
+def _breakdown(method: str, error: Exception) -> ResourceExhausted:
+    return ResourceExhausted(
+        f"method {method} broke down: {type(error).__name__}: {error}",
+        fix="give the job more memory, or ask for another method",
     )
 
 
