@@ -20,7 +20,7 @@ from benchmarks.table import Table
 from benchmarks.yardsticks import ratio, seconds_from_arguments
 from service import child
 from verifier import parse_request
-from verifier.certificate_json import certificate_from_json
+from verifier.certificate_reader import certificate_from_json
 
 CHAINS = {"32-32": (16, 32, 32, 8), "5 x 40": (20, 40, 40, 40, 40, 40, 10)}
 SOLVERS = ("interior_point", "clarabel", "scs")

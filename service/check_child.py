@@ -25,11 +25,10 @@ from service import lifeline
 from service.worker import load_entry
 from verifier.canonical_json import Json, canonical_json
 from verifier.certificate import Certificate
-from verifier.certificate_json import (
+from verifier.certificate_json import certificate_id, certificate_json
+from verifier.certificate_reader import (
     MalformedCertificate,
     certificate_from_json,
-    certificate_id,
-    certificate_json,
     parse_certificate,
 )
 from verifier.request_json import property_json

@@ -26,7 +26,8 @@ import yaml
 from service import child
 from service.child import FAILED, REFUSED, Failure, Outcome
 from verifier.certificate import Certificate
-from verifier.certificate_json import MalformedCertificate, certificate_from_json, certificate_id
+from verifier.certificate_json import certificate_id
+from verifier.certificate_reader import MalformedCertificate, certificate_from_json
 from verifier.errors import CheckRejected, InvalidRequest, RequestRefused
 from verifier.property import Request
 from verifier.request_json import parse_request

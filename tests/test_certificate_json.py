@@ -35,13 +35,8 @@ from verifier.certificate import (
     log10_upper,
     verdict_of,
 )
-from verifier.certificate_json import (
-    MalformedCertificate,
-    certificate_id,
-    certificate_json,
-    certificate_text,
-    parse_certificate,
-)
+from verifier.certificate_json import certificate_id, certificate_json, certificate_text
+from verifier.certificate_reader import MalformedCertificate, parse_certificate
 from verifier.norms import Norm
 from verifier.property import Each, Property
 from verifier.regions import CenterBox

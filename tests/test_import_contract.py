@@ -17,6 +17,7 @@ PURE = (
     "verifier.canonical_json",
     "verifier.certificate",
     "verifier.certificate_json",
+    "verifier.certificate_reader",
     "verifier.checker",
     "verifier.errors",
     "verifier.norms",

@@ -20,7 +20,8 @@ from verifier.version import VERSION
 
 if TYPE_CHECKING:
     from verifier.certificate import Certificate, Witness
-    from verifier.certificate_json import certificate_text, parse_certificate
+    from verifier.certificate_json import certificate_text
+    from verifier.certificate_reader import parse_certificate
     from verifier.checker import Verdict, check
     from verifier.errors import LipcertError
     from verifier.norms import Norm, NormPair
@@ -80,7 +81,7 @@ _HOMES = {
     "check": "verifier.checker",
     "inspect": "verifier.verify",
     "load": "verifier.onnx_import",
-    "parse_certificate": "verifier.certificate_json",
+    "parse_certificate": "verifier.certificate_reader",
     "parse_request": "verifier.request_json",
     "verify": "verifier.verify",
 }

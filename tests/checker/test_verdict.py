@@ -33,11 +33,10 @@ from verifier.certificate import (
     log10_upper,
     verdict_of,
 )
-from verifier.certificate_json import (
+from verifier.certificate_json import certificate_json, certificate_text
+from verifier.certificate_reader import (
     MalformedCertificate,
     certificate_from_json,
-    certificate_json,
-    certificate_text,
     parse_certificate,
 )
 from verifier.checker.network import Network

@@ -10,7 +10,7 @@ import pytest
 from service_process import ROOT, Service, free_port, problem
 
 from service.settings import Settings
-from verifier.certificate_json import parse_certificate
+from verifier.certificate_reader import parse_certificate
 
 EXAMPLES = ROOT / "examples"
 

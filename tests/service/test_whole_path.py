@@ -10,7 +10,8 @@ import pytest
 from service_fakes import model
 from service_process import Service, eventually, problem
 
-from verifier.certificate_json import certificate_id, parse_certificate
+from verifier.certificate_json import certificate_id
+from verifier.certificate_reader import parse_certificate
 
 
 def test_a_model_becomes_a_certificate(service: Service) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.certificate import Certificate
-from verifier.certificate_json import (
+from verifier.certificate_json import certificate_json
+from verifier.certificate_reader import (
     MalformedCertificate,
     certificate_from_json,
-    certificate_json,
     parse_certificate,
 )
 from verifier.checker.arithmetic import require_sound_arithmetic
