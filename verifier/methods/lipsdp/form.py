@@ -48,6 +48,7 @@ from verifier.network.linear_map import (
 from verifier.network.nodes import Affine, Elementwise
 
 UNIT = 2.0**-53  #: of rounding
+_TOLD = 16.0  #: entries up to this multiple of their noise are taken for 0
 LARGEST_XI = 4000  #: entries of xi beyond which dense matrices take minutes and gigabytes
 
 
@@ -180,9 +181,7 @@ class _Walk:
         noises = [self._pushed(term.source, term.map) for term in node.terms]
         if 1 < len(parts):
             share = (len(parts) + 2) * UNIT
-            noises = [
-                noise + share * part.abs() for noise, part in zip(noises, parts, strict=True)
-            ]
+            noises = [noise + share * part.abs() for noise, part in zip(noises, parts, strict=True)]
         self._signals[node.name] = _total(parts)
         self._noise[node.name] = _total(noises)
 
@@ -244,20 +243,20 @@ class _Walk:
         self._multipliers += count
         self._columns += inflow.shape[1]
 
-    def _stacked(self, parts: list[Tensor]) -> Float64[Tensor, "psis xi"]:
-        empty = torch.zeros(self._columns, 0, dtype=torch.float64)
-        grown = [_grown(part, self._columns) for part in parts]
-        return torch.cat([empty, *grown], dim=1).T.contiguous()
-
     def form(self, output: str) -> Form:
         """What the walk met, and the matrix of the output."""
-        outflow = _grown(self._signals[output], self._columns)
+        inflow, inflow_noise = _told(
+            _stacked(self._inflow, self._columns), _stacked(self._inflow_noise, self._columns)
+        )
+        outflow, outflow_noise = _told(
+            _grown(self._signals[output], self._columns), _grown(self._noise[output], self._columns)
+        )
         return Form(
             inputs=self._inputs,
-            inflow=self._stacked(self._inflow),
+            inflow=inflow.T.contiguous(),
             outflow=outflow.T.contiguous(),
-            inflow_noise=self._stacked(self._inflow_noise),
-            outflow_noise=_grown(self._noise[output], self._columns).T.contiguous(),
+            inflow_noise=inflow_noise.T.contiguous(),
+            outflow_noise=outflow_noise.T.contiguous(),
             owner=torch.cat([torch.arange(0), *self._owner]),
             gates=tuple(self._gates),
         )
@@ -278,6 +277,19 @@ def _roundings(linear: LinearMap) -> int:
             return _roundings(linear.first) + _roundings(linear.second) + 4
         case _:
             return linear.in_size + 4
+
+
+def _told(
+    values: Float64[Tensor, "xi n"], noise: Float64[Tensor, "xi n"]
+) -> tuple[Float64[Tensor, "xi n"], Float64[Tensor, "xi n"]]:
+    """The entries that can be told from their noise; the others are 0, and noise themselves."""
+    is_noise = values.abs() <= _TOLD * noise
+    return values.masked_fill(is_noise, 0.0), noise + torch.where(is_noise, values.abs(), 0.0)
+
+
+def _stacked(parts: list[Tensor], rows: int) -> Float64[Tensor, "rows n"]:
+    empty = torch.zeros(rows, 0, dtype=torch.float64)
+    return torch.cat([empty, *(_grown(part, rows) for part in parts)], dim=1)
 
 
 def _total(parts: Sequence[Float64[Tensor, "_ n"]]) -> Float64[Tensor, "rows n"]:

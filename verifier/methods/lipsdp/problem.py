@@ -228,8 +228,8 @@ class Family:
         """The same, with multipliers for psis that nothing enters: their own row costs nothing.
 
         What they add to a gate that is entered is made negligible. One that adds v psi to another
-        of the n of their kind that it reads is held by 2 n v^2 times that one's: (sum_j v_j psi_j)^2 is at most
-        n sum_j (v_j psi_j)^2. Later ones come first.
+        of their kind, which n of them enter, is held by 2 n v^2 times that one's:
+        (sum_j v_j psi_j)^2 is at most n sum_j (v_j psi_j)^2. Later ones come first.
         """
         idle = ~self._entered[self._form.owner]
         if not bool(idle.any()):

@@ -19,8 +19,6 @@ grow: an inequality that holds does so with all multipliers larger.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
 

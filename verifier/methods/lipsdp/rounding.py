@@ -1,7 +1,7 @@
 """Whether a checker can show the certificate's matrix: its margin against the rounding of a test.
 
-The matrix is D - R'R, for linf bordered by s and an output's row. With S = D^-1/2, a test by
-Cholesky's factorisation in floating point of unit u loses, of 1, about
+The matrix is D - R'R, for linf bordered by s and an output's row. With S the powers of two next to
+D^-1/2, a test by Cholesky's factorisation in floating point of unit u loses, of 1, about
 
     u (n trace(S M S) + k |RS|_F^2) + 2 |RS|_2 |N S|_F + |N S|_F^2,                         (1)
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from verifier.methods.lipsdp.form import UNIT
 
-_ROOM = 4.0  #: for scaling by powers of two, and for what (1) leaves out
+_ROOM = 1.25  #: for what (1) leaves out
 LEAST_EXPONENT = -300  #: multipliers below 2 to this power, or above its inverse, are not read
 
 
@@ -45,26 +45,25 @@ class Tested:
 
     def loss(self) -> float:
         """(1)."""
-        scale = self.diagonal.rsqrt()
+        scale = _scale(self.diagonal)
         rows = self.rows * scale
         square = float(rows.square().sum())
         columns, sums = rows.abs().sum(dim=0), rows.abs().sum(dim=1)
-        if not len(rows):
-            largest = 0.0
-        else:
-            largest = min(square, float(columns.max()) * float(sums.max()))
+        largest = min(square, float(columns.max()) * float(sums.max())) if len(rows) else 0.0
         noise = float((self.noise * scale + 6 * UNIT * rows.abs()).norm())
         order, count = len(scale) + 4, len(rows) + 8
-        loss = UNIT * (order * len(scale) + count * largest) + (2 * largest**0.5 + noise) * noise
+        trace = float((self.diagonal * scale.square()).sum()) - square + 2
+        loss = UNIT * (order * trace + count * largest) + (2 * largest**0.5 + noise) * noise
         if self.corner is not None:
-            loss += float((self.border_noise * scale).norm()) * self.corner**-0.5
+            loss += float((self.border_noise * scale).norm()) * 1.5 * self.corner**-0.5
         return _ROOM * loss
 
     def is_definite(self, loss: float) -> bool:
         """Whether S M S less the loss is positive definite, in plain float64."""
-        scale = self.diagonal.rsqrt()
+        scale = _scale(self.diagonal)
         rows = self.rows * scale
-        inner = torch.eye(len(scale), dtype=rows.dtype) - rows.T @ rows
+        inner = -(rows.T @ rows)
+        inner.diagonal().add_(self.diagonal * scale.square())
         if self.corner is not None:
             edge = (self.border * scale * self.corner**-0.5)[:, None]
             inner = torch.cat(
@@ -73,3 +72,8 @@ class Tested:
         inner.diagonal().sub_(loss)
         factor, failed = torch.linalg.cholesky_ex(inner)
         return not failed and bool(factor.isfinite().all())
+
+
+def _scale(diagonal: Float64[Tensor, " n"]) -> Float64[Tensor, " n"]:
+    """S."""
+    return torch.exp2(-(diagonal.log2() / 2).round())

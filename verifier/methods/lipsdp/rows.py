@@ -172,7 +172,7 @@ class _Rows:
         if not tested.is_in_range:
             return False
         loss = tested.loss()
-        if loss <= MARGIN / 2 and not self.family.has_idle_psis:
+        if loss <= MARGIN / 4 and not self.family.has_idle_psis:
             return True
         return loss < 1 and tested.is_definite(loss)
 
