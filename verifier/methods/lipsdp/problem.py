@@ -18,7 +18,7 @@ from torch import Tensor
 
 from verifier.methods.lipsdp.form import UNIT, Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
-from verifier.methods.lipsdp.rounding import LEAST_EXPONENT, Tested
+from verifier.methods.lipsdp.rounding import LEAST_EXPONENT, CertificateMatrix
 from verifier.methods.lipsdp.start import Start, beyond_range, forward_start, freed
 
 MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
@@ -153,7 +153,9 @@ class Family:
         )
         return self._completed(rows, found, max(UNFELT, share))
 
-    def tested(self, rows: Float64[Tensor, "selected outputs"], found: Multipliers) -> Tested:
+    def tested(
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+    ) -> CertificateMatrix:
         """The certificate's matrix, D = blkdiag(rho I or diag tau, Lambda)."""
         form = self._form
         per_psi = found.gates[form.owner]
@@ -161,7 +163,7 @@ class Family:
         inflow, inflow_noise = form.inflow * roots, form.inflow_noise * roots
         outflow, noise = self._outflow(rows)
         if self.inputs_in_linf:
-            return Tested(
+            return CertificateMatrix(
                 diagonal=torch.cat([found.inputs, per_psi]),
                 rows=inflow,
                 noise=inflow_noise,
@@ -169,7 +171,7 @@ class Family:
                 border=outflow[0],
                 border_noise=noise[0],
             )
-        return Tested(
+        return CertificateMatrix(
             diagonal=torch.cat([per_psi.new_full((form.inputs,), found.level), per_psi]),
             rows=torch.cat([outflow, inflow]),
             noise=torch.cat([noise, inflow_noise]),

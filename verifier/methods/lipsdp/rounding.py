@@ -25,7 +25,7 @@ LEAST_EXPONENT = -300  #: multipliers below 2 to this power, or above its invers
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Tested:
+class CertificateMatrix:
     """The certificate's matrix, as it is tested."""
 
     diagonal: Float64[Tensor, " n"]  #: D
