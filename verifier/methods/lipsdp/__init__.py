@@ -19,7 +19,8 @@ ball, those that bounds of the pre-activations leave.
 
 One file, one idea: `form` is the walk to V_g and Y, `inequality` what is solved, `start`,
 `interior_point` and `step_length` how, `reference` the same by general solvers, `repair` what
-makes any answer strictly feasible, `rows` which inequalities bound an item.
+makes any answer strictly feasible, `rounding` whether a checker can be shown that it is, `rows`
+which inequalities bound an item.
 
 Not here: multipliers that couple neurons are false (test_coupled_multipliers_are_false).
 Source: Fazlyab et al. 2019 (arXiv 1906.04893), diagonal multipliers; Pauli et al. 2024

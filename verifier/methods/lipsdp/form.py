@@ -15,12 +15,15 @@ every signal is a matrix times xi:
 (2): sorting keeps the sum and is 1-Lipschitz. Affine maps are exact and add nothing.
 
 Names: the rows v, or Q'v, of all psi together are `inflow`, Y is `outflow`; `owner[j]` is the
-multiplier of psi_j, one for each gate and one for each sorted group.
+multiplier of psi_j, one for each gate and one for each sorted group. Each matrix is walked with
+its noise: how far, entry by entry, its numbers may be from what exact arithmetic would give,
+
+    |fl(A V) - A V_true| <= |A| (noise + gamma |V|).                                        (3)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,8 +36,19 @@ from verifier.errors import TooLarge
 from verifier.methods.lipsdp.slopes import Slopes
 from verifier.network.graph import Grouped, Network
 from verifier.network.grouped import GroupSort
+from verifier.network.linear_map import (
+    Composed,
+    Convolution,
+    Dense,
+    Diagonal,
+    Gather,
+    Identity,
+    LinearMap,
+)
 from verifier.network.nodes import Affine, Elementwise
 
+UNIT = 2.0**-53  #: of rounding
+_TOLD = 16.0  #: entries up to this multiple of their noise are taken for 0
 LARGEST_XI = 4000  #: entries of xi beyond which dense matrices take minutes and gigabytes
 
 
@@ -55,6 +69,8 @@ class Form:
     inputs: int  #: the leading entries of xi
     inflow: Float64[Tensor, "psis xi"]
     outflow: Float64[Tensor, "outputs xi"]
+    inflow_noise: Float64[Tensor, "psis xi"]
+    outflow_noise: Float64[Tensor, "outputs xi"]
     owner: Int64[Tensor, " psis"]
     gates: tuple[GateArray, ...]
 
@@ -151,7 +167,9 @@ class _Walk:
         start = torch.zeros(len(inputs), input_size, dtype=torch.float64)
         start[torch.arange(len(inputs)), inputs] = 1.0
         self._signals: dict[str, Tensor] = {"": start}
+        self._noise: dict[str, Tensor] = {"": torch.zeros_like(start)}
         self._inflow: list[Tensor] = []
+        self._inflow_noise: list[Tensor] = []
         self._owner: list[Tensor] = []
         self._gates: list[GateArray] = []
         self._columns = len(inputs)
@@ -160,20 +178,32 @@ class _Walk:
     def affine(self, node: Affine) -> None:
         """The sum of the terms' matrices."""
         parts = [term.map.apply(self._signals[term.source]) for term in node.terms]
-        rows = max(part.shape[0] for part in parts)
-        self._signals[node.name] = sum(
-            (_grown(part, rows) for part in parts[1:]), _grown(parts[0], rows)
-        )
+        noises = [self._pushed(term.source, term.map) for term in node.terms]
+        if 1 < len(parts):
+            share = (len(parts) + 2) * UNIT
+            noises = [noise + share * part.abs() for noise, part in zip(noises, parts, strict=True)]
+        self._signals[node.name] = _total(parts)
+        self._noise[node.name] = _total(noises)
+
+    def _pushed(self, source: str, linear: LinearMap) -> Float64[Tensor, "xi out"]:
+        """Equation (3) for one map; unit vectors read its columns, and nothing rounds."""
+        share = 0.0 if source == "" else UNIT * _roundings(linear)
+        noise, absolute = self._noise[source], linear.absolute()
+        return absolute.apply(noise + share * self._signals[source].abs() if share else noise)
 
     def elementwise(self, node: Elementwise, slopes: Slopes) -> None:
         """Equation (1)."""
         entering = self._signals[node.source]
         active = _active(slopes)
-        leaving = _grown(entering * ((slopes.lower + slopes.upper) / 2), self._columns)
+        middle = (slopes.lower + slopes.upper) / 2
+        leaving = _grown(entering * middle, self._columns)
         fresh = entering.new_zeros(len(active), entering.shape[1])
         fresh[torch.arange(len(active)), active] = ((slopes.upper - slopes.lower) / 2)[active]
         self._signals[node.name] = torch.cat([leaving, fresh])
-        self._add(node.gate, node.size, active, entering[:, active], 1)
+        noise = self._noise[node.source]
+        rounded = _grown((noise + 2 * UNIT * entering.abs()) * middle.abs(), self._columns)
+        self._noise[node.name] = _grown(rounded, self._columns + len(active))
+        self._add(node.gate, node.size, active, entering[:, active], noise[:, active], 1)
 
     def sort(self, node: Grouped, sort: GroupSort) -> None:
         """Equation (2)."""
@@ -189,13 +219,25 @@ class _Walk:
         fresh[group, psi, sort.places[:, None, :]] = basis.T
         self._signals[node.name] = torch.cat([_grown(leaving, self._columns), fresh.flatten(0, 1)])
         inflow = (grouped @ basis).flatten(1)
-        self._add(node.name, count, torch.arange(count), inflow, size - 1)
+        noise = (self._noise[node.source] + (size + 4) * UNIT * entering.abs())[:, sort.groups]
+        rounded = torch.empty_like(entering)
+        rounded[:, sort.places] = noise.mean(dim=-1, keepdim=True).expand_as(noise)
+        self._noise[node.name] = _grown(rounded, self._columns + inflow.shape[1])
+        inflow_noise = (noise @ basis.abs()).flatten(1)
+        self._add(node.name, count, torch.arange(count), inflow, inflow_noise, size - 1)
 
     def _add(
-        self, gate: str, size: int, active: Tensor, inflow: Float64[Tensor, "xi psis"], psis: int
+        self,
+        gate: str,
+        size: int,
+        active: Tensor,
+        inflow: Float64[Tensor, "xi psis"],
+        noise: Float64[Tensor, "xi psis"],
+        psis: int,
     ) -> None:
         self._gates.append(GateArray(gate=gate, size=size, active=active, psis=psis))
         self._inflow.append(inflow)
+        self._inflow_noise.append(noise)
         count = len(active)
         self._owner.append((self._multipliers + torch.arange(count)).repeat_interleave(psis))
         self._multipliers += count
@@ -203,15 +245,57 @@ class _Walk:
 
     def form(self, output: str) -> Form:
         """What the walk met, and the matrix of the output."""
-        outflow = _grown(self._signals[output], self._columns)
-        inflow = [_grown(part, self._columns) for part in self._inflow]
+        inflow, inflow_noise = _told(
+            _stacked(self._inflow, self._columns), _stacked(self._inflow_noise, self._columns)
+        )
+        outflow, outflow_noise = _told(
+            _grown(self._signals[output], self._columns), _grown(self._noise[output], self._columns)
+        )
         return Form(
             inputs=self._inputs,
-            inflow=torch.cat([outflow[:, :0], *inflow], dim=1).T.contiguous(),
+            inflow=inflow.T.contiguous(),
             outflow=outflow.T.contiguous(),
+            inflow_noise=inflow_noise.T.contiguous(),
+            outflow_noise=outflow_noise.T.contiguous(),
             owner=torch.cat([torch.arange(0), *self._owner]),
             gates=tuple(self._gates),
         )
+
+
+def _roundings(linear: LinearMap) -> int:
+    """How often one entry of a product with the map rounds, and some."""
+    match linear:
+        case Identity() | Gather():
+            return 0
+        case Diagonal():
+            return 3
+        case Dense():
+            return linear.weight.shape[1] + 4
+        case Convolution():
+            return linear.kernel[0].numel() + 4
+        case Composed():
+            return _roundings(linear.first) + _roundings(linear.second) + 4
+        case _:
+            return linear.in_size + 4
+
+
+def _told(
+    values: Float64[Tensor, "xi n"], noise: Float64[Tensor, "xi n"]
+) -> tuple[Float64[Tensor, "xi n"], Float64[Tensor, "xi n"]]:
+    """The entries that can be told from their noise; the others are 0, and noise themselves."""
+    is_noise = values.abs() <= _TOLD * noise
+    return values.masked_fill(is_noise, 0.0), noise + torch.where(is_noise, values.abs(), 0.0)
+
+
+def _stacked(parts: list[Tensor], rows: int) -> Float64[Tensor, "rows n"]:
+    empty = torch.zeros(rows, 0, dtype=torch.float64)
+    return torch.cat([empty, *(_grown(part, rows) for part in parts)], dim=1)
+
+
+def _total(parts: Sequence[Float64[Tensor, "_ n"]]) -> Float64[Tensor, "rows n"]:
+    """The sum of matrices over xi of several lengths."""
+    rows = max(part.shape[0] for part in parts)
+    return sum((_grown(part, rows) for part in parts[1:]), _grown(parts[0], rows))
 
 
 def _grown(part: Float64[Tensor, "some n"], rows: int) -> Float64[Tensor, "rows n"]:

@@ -16,13 +16,17 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from verifier.methods.lipsdp.form import Form
+from verifier.methods.lipsdp.form import UNIT, Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
+from verifier.methods.lipsdp.rounding import LEAST_EXPONENT, CertificateMatrix
 from verifier.methods.lipsdp.start import Start, beyond_range, forward_start, freed
 
 MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
 UNFELT = 1e-11  #: and one that nothing enters: far below MARGIN, and its root far above rounding
+_SHARE_OF_MARGIN = 1e-3  #: with a greater margin, both may be this share of it
+_NOISE_HELD = 1e5  #: the noise of a psi that nothing enters is held as if it were as much larger
+_SMALLEST = 2.0 ** (LEAST_EXPONENT + 10)  #: of multipliers without influence
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
 
 
@@ -125,38 +129,71 @@ class Family:
         return unscaled / 2 if self.inputs_in_linf else math.sqrt(max(unscaled, 0.0))
 
     def certified(
-        self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]
+        self,
+        scaled: Scaled,
+        point: Point,
+        rows: Float64[Tensor, "selected outputs"],
+        *,
+        margin: float = 0.0,
+        factor: float = 1.0,
     ) -> Multipliers:
-        """What the certificate stores, from a point of the scaled problem."""
-        return self._completed(rows, self._multipliers(scaled, point))
+        """What the certificate stores, from a point of the scaled problem.
 
-    def diagonals(
-        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
-    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
-        """D, and the diagonal of the certificate's matrix D - R'R (linf: after its corner)."""
-        whole, roots = self._certificate(rows, found)
-        return whole, whole - roots.square().sum(dim=0)
+        Args:
+            scaled: the problem.
+            point: strictly feasible.
+            rows: the outputs.
+            margin: of the point; psis and inputs without influence may cost a share of it.
+            factor: at least 1, of all multipliers: the inequality still holds, of a larger bound.
+        """
+        share = _SHARE_OF_MARGIN * margin
+        found = self._multipliers(scaled, point, max(NEGLIGIBLE, share))
+        found = Multipliers(
+            level=found.level * factor, gates=found.gates * factor, inputs=found.inputs * factor
+        )
+        return self._completed(rows, found, max(UNFELT, share))
 
-    def matrix(
+    def tested(
         self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
-    ) -> Float64[Tensor, "n n"]:
-        """The certificate's matrix; for linf, its corner is eliminated."""
-        whole, roots = self._certificate(rows, found)
-        return torch.diag(whole) - roots.T @ roots
-
-    def _certificate(
-        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
-    ) -> tuple[Float64[Tensor, " n"], Float64[Tensor, "k n"]]:
-        """D = blkdiag(rho I or diag tau, Lambda), and R of D - R'R."""
+    ) -> CertificateMatrix:
+        """The certificate's matrix, D = blkdiag(rho I or diag tau, Lambda)."""
         form = self._form
         per_psi = found.gates[form.owner]
-        inputs, scale = found.inputs, math.sqrt(found.level)
-        if not self.inputs_in_linf:
-            inputs, scale = per_psi.new_full((form.inputs,), found.level), 1.0
-        roots = torch.cat([rows @ form.outflow / scale, form.inflow * per_psi.sqrt()[:, None]])
-        return torch.cat([inputs, per_psi]), roots
+        roots = per_psi.sqrt()[:, None]
+        inflow, inflow_noise = form.inflow * roots, form.inflow_noise * roots
+        outflow, noise = self._outflow(rows)
+        if self.inputs_in_linf:
+            return CertificateMatrix(
+                diagonal=torch.cat([found.inputs, per_psi]),
+                rows=inflow,
+                noise=inflow_noise,
+                corner=found.level,
+                border=outflow[0],
+                border_noise=noise[0],
+            )
+        return CertificateMatrix(
+            diagonal=torch.cat([per_psi.new_full((form.inputs,), found.level), per_psi]),
+            rows=torch.cat([outflow, inflow]),
+            noise=torch.cat([noise, inflow_noise]),
+            corner=None,
+            border=outflow[0],
+            border_noise=noise[0],
+        )
 
-    def _multipliers(self, scaled: Scaled, point: Point) -> Multipliers:
+    @property
+    def has_idle_psis(self) -> bool:
+        """Whether there are psis that nothing enters."""
+        return not bool(self._entered.all())
+
+    def _outflow(
+        self, rows: Float64[Tensor, "selected outputs"]
+    ) -> tuple[Float64[Tensor, "selected xi"], Float64[Tensor, "selected xi"]]:
+        """Y of the outputs `rows` y, and its noise."""
+        form = self._form
+        noise = rows.abs() @ (form.outflow_noise + 4 * UNIT * form.outflow.abs())
+        return rows @ form.outflow, noise
+
+    def _multipliers(self, scaled: Scaled, point: Point, negligible: float) -> Multipliers:
         """The certificate's, but for psis that nothing enters."""
         form, unit = self._form, scaled.unit
         level = point.level * unit.level
@@ -166,11 +203,11 @@ class Family:
         inputs[scaled.inputs] = 1 / (unit.inputs * point.inputs)
         unused = torch.ones_like(inputs, dtype=torch.bool)
         unused[scaled.inputs] = False
-        inputs[unused] = NEGLIGIBLE * level / form.inputs
+        inputs[unused] = negligible * level / form.inputs
         gates = level.new_zeros(form.multipliers)
         # The start holds for inputs alike; the least of them bounds what others may cost.
         least = inputs.min() if self.inputs_in_linf else level
-        gates[self._entered] = NEGLIGIBLE * least / self._start.gates
+        gates[self._entered] = (negligible * least / self._start.gates).clamp(min=_SMALLEST)
         gates[scaled.kept] = factor / (point.gates * unit.gates)
         return Multipliers(level=float(level), gates=gates, inputs=inputs)
 
@@ -188,26 +225,31 @@ class Family:
         )
 
     def _completed(
-        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
+        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers, unfelt: float
     ) -> Multipliers:
         """The same, with multipliers for psis that nothing enters: their own row costs nothing.
 
         What they add to a gate that is entered is made negligible. One that adds v psi to another
-        of the n of their kind is held by 2 n v^2 times that one's: (sum_j v_j psi_j)^2 is at most
-        n sum_j (v_j psi_j)^2. Later ones come first.
+        of their kind, which n of them enter, is held by 2 n v^2 times that one's:
+        (sum_j v_j psi_j)^2 is at most n sum_j (v_j psi_j)^2. Later ones come first.
         """
+        idle = ~self._entered[self._form.owner]
+        if not bool(idle.any()):
+            return found
         form = self._form
-        outflow = (rows @ form.outflow)[:, form.inputs :].square().sum(dim=0)
-        squares = form.inflow[:, form.inputs :].square()
+        outflow, noise = self._outflow(rows)
+        outflow = (outflow.abs() + _NOISE_HELD * noise)[:, form.inputs :].square().sum(dim=0)
+        squares = (form.inflow.abs() + _NOISE_HELD * form.inflow_noise)[:, form.inputs :].square()
         through = (squares * found.gates[form.owner][:, None]).sum(dim=0)
         scale = found.level if self.inputs_in_linf else 1.0
-        needed = (outflow / scale + through) / UNFELT
-        most = torch.ones_like(found.gates).scatter_reduce(0, form.owner, needed, "amax")
+        needed = (outflow / scale + through) / unfelt
+        least = max(_SMALLEST, unfelt * found.level)
+        most = torch.full_like(found.gates, least).scatter_reduce(0, form.owner, needed, "amax")
         gates = torch.where(self._entered, found.gates, most)
-        idle = ~self._entered[form.owner]
-        for block in reversed(form.blocks) if bool(idle.any()) else ():
-            theirs = torch.where(idle, gates[form.owner], 0.0)
-            held = 2 * idle.sum() * (squares[:, block] * theirs[:, None]).sum(dim=0)
+        shared = 2 * (squares[:, idle] != 0).sum(dim=1)
+        for block in reversed(form.blocks):
+            theirs = torch.where(idle, gates[form.owner] * shared, 0.0)
+            held = (squares[:, block] * theirs[:, None]).sum(dim=0)
             more = torch.zeros_like(gates).scatter_reduce(0, form.owner[block], held, "amax")
             gates = torch.where(self._entered, gates, gates + more)
         return Multipliers(level=found.level, gates=gates, inputs=found.inputs)

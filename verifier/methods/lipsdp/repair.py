@@ -10,49 +10,27 @@ eigenvalue, and it is raised a little more than the margin. The matrices of the 
 T, scaled by D and N, are I - K'K and I - KK' for one K: a margin of c in the one is a margin of c
 in the other.
 
-How much is needed? A test of the certificate's matrix M rounds by shares of D, and measures them
-against M's own diagonal, which cancels where layers are nearly orthogonal: with
-a = max D_ii / M_ii, about
-
-    c  =  n a 4e-14                                                                        (2)
-
-covers it. Since 1/a >= c, some c near 1e-5 suffices for every network. The problem has a
-`MARGIN` of it already; `EXTRA_MARGINS` are tried.
-As M's least eigenvalue may be far above c, M itself is tested before the margin is raised.
+How much is needed? What a test of the certificate's matrix loses to rounding (`rounding`). The
+problem has a `MARGIN` of it already; `EXTRA_MARGINS` are tried, and with them more is spent on
+what has no influence. Where the outputs themselves are hardly more than rounding, the bound has to
+grow: an inequality that holds does so with all multipliers larger.
 """
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
 
 SLACK = 1e-9  #: the share by which levels are raised in any case
-EXTRA_MARGINS = (6e-9, 2e-8, 6e-8, 2e-7, 6e-7, 2e-6, 6e-6, 2e-5)
-_ROUNDING = 4e-14  #: of an entry, in shares of D, with some hundreds of roundings to spare
-
-
-def rounding_share(diagonal: Float64[Tensor, " n"], reduced: Float64[Tensor, " n"]) -> float:
-    """(2): what rounding in a test of M may come to, in shares of M's diagonal.
-
-    Args:
-        diagonal: D.
-        reduced: the diagonal of M.
-    """
-    return len(diagonal) * float((diagonal / reduced).max()) * _ROUNDING
-
-
-def is_definite(matrix: Float64[Tensor, "n n"], share: float) -> bool:
-    """Whether M less a share of its diagonal is positive definite, in plain float64."""
-    roots = matrix.diagonal().sqrt()
-    scaled = matrix / roots / roots[:, None]
-    return not torch.linalg.cholesky_ex(scaled.diagonal_scatter(scaled.diagonal() - share))[1]
+EXTRA_MARGINS = (6e-9, 2e-8, 6e-8, 2e-7, 6e-7, 2e-6, 6e-6, 2e-5, 2e-4, 2e-3, 2e-2)
+GREATEST_GROWTH = 512  #: of all multipliers, as a power of two
 
 
 def repaired(problem: Inequality, point: Point, margin: float) -> Point:
     """A point near this one at which T less `margin` of its diagonal is positive definite.
+
+    Where the start itself has no such margin, a smaller one does.
 
     Args:
         problem: T(s, 1, 1) is positive definite for a large s.
@@ -66,9 +44,11 @@ def repaired(problem: Inequality, point: Point, margin: float) -> Point:
         if mixed is not None:
             return mixed
     alone = _levelled(problem, start, margin)
-    if alone is None:
+    if alone is not None:
+        return alone
+    if margin < SLACK:
         raise ValueError("the start is not strictly feasible")
-    return alone
+    return repaired(problem, point, margin / 10)
 
 
 def _clipped(point: Point) -> Point:

@@ -28,7 +28,7 @@ from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
-from verifier.methods.lipsdp.repair import EXTRA_MARGINS, is_definite, repaired, rounding_share
+from verifier.methods.lipsdp.repair import EXTRA_MARGINS, GREATEST_GROWTH, repaired
 from verifier.norms import Norm, NormPair
 
 _SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
@@ -130,22 +130,51 @@ class _Rows:
     ) -> Multipliers:
         """Multipliers with the least margin that the certificate's matrix asks for."""
         if scaled.is_constant:
-            return self.family.certified(scaled, ones(scaled.problem), rows)
+            unit = ones(scaled.problem)
+            found = self.family.certified(scaled, unit, rows)
+            return found if self._is_shown(rows, found) else self._grown(scaled, unit, rows)
         point = self._point(scaled, rows, enough)
-        found = self.family.certified(scaled, repaired(scaled.problem, point, 0.0), rows)
+        strict = repaired(scaled.problem, point, 0.0)
+        found = self.family.certified(scaled, strict, rows)
         for margin in EXTRA_MARGINS:
-            if self._bears_rounding(rows, found):
-                break
+            if self._is_shown(rows, found):
+                return found
             strict = repaired(scaled.problem, point, margin)
-            found = self.family.certified(scaled, strict, rows)
-        return found
+            found = self.family.certified(scaled, strict, rows, margin=margin)
+        return found if self._is_shown(rows, found) else self._grown(scaled, strict, rows)
 
-    def _bears_rounding(
-        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
-    ) -> bool:
+    def _grown(
+        self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]
+    ) -> Multipliers:
+        """All multipliers larger by the least power of two that shows the matrix, if one does."""
+
+        def found(power: int) -> Multipliers:
+            factor = 2.0**power
+            margin = EXTRA_MARGINS[-1]
+            return self.family.certified(scaled, point, rows, margin=margin, factor=factor)
+
+        fails, shows = 0, 1
+        while not self._is_shown(rows, found(shows)):
+            if GREATEST_GROWTH <= shows:
+                return found(0)
+            fails, shows = shows, 2 * shows
+        while fails + 1 < shows:
+            middle = (fails + shows) // 2
+            if self._is_shown(rows, found(middle)):
+                shows = middle
+            else:
+                fails = middle
+        return found(shows)
+
+    def _is_shown(self, rows: Float64[Tensor, "selected outputs"], found: Multipliers) -> bool:
         """Whether a test of the certificate's matrix would succeed in spite of its rounding."""
-        rounding = rounding_share(*self.family.diagonals(rows, found))
-        return rounding <= MARGIN or is_definite(self.family.matrix(rows, found), rounding)
+        tested = self.family.tested(rows, found)
+        if not tested.is_in_range:
+            return False
+        loss = tested.loss()
+        if loss <= MARGIN / 4 and not self.family.has_idle_psis:
+            return True
+        return loss < 1 and tested.is_definite(loss)
 
     def _bound(self, found: Multipliers) -> float:
         if self.family.inputs_in_linf:
