@@ -24,7 +24,6 @@ from verifier.regions import Bounded
 
 WIDENED = 1e-9  #: share by which intervals grow, so that they hold the checker's, rounded outward
 _SLOPES_WIDENED = 1e-11
-_SATURATED = 1e-30  #: what a slope may be where it underflows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +94,6 @@ def _slopes_on(
         # A straight piece's slope is no rounded number: the gate stays linear there.
         grown = torch.where(least < greatest, grown, 0.0)
     else:
-        # Where a tail's slope underflows, the checker's enclosure of it still has a width.
-        grown = grown + _SATURATED
+        # In a tail the checker's enclosure is as wide as what cancels there: 1, or the input.
+        grown = grown + _SLOPES_WIDENED + 2.0**-50 * reach
     return Slopes(least - grown, greatest + grown)
