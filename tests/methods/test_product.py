@@ -10,6 +10,7 @@ import pytest
 import torch
 from jaxtyping import Float64
 
+from verifier.certificate import ProductProof
 from verifier.errors import InvalidRequest
 from verifier.methods import product
 from verifier.network.elementwise import Abs
@@ -137,3 +138,16 @@ def test_only_selected_inputs_and_outputs_count() -> None:
 def test_an_output_beyond_the_last_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="index 2 of `outputs`"):
         product.candidate(chain(np.eye(2)), Property(outputs=Indices((2,))))
+
+
+def test_blocks_too_large_to_form_are_bounded_by_operators(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The checker finds the numbers then: the candidate only names what it may form."""
+    monkeypatch.setattr(product, "can_fuse", lambda _: False)
+    proof = product.candidate(chain(np.diag([3.0, 1.0]), np.eye(2)), Property()).proof
+    assert isinstance(proof, ProductProof)
+    (item,) = proof.items
+    assert {factor.node: factor.norm for factor in item.factors} == pytest.approx(
+        {"v0": 3.0, "v1": 1.0}, rel=1e-10
+    )

@@ -29,12 +29,16 @@ class Target:
     blocks: Mapping[str, Float64[Tensor, "rows columns"]]  #: by source; all that reach it
 
 
+def can_form(rows: int, columns: int) -> bool:
+    """Whether a matrix is small enough to be formed, and its l2 norm proved."""
+    return rows * columns <= BLOCK_ENTRIES and min(rows, columns) <= BLOCK_RANK
+
+
 def can_fuse(network: Network) -> bool:
     """Whether every pair of nonlinear nodes that a linear path joins makes a block in bounds."""
     sizes = network.sizes
     return all(
-        sizes[signal] * sizes[source] <= BLOCK_ENTRIES
-        and min(sizes[signal], sizes[source]) <= BLOCK_RANK
+        can_form(sizes[signal], sizes[source])
         for _, _, signal in _targets(network)
         for source in _sources_of(network, signal)
     )

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from verifier.certificate import BlockNorm, Candidate, FactorNorm, ProductItem, ProductProof
 from verifier.errors import NotLipschitzGlobally
-from verifier.methods.fused import Target, can_fuse, fused
+from verifier.methods.fused import Target, can_form, can_fuse, fused
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.network.graph import Grouped, Network
-from verifier.network.linear_map import LinearMap
+from verifier.network.linear_map import to_dense
 from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 
-POWER_STEPS = 40  #: of the estimate of an operator that is too large to form
+FACTOR_WORK = 1e11  #: multiplications that single operators' norms may cost together
 SLACK = 1e-11  #: relative: what a verified test of a norm needs above the norm itself
 
 
@@ -66,11 +66,7 @@ def _by_operators(network: Network, asked: Property) -> Candidate:
         if not isinstance(node, Affine):
             node_norm(node, Norm.L2)
     internal = asked.norm.input if asked.norm.input is asked.norm.output else Norm.L2
-    factors = tuple(
-        FactorNorm(node=node.name, norm=max(map_norm_estimate(term.map) for term in node.terms))
-        for node in network.nodes
-        if internal is Norm.L2 and isinstance(node, Affine)
-    )
+    factors = _factors(network) if internal is Norm.L2 else ()
     items = items_of(asked, network.output_size)
     return Candidate(
         method="product",
@@ -80,6 +76,33 @@ def _by_operators(network: Network, asked: Property) -> Candidate:
             items=(ProductItem(internal=internal, factors=factors),) * len(items),
         ),
     )
+
+
+def _factors(network: Network) -> tuple[FactorNorm, ...]:
+    """l2 norms of the operators that are small enough to be formed, cheapest first.
+
+    The others are bounded by sqrt(|A|_1 |A|_inf), which needs no hint.
+    """
+    formed = sorted(
+        (node for node in network.nodes if isinstance(node, Affine) and 0 < _work(node) < math.inf),
+        key=_work,
+    )
+    spent, factors = 0.0, list[FactorNorm]()
+    for node in formed:
+        spent += _work(node)
+        if FACTOR_WORK < spent:
+            break
+        norm = max(spectral_norm(to_dense(term.map)) for term in node.terms)
+        factors.append(FactorNorm(node=node.name, norm=norm * (1 + SLACK)))
+    return tuple(factors)
+
+
+def _work(node: Affine) -> float:
+    """Multiplications of the Gram matrices of a node's maps; infinite where one is too large."""
+    sides = [(term.map.out_size, term.map.in_size) for term in node.terms]
+    if any(not can_form(rows, columns) for rows, columns in sides):
+        return math.inf
+    return float(sum(rows * columns * min(rows, columns) for rows, columns in sides))
 
 
 def _product(
@@ -196,18 +219,6 @@ def spectral_norm(matrix: Float64[Tensor, "rows columns"]) -> float:
         return 0.0
     gram = (short / scale) @ (short / scale).T
     return scale * math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))
-
-
-def map_norm_estimate(linear: LinearMap) -> float:
-    """About |A|_2, of a map that is never formed; from below, by power iteration: a hint."""
-    generator = torch.Generator().manual_seed(0)
-    vector = torch.randn(1, linear.in_size, dtype=torch.float64, generator=generator)
-    length = 0.0
-    for _ in range(POWER_STEPS):
-        image = linear.adjoint(linear.apply(vector / vector.norm().clamp(min=1e-300)))
-        length = math.sqrt(float(image.norm()))
-        vector = image
-    return length * (1 + SLACK)
 
 
 def _log_sum(logs: Sequence[float]) -> float:
