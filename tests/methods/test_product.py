@@ -144,7 +144,11 @@ def test_blocks_too_large_to_form_are_bounded_by_operators(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The checker finds the numbers then: the candidate only names what it may form."""
-    monkeypatch.setattr(product, "can_fuse", lambda _: False)
+
+    def never(_: Network) -> bool:
+        return False
+
+    monkeypatch.setattr(product, "can_fuse", never)
     proof = product.candidate(chain(np.diag([3.0, 1.0]), np.eye(2)), Property()).proof
     assert isinstance(proof, ProductProof)
     (item,) = proof.items
