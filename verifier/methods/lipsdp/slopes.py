@@ -6,7 +6,6 @@ forward bounds; the secant's slope is a mean of Clarke slopes there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -58,17 +57,14 @@ def global_slopes(network: Network) -> dict[str, Slopes]:
     return slopes
 
 
-def local_slopes(
-    network: Network, region: Bounded, tilted: Mapping[str, tuple[Tensor, Tensor]] | None = None
-) -> tuple[dict[str, Slopes], ForwardProof]:
+def local_slopes(network: Network, region: Bounded) -> tuple[dict[str, Slopes], ForwardProof]:
     """The slopes of every elementwise node's secants within a region, and how to prove them.
 
     Args:
         network: affine and elementwise nodes only.
         region: convex, as all regions are.
-        tilted: slopes of lines (below, above) for gates whose own lines are not the best.
     """
-    forward = Forward(network, Domain.of(region, network.input_size), "linear", tilted or {})
+    forward = Forward(network, Domain.of(region, network.input_size), "linear", {})
     entering = forward.bounds()
     slopes = {
         node.gate: _slopes_on(node, *entering[node.gate])

@@ -6,7 +6,7 @@ its norm (`norms`) bounds the constant by the mean value theorem, since the regi
 lines of the forward bounds are tilted towards the least bound (`tighten`).
 """
 
-from verifier.methods.propagation.candidate import Options, candidate, tilted_lines
+from verifier.methods.propagation.candidate import Options, candidate
 from verifier.methods.propagation.forward import Forward, forward_bounds, gate_slopes
 
-__all__ = ["Forward", "Options", "candidate", "forward_bounds", "gate_slopes", "tilted_lines"]
+__all__ = ["Forward", "Options", "candidate", "forward_bounds", "gate_slopes"]

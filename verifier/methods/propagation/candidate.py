@@ -76,18 +76,6 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
     )
 
 
-def tilted_lines(network: Network, asked: Property, steps: int, clock: Clock) -> Slopes:
-    """Slopes of lines (below, above) by gate, for which the Jacobian's bound is small.
-
-    Empty where the network is too large for it, or the clock too short: then the activations' own
-    lines are the best that is known.
-
-    Raises:
-        InvalidRequest: the property selects what does not exist, or is not local.
-    """
-    return _Question.of(network, asked).tilted(steps, clock)
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Question:
     """What is asked, of a network that is lowered."""
@@ -118,7 +106,11 @@ class _Question:
         )
 
     def tilted(self, steps: int, clock: Clock) -> Slopes:
-        """As `tilted_lines`."""
+        """Slopes of lines (below, above) by gate, for which the Jacobian's bound is small.
+
+        Empty where the network is too large for it, or the clock too short: then the activations'
+        own lines are the best that is known.
+        """
         rows = sum(len(item.rows) for item in self.items)
         widest = max(self.lowered.sizes.values())
         # Gradients keep every batch: only where the whole Jacobian is one.

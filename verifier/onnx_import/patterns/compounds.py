@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from verifier.onnx_import.values import Value
 
 ROUNDED: Final = 1e-6  #: how far a float32 constant is from the number that it is named for
-MAX_FACTORS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
