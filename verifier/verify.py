@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,6 +28,7 @@ from verifier.errors import (
 from verifier.methods import lipsdp, product, propagation, witness
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
+from verifier.methods.progress import Aim, Step
 from verifier.onnx_import import load
 from verifier.options import RunOptions, read_options, refuse_unknown
 from verifier.property import Request
@@ -47,14 +48,16 @@ class Progress:
     upper: float | None
     lower: float | None
     seconds: float
+    iteration: int | None = None  #: of the search that is running
+    gap: float | None = None  #: which that search sees between its own two sides; not proved
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One method, ready to run."""
+    """One method, ready to run: candidates in the order found, each better than those before."""
 
     name: str
-    run: Callable[[Clock], Candidate]
+    run: Callable[[Clock, Aim], Iterable[Candidate]]
 
 
 def inspect(model: bytes) -> dict[str, object]:
@@ -79,7 +82,7 @@ def verify(
         model: the bytes of an ONNX file.
         request: the property, the method, its options and the budget.
         on_certificate: called with every certificate that is better than those before it.
-        on_progress: called at the start of every tier.
+        on_progress: called at the start of every tier, and at every step of its search.
 
     Raises:
         ModelRefused: the file cannot be read.
@@ -110,11 +113,14 @@ def verify(
         return witness.search(network, asked, budget, options.seed)
 
     tiers = {
-        "product": Tier("product", lambda _: product.candidate(network, asked)),
+        "product": Tier("product", lambda _, __: [product.candidate(network, asked)]),
         "propagation": Tier(
-            "propagation", lambda left: propagation.candidate(network, asked, propagating, left)
+            "propagation",
+            lambda left, _: [propagation.candidate(network, asked, propagating, left)],
         ),
-        "lipsdp": Tier("lipsdp", lambda left: lipsdp.candidate(network, asked, solving, left)),
+        "lipsdp": Tier(
+            "lipsdp", lambda left, aim: [lipsdp.candidate(network, asked, solving, left, aim)]
+        ),
     }
     run = _Run(case, request, clock, seek, on_certificate, on_progress)
     return run.best_of([tiers[name] for name in plan(request)])
@@ -188,12 +194,15 @@ class _Run:
         spent = Clock.start(0.0)
         bound: float | None = None
         try:
-            outcome = prove(self._case, tier.run(self._clock), self._witness, self._attempts)
-            if isinstance(outcome, Unproved):
-                self._troubles.append(_rejection(tier.name, outcome))
-            else:
-                bound = outcome.claim.bound
+            for candidate in tier.run(self._clock, self._aim(tier.name)):
+                outcome = prove(self._case, candidate, self._witness, self._attempts)
+                if isinstance(outcome, Unproved):
+                    self._troubles.append(_rejection(tier.name, outcome))
+                    continue
+                bound = _lesser(bound, outcome.claim.bound)
                 self._keep_better(outcome)
+                if self._clock.has_expired or self._is_answered():
+                    break
         except (CapabilityBlocked, TooLarge, JobFailed) as trouble:
             # A tier that does not apply is no failure while another one answers.
             self._troubles.append(trouble)
@@ -202,6 +211,12 @@ class _Run:
             # ends a tier, what was proved before it stands.
             self._troubles.append(_breakdown(tier.name, error))
         self._attempts.append(Attempt(method=tier.name, bound=bound, seconds=spent.elapsed))
+
+    def _aim(self, phase: str) -> Aim:
+        """What would answer the request, and where steps are reported."""
+        lower = 0.0 if self._witness is None else self._witness.value
+        enough = max(lower * (1 + self._request.budget.gap), self._request.target or 0.0)
+        return Aim(enough=enough, report=lambda step: self._report(phase, step))
 
     def _look_for_witness(self) -> None:
         """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
@@ -253,17 +268,24 @@ class _Run:
                     return trouble
         return OutOfBudget("the budget ended before any bound was proved", fix="give more seconds")
 
-    def _report(self, phase: str) -> None:
+    def _report(self, phase: str, step: Step | None = None) -> None:
         if self._on_progress is not None:
             best = self._best
             self._on_progress(
                 Progress(
-                    phase=phase,
+                    phase=phase if step is None else f"{phase}: {step.phase}",
                     upper=None if best is None else best.claim.bound,
                     lower=None if self._witness is None else self._witness.value,
                     seconds=self._clock.elapsed,
+                    iteration=None if step is None else step.iteration,
+                    gap=None if step is None else step.gap,
                 )
             )
+
+
+def _lesser(one: float | None, other: float | None) -> float | None:
+    known = [value for value in (one, other) if value is not None]
+    return min(known) if known else None
 
 
 def _rejection(method: str, outcome: Unproved) -> LipcertError:

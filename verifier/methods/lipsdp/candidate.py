@@ -11,12 +11,15 @@ from verifier.methods.lipsdp.form import form_of
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.rows import Search
 from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
+from verifier.methods.progress import Aim
 from verifier.network.graph import Network
 from verifier.property import Property
 from verifier.regions import Everywhere
 
 
-def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:
+def candidate(
+    network: Network, asked: Property, options: Options, clock: Clock, aim: Aim = Aim()
+) -> Candidate:
     """Multipliers that prove a bound for each item of the property.
 
     When the clock runs out, what remains gets the bound of its start.
@@ -35,7 +38,7 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
         lowered = network.lowered("compare")
         slopes, forward = local_slopes(lowered, asked.region)
     form = form_of(lowered, inputs, slopes)
-    search = Search(form=form, norm=asked.norm, options=options, clock=clock)
+    search = Search(form=form, norm=asked.norm, options=options, clock=clock, aim=aim)
     found = search.items([item.rows for item in items])
     proved = tuple(item for item, _ in found)
     return Candidate(
