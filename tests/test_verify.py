@@ -20,6 +20,7 @@ from verifier.errors import (
 )
 from verifier.methods import lipsdp, product
 from verifier.methods.clock import Clock
+from verifier.methods.progress import Aim
 from verifier.network.graph import Network
 from verifier.property import Budget, Property, Request
 from verifier.proving import CLAIM_SLACK
@@ -110,9 +111,9 @@ def test_a_proof_that_nothing_rescues_fails_the_job(monkeypatch: pytest.MonkeyPa
     honest = lipsdp.candidate
 
     def wrong(
-        network: Network, asked: Property, options: lipsdp.Options, clock: Clock
+        network: Network, asked: Property, options: lipsdp.Options, clock: Clock, aim: Aim
     ) -> Candidate:
-        found = honest(network, asked, options, clock)
+        found = honest(network, asked, options, clock, aim)
         assert isinstance(found.proof, LmiProof)
         ((row,),) = (item.rows for item in found.proof.items)
         item = LmiItem(rows=(replace(row, level=row.level / 4),))

@@ -33,3 +33,7 @@ class Aim:
 
     enough: float = 0.0  #: the target, or the known lower bound and the gap above it; 0: never
     report: Report = unreported
+
+
+#: Go on until nothing improves.
+NO_AIM = Aim()

@@ -11,14 +11,14 @@ from verifier.methods.lipsdp.form import form_of
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.rows import Search
 from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
-from verifier.methods.progress import Aim
+from verifier.methods.progress import NO_AIM, Aim
 from verifier.network.graph import Network
 from verifier.property import Property
 from verifier.regions import Everywhere
 
 
 def candidate(
-    network: Network, asked: Property, options: Options, clock: Clock, aim: Aim = Aim()
+    network: Network, asked: Property, options: Options, clock: Clock, aim: Aim = NO_AIM
 ) -> Candidate:
     """Multipliers that prove a bound for each item of the property.
 

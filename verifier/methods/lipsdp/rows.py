@@ -29,7 +29,7 @@ from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
 from verifier.methods.lipsdp.repair import EXTRA_MARGINS, GREATEST_GROWTH, repaired
-from verifier.methods.progress import Aim
+from verifier.methods.progress import NO_AIM, Aim
 from verifier.norms import Norm, NormPair
 
 _SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
@@ -43,7 +43,7 @@ class Search:
     norm: NormPair
     options: Options
     clock: Clock
-    aim: Aim = Aim()
+    aim: Aim = NO_AIM
 
     def items(
         self, selections: Sequence[Float64[Tensor, "_ outputs"]]
