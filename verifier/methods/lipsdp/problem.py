@@ -19,7 +19,7 @@ from verifier.methods.lipsdp.form import UNIT, Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
 from verifier.methods.lipsdp.panels import panels_of
 from verifier.methods.lipsdp.rounding import LEAST_EXPONENT, CertificateMatrix
-from verifier.methods.lipsdp.start import beyond_range, forward_start, freed
+from verifier.methods.lipsdp.start import FACTOR, FACTOR_LINF, beyond_range, forward_start, freed
 
 MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
@@ -98,7 +98,8 @@ class Family:
         ends = torch.cumsum(entered[form.owner].long(), dim=0)
         cuts = [0, *(int(ends[block.stop - 1]) for block in form.blocks if block.stop)]
         self._blocks = [slice(a, b) for a, b in pairwise(cuts) if a < b]
-        self._start = forward_start(self._spread, self._gram, self._owner, self._blocks)
+        excess = FACTOR_LINF if inputs_in_linf else FACTOR
+        self._start = forward_start(self._spread, self._gram, self._owner, self._blocks, excess)
         self._thin = self._thinned() if inputs_in_linf else None
 
     def _thinned(self) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -38,6 +38,7 @@ from verifier.norms import Norm, NormPair
 
 _SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
 _BATCH_ENTRIES = 1 << 18  #: of the matrices T that are solved side by side
+_LARGE = 400  #: rows of T from which on margins are bisected
 _PROVED = 1e-8  #: the share of a bound that making it strict may cost
 
 
@@ -186,12 +187,21 @@ class _Rows:
             return found if self._is_shown(rows, found) else self._grown(scaled, unit, rows)
         strict = repaired(scaled.problem, point, 0.0)
         found = self.family.certified(scaled, strict, rows)
-        for margin in EXTRA_MARGINS:
-            if self._is_shown(rows, found):
-                return found
+        if self._is_shown(rows, found):
+            return found
+        shown: Multipliers | None = None
+        first, beyond = 0, len(EXTRA_MARGINS)
+        while first < beyond:
+            # Few need more than a little: of large ones, whose tests are long, the middle is tried.
+            place = first if scaled.problem.rows < _LARGE else (first + beyond) // 2
+            margin = EXTRA_MARGINS[place]
             strict = repaired(scaled.problem, point, margin)
             found = self.family.certified(scaled, strict, rows, margin=margin)
-        return found if self._is_shown(rows, found) else self._grown(scaled, strict, rows)
+            if self._is_shown(rows, found):
+                shown, beyond = found, place
+            else:
+                first = place + 1
+        return self._grown(scaled, strict, rows) if shown is None else shown
 
     def _grown(
         self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]

@@ -5,7 +5,7 @@ and each block's g is chosen when it is met. With T of the earlier blocks factor
 
     S_l = diag(g_l) - K_l,   K_l = C_l diag(g) C_l' + F_l F_l' + T_lp T_pp^-1 T_pl,        (1)
 
-and g_l = FACTOR d lambda_max(d^-1/2 K_l d^-1/2) with d the diagonal of K_l makes S_l positive
+and g_l = excess d lambda_max(d^-1/2 K_l d^-1/2) with d the diagonal of K_l makes S_l positive
 definite. Nothing in (1) reads the output: one start serves every row.
 """
 
@@ -22,7 +22,8 @@ from verifier.errors import JobFailed
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
 from verifier.methods.lipsdp.panels import times
 
-FACTOR = 2.0
+FACTOR = 1.6  #: of l2
+FACTOR_LINF = 2.0
 _ROOM = 1.3  #: the level above the least, in shares of it, where (2) is looked at
 _UNEVEN = 3.0  #: quotients of (2) are let be up to this multiple of their median
 _GREATEST_RAISE = 1e6
@@ -41,6 +42,7 @@ def forward_start(
     gram: Float64[Tensor, "psis psis"],
     owner: Int64[Tensor, " psis"],
     blocks: Sequence[slice],
+    excess: float = FACTOR,
 ) -> Start:
     """Equation (1) along the blocks.
 
@@ -49,6 +51,7 @@ def forward_start(
         gram: F F'. No row of [C F] is zero.
         owner: the multiplier of each psi, ascending.
         blocks: consecutive ranges of psis that cover them; a multiplier stays within one.
+        excess: above 1; the nearer to it, the better the level, and the less room around.
 
     Raises:
         JobFailed: the squares of the network's gains leave the range of float64.
@@ -67,7 +70,7 @@ def forward_start(
         shape = _shared(needed.diagonal(), owner[block])
         roots = shape.sqrt()
         growth = torch.linalg.eigvalsh(needed / roots / roots[:, None])[-1]
-        per_psi[block] = FACTOR * growth * shape
+        per_psi[block] = excess * growth * shape
         factor[block, past] = solved.T
         corner, failed = torch.linalg.cholesky_ex(torch.diag(per_psi[block]) - needed)
         if failed:
