@@ -208,7 +208,7 @@ def _step(
 
     # Predictor: straight to mu = 0.
     first = _Direction.of(problem, state, inverse, solved(problem, factor, climb * -1.0))
-    reach = first.lengths(state, share=1.0, accuracy=10)
+    reach = first.lengths(state, share=1.0, accuracy=6)
     mu = _complementarity(problem, state, first, (0.0, 0.0))
     kept = _sigma(_complementarity(problem, state, first, reach) / mu)
     target = (kept * mu)[..., None]
@@ -222,8 +222,8 @@ def _step(
     last = _Direction.of(
         problem, state, inverse, solved(problem, factor, right), added=(added, missing)
     )
-    share = 0.9 + 0.08 * torch.minimum(*reach)
-    return _moved(state, last, last.lengths(state, share=share, accuracy=20), holds)
+    share = 0.8 + 0.18 * torch.minimum(*reach)
+    return _moved(state, last, last.lengths(state, share=share, accuracy=12), holds)
 
 
 def _sigma(share: Float64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
