@@ -12,7 +12,7 @@ from torch import Tensor
 from tests.methods.lipsdp_networks import NETWORKS, Builder
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of
-from verifier.methods.lipsdp import Options, candidate, rows
+from verifier.methods.lipsdp import Options, candidate, problem, rows
 from verifier.methods.lipsdp.form import Form, form_of
 from verifier.methods.lipsdp.inequality import Inequality, ones
 from verifier.methods.lipsdp.interior_point import solve
@@ -130,19 +130,19 @@ def test_only_the_greatest_output_is_solved_to_the_end() -> None:
     assert bound == pytest.approx(max(apart), rel=2e-6)
 
 
-def test_many_inputs_of_low_rank_are_mixed() -> None:
-    """784 inputs enter 7 gates: M is as wide as they are, F_0 as wide as the gates."""
-    network = wide(2, inputs=101)
-    batch = problems(network, [torch.eye(2, dtype=torch.float64)[[0]]], linf=True)
-    assert batch.mix is not None
-    assert batch.drive.shape[-1] == 7
-    form = form_of_network(network)
-    psis = len(form.owner)
-    unscaled = Family(form, inputs_in_linf=True)
-    thin = unscaled._thin  # noqa: SLF001 (the factors have no other face)
-    assert thin is not None
-    whole = thin[0] @ thin[2]
-    assert torch.allclose(whole, form.inflow[:psis, : form.inputs], atol=1e-13)
+def test_many_inputs_of_low_rank_are_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """101 inputs enter 7 gates: M is as wide as they are, F_0 as wide as the gates."""
+    network, row = wide(2, inputs=101), torch.eye(2, dtype=torch.float64)[[0]]
+    mixed = problems(network, [row], linf=True)
+    assert mixed.mix is not None
+    assert mixed.drive.shape[-1] == 7
+    monkeypatch.setattr(problem, "_MANY_INPUTS", 1000)
+    plain = problems(network, [row], linf=True)
+    assert plain.mix is None
+    point = ones(plain)
+    assert torch.allclose(mixed.slack(point), plain.slack(point), atol=1e-13)
+    matrix = plain.slack(point)
+    assert torch.allclose(mixed.adjoint(matrix).inputs, plain.adjoint(matrix).inputs, atol=1e-13)
 
 
 def staircase(

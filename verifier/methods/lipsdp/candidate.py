@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from verifier.certificate import Candidate, ForwardProof, GateLmiProof, LmiItem, LmiProof
+from verifier.certificate import Candidate, ForwardProof, GateLmiProof, LmiItem, LmiProof, LmiRow
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.lipsdp.form import form_of
@@ -18,11 +18,25 @@ from verifier.regions import Everywhere
 
 
 def candidate(
-    network: Network, asked: Property, options: Options, clock: Clock, aim: Aim = NO_AIM
+    network: Network,
+    asked: Property,
+    options: Options,
+    clock: Clock,
+    aim: Aim = NO_AIM,
+    warm: LmiRow | None = None,
 ) -> Candidate:
     """Multipliers that prove a bound for each item of the property.
 
     When the clock runs out, what remains gets the bound of its start.
+
+    Args:
+        network: not lowered.
+        asked: the property.
+        options: of the method.
+        clock: what may be spent.
+        aim: when a bound is enough, and who is told of the steps.
+        warm: multipliers to start near: those of a similar network, or of other outputs; whether
+            they are feasible does not matter.
 
     Raises:
         InvalidRequest: an index of the property is out of range.
@@ -38,7 +52,7 @@ def candidate(
         lowered = network.lowered("compare")
         slopes, forward = local_slopes(lowered, asked.region)
     form = form_of(lowered, inputs, slopes)
-    search = Search(form=form, norm=asked.norm, options=options, clock=clock, aim=aim)
+    search = Search(form=form, norm=asked.norm, options=options, clock=clock, aim=aim, warm=warm)
     found = search.items([item.rows for item in items])
     proved = tuple(item for item, _ in found)
     return Candidate(

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name that every reader of torch knows)
 from jaxtyping import Float64, Int64
@@ -97,6 +98,18 @@ class Form:
             arrays[array.gate] = full
             first += len(array.active)
         return arrays
+
+    def from_gates(
+        self, arrays: Mapping[str, Float64[np.ndarray, " n"]]
+    ) -> Float64[Tensor, " multipliers"]:
+        """What `by_gate` takes apart; nan for a gate that has no array."""
+        parts = [
+            torch.as_tensor(arrays[array.gate], dtype=torch.float64)[array.active]
+            if array.gate in arrays
+            else torch.full((len(array.active),), torch.nan, dtype=torch.float64)
+            for array in self.gates
+        ]
+        return torch.cat([torch.zeros(0, dtype=torch.float64), *parts])
 
 
 def form_of(

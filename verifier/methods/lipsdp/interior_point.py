@@ -38,7 +38,8 @@ from verifier.methods.lipsdp.newton import Products, newton_factor, solved
 from verifier.methods.lipsdp.panels import symmetric
 from verifier.methods.lipsdp.step_length import longest_step
 
-CENTRING = 12.0  #: the first mu, in shares of the objective over the order of T
+CENTRING = 12.0  #: from the usual start
+CENTRING_WARM = 4.0  #: from near the optimum
 _SHORTEST = 1e-6  #: a step shorter than this is a stall
 _SHORTENED = 0.8  #: what is left of a step that leaves the cone
 _TRIALS = 60  #: of shorter ones: the last is below _SHORTEST
@@ -83,7 +84,9 @@ class _State:
         )
 
 
-def solve(problem: Inequality, *, gap: float, iterations: int, watch: Watch) -> Solved:
+def solve(
+    problem: Inequality, *, gap: float, iterations: int, watch: Watch, centring: float = CENTRING
+) -> Solved:
     """The best points met on the way to `gap`, from the points of ones.
 
     Args:
@@ -92,6 +95,7 @@ def solve(problem: Inequality, *, gap: float, iterations: int, watch: Watch) -> 
         gap: stop when objective and dual objective differ by this share.
         iterations: at most.
         watch: asked before each iteration what to leave as it is.
+        centring: the first mu, in shares of the objective over the order of T.
 
     Returns:
         Points with 0 < T in floating point.
@@ -99,7 +103,7 @@ def solve(problem: Inequality, *, gap: float, iterations: int, watch: Watch) -> 
     value = problem.objective(ones(problem))
     best = _Best(ones(problem), value, torch.full_like(value, -math.inf))
     live = torch.arange(len(value), device=value.device)
-    state, holds = _start(problem)
+    state, holds = _start(problem, centring)
     for iteration in range(1, iterations + 1):
         if not bool(holds.all()):
             live, problem, state = live[holds], problem[holds], state[holds]
@@ -147,10 +151,10 @@ class _Best:
         return self.value - self.lower <= gap * self.value
 
 
-def _start(problem: Inequality) -> tuple[_State, Bool[Tensor, " batch"]]:
+def _start(problem: Inequality, centring: float) -> tuple[_State, Bool[Tensor, " batch"]]:
     """The point of ones, its level raised by mu, and the multipliers that mu asks for."""
     unit = ones(problem)
-    share = CENTRING * problem.objective(unit) / problem.order
+    share = centring * problem.objective(unit) / problem.order
     point = unit.at_level(unit.level + share)
     slack = problem.slack(point)
     factor, failed = torch.linalg.cholesky_ex(slack.mT)

@@ -30,6 +30,7 @@ _SMALLEST = 2.0 ** (LEAST_EXPONENT + 10)  #: of multipliers without influence
 _MANY_INPUTS = 64  #: from here on it is worth to look for a low rank
 _LOW_RANK = 0.75  #: of the number of inputs
 _DEPENDENT = 1e-14  #: an entry of QR's that is only rounding, of rows of length 1
+_MIXED = 0.1  #: the start's share in a warm one
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
 
 
@@ -176,6 +177,36 @@ class Family:
         kept = torch.nonzero(self._entered).flatten()[numbered]
         return Scaled(problem.scaled(unit), unit, kept, support.inputs)
 
+    def warmed(self, scaled: Scaled, known: Multipliers) -> Scaled:
+        """The same inequalities with starts near known multipliers, where they are feasible.
+
+        Multipliers of a row are feasible for any other row's gates: 0 <= T_ww reads no output. They
+        lie at the cone's boundary, where no method should start, and are mixed with the start.
+        """
+        point = self.point(scaled, known)
+        usable = (0 < point.gates) & point.gates.isfinite()
+        gates = torch.where(usable, point.gates, 1.0)
+        usable = (0 < point.inputs) & point.inputs.isfinite()
+        inputs = torch.where(usable, point.inputs, 1.0)
+        mixed = Point(
+            level=torch.zeros_like(scaled.unit.level),
+            gates=(1 - _MIXED) * gates + _MIXED,
+            inputs=(1 - _MIXED) * inputs + _MIXED,
+        )
+        level = least_level(scaled.problem.slack(mixed), scaled.problem.outputs)
+        unit = scaled.problem.balanced(mixed.at_level(level))
+        better = (LEAST_LEVEL < level) & (
+            scaled.problem.objective(unit) < scaled.problem.objective(ones(scaled.problem))
+        )
+        if not bool(better.all()):
+            return scaled
+        whole = Point(
+            level=scaled.unit.level * unit.level,
+            gates=scaled.unit.gates * unit.gates,
+            inputs=scaled.unit.inputs * unit.inputs,
+        )
+        return Scaled(scaled.problem.scaled(unit), whole, scaled.kept, scaled.inputs)
+
     def _driven(
         self,
         rows: Float64[Tensor, "batch selected outputs"],
@@ -314,11 +345,11 @@ class Family:
         unit = scaled.unit.to("cpu")
         gates = found.gates[scaled.kept]
         inputs = found.inputs[scaled.inputs]
-        level = found.gates.new_tensor(found.level)
+        level = torch.full_like(unit.level, found.level)
         factor = torch.ones_like(level) if self.inputs_in_linf else level
         return Point(
             level=level / unit.level,
-            gates=factor / gates / unit.gates,
+            gates=factor[..., None] / gates / unit.gates,
             inputs=1 / inputs / unit.inputs,
         ).to(self._device)
 

@@ -30,6 +30,7 @@ from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import interior_point, reference
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Point, ones
+from verifier.methods.lipsdp.interior_point import CENTRING, CENTRING_WARM
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
 from verifier.methods.lipsdp.repair import EXTRA_MARGINS, GREATEST_GROWTH, repaired
@@ -51,6 +52,7 @@ class Search:
     options: Options
     clock: Clock
     aim: Aim = NO_AIM
+    warm: LmiRow | None = None  #: multipliers to start near, of these outputs or others
 
     def items(
         self, selections: Sequence[Float64[Tensor, "_ outputs"]]
@@ -143,7 +145,11 @@ class _Rows:
             share = clock.remaining if only_greatest else clock.remaining * len(chunk) / left
             rows = torch.stack([selections[i] for i in chunk])
             scaled = self.family.scaled(rows, self.family.support(rows[0]))
-            points = self._points(scaled, rows, Clock.start(share), enough, only_greatest)
+            known = self._known()
+            if known is not None:
+                scaled = self.family.warmed(scaled, known)
+            watch = self._watch(scaled, Clock.start(share), enough, only_greatest)
+            points = self._points(scaled, rows, watch, is_warm=known is not None)
             for place, i in enumerate(chunk):
                 multipliers = self._repaired(scaled[place], points[place], rows[place])
                 number = 0 if rows.shape[1] == 1 else None
@@ -166,6 +172,19 @@ class _Rows:
             count = max(1, _BATCH_ENTRIES // max(1, orders[key]) ** 2)
             chunks += [members[k : k + count] for k in range(0, len(members), count)]
         return sorted(chunks)
+
+    def _known(self) -> Multipliers | None:
+        """The multipliers to start near; none for another norm of the input."""
+        warm, form = self.search.warm, self.search.form
+        linf = self.family.inputs_in_linf
+        if warm is None or linf is (warm.input_multipliers is None):
+            return None
+        inputs = [] if warm.input_multipliers is None else warm.input_multipliers
+        return Multipliers(
+            level=warm.level,
+            gates=form.from_gates(warm.multipliers),
+            inputs=torch.as_tensor(inputs, dtype=torch.float64),
+        )
 
     def _row(self, found: Multipliers, output: int | None) -> tuple[LmiRow, float]:
         form = self.search.form
@@ -245,9 +264,9 @@ class _Rows:
         self,
         scaled: Scaled,
         rows: Float64[Tensor, "batch selected outputs"],
-        clock: Clock,
-        enough: float,
-        only_greatest: bool,
+        watch: interior_point.Watch,
+        *,
+        is_warm: bool,
     ) -> list[Point]:
         """The solver's points, whatever they are worth."""
         options, problem = self.search.options, scaled.problem
@@ -258,9 +277,7 @@ class _Rows:
                 self._by_reference(scaled[i], rows[i], options.solver) or starts[i]
                 for i in range(rows.shape[0])
             ]
-        watch = self._watch(scaled, clock, enough, only_greatest)
-        # A step that the clock cannot pay for is not begun.
-        if clock.has_expired:
+        if self.search.clock.has_expired:
             return [starts[i] for i in range(rows.shape[0])]
         found = interior_point.solve(
             problem,
@@ -268,6 +285,7 @@ class _Rows:
             gap=options.gap if self.family.inputs_in_linf else 2 * options.gap,
             iterations=options.iterations,
             watch=watch,
+            centring=CENTRING_WARM if is_warm else CENTRING,
         )
         return [found.point[i] for i in range(rows.shape[0])]
 
