@@ -34,7 +34,7 @@ from verifier.checker.squares import Squares, combined, require_weights
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jaxtyping import Float64, Int64
+    from jaxtyping import Int64
 
     from verifier.certificate import PairCuts
 
