@@ -19,6 +19,7 @@ from verifier.certificate import (
     GateLmiProof,
     LmiItem,
     LmiProof,
+    LmiRow,
     ProductItem,
     ProductProof,
     Proof,
@@ -134,19 +135,31 @@ def _product_item_json(item: ProductItem) -> dict[str, object]:
 
 
 def _lmi_item_json(item: LmiItem) -> dict[str, object]:
-    return {
-        "rows": [
-            {
-                "output": row.output,
-                "level": row.level,
-                "input_multipliers": None
-                if row.input_multipliers is None
-                else _array_json(row.input_multipliers),
-                "multipliers": {name: _array_json(a) for name, a in row.multipliers.items()},
-            }
-            for row in item.rows
-        ]
+    return {"rows": [_lmi_row_json(row) for row in item.rows]}
+
+
+def _lmi_row_json(row: LmiRow) -> dict[str, object]:
+    tau = row.input_multipliers
+    members: dict[str, object] = {
+        "output": row.output,
+        "level": row.level,
+        "input_multipliers": None if tau is None else _array_json(tau),
+        "multipliers": {name: _array_json(a) for name, a in row.multipliers.items()},
     }
+    if row.cuts:
+        members["cuts"] = [
+            {
+                "first": cuts.first,
+                "second": cuts.second,
+                "first_entries": list(cuts.first_entries),
+                "second_entries": list(cuts.second_entries),
+                "weights": _array_json(cuts.weights),
+            }
+            for cuts in row.cuts
+        ]
+    if row.sort_blocks:
+        members["sort_blocks"] = {name: _array_json(a) for name, a in row.sort_blocks.items()}
+    return members
 
 
 def _forward_json(forward: ForwardProof) -> dict[str, object]:

@@ -23,6 +23,7 @@ from verifier.certificate import (
     LmiItem,
     LmiProof,
     LmiRow,
+    PairCuts,
     Pattern,
     ProductItem,
     ProductProof,
@@ -251,8 +252,11 @@ def _lmi_item(value: object, at: str) -> LmiItem:
 
 
 def _lmi_row(value: object, at: str) -> LmiRow:
-    members = _exact(value, at, "output level input_multipliers multipliers")
+    members = _exact(
+        value, at, "output level input_multipliers multipliers", optional="cuts sort_blocks"
+    )
     multipliers = _mapping(members["multipliers"], f"{at}.multipliers")
+    blocks = _mapping(members.get("sort_blocks", {}), f"{at}.sort_blocks")
     return LmiRow(
         output=_optional(members["output"], f"{at}.output", _index),
         level=_number(members["level"], f"{at}.level"),
@@ -262,6 +266,19 @@ def _lmi_row(value: object, at: str) -> LmiRow:
         multipliers={
             name: _array(v, f"{at}.multipliers.{name}") for name, v in multipliers.items()
         },
+        cuts=_list(members.get("cuts", []), f"{at}.cuts", _pair_cuts),
+        sort_blocks={name: _array(v, f"{at}.sort_blocks.{name}") for name, v in blocks.items()},
+    )
+
+
+def _pair_cuts(value: object, at: str) -> PairCuts:
+    members = _exact(value, at, "first second first_entries second_entries weights")
+    return PairCuts(
+        first=_text(members["first"], at),
+        second=_text(members["second"], at),
+        first_entries=_list(members["first_entries"], f"{at}.first_entries", _index),
+        second_entries=_list(members["second_entries"], f"{at}.second_entries", _index),
+        weights=_array(members["weights"], f"{at}.weights"),
     )
 
 
@@ -323,10 +340,11 @@ def _mapping(value: object, at: str) -> Object:
     return cast("Object", value)
 
 
-def _exact(value: object, at: str, names: str) -> Object:
+def _exact(value: object, at: str, names: str, optional: str = "") -> Object:
     members = _mapping(value, at)
-    if set(members) != set(names.split()):
-        wrong = sorted(set(members) ^ set(names.split()))
+    needed = set(names.split())
+    wrong = sorted((set(members) ^ needed) - (set(optional.split()) & set(members)))
+    if wrong:
         raise MalformedCertificate(f"{at}: missing or unknown members {wrong}")
     return members
 
