@@ -159,8 +159,6 @@ def _lmi_row_json(row: LmiRow) -> dict[str, object]:
         ]
     if row.sort_blocks:
         members["sort_blocks"] = {name: _array_json(a) for name, a in row.sort_blocks.items()}
-    if row.input is not None:
-        members["input"] = row.input
     if row.output_multipliers is not None:
         members["output_multipliers"] = _array_json(row.output_multipliers)
     return members

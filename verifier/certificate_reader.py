@@ -256,7 +256,7 @@ def _lmi_row(value: object, at: str) -> LmiRow:
         value,
         at,
         "output level input_multipliers multipliers",
-        optional="cuts sort_blocks input output_multipliers",
+        optional="cuts sort_blocks output_multipliers",
     )
     multipliers = _mapping(members["multipliers"], f"{at}.multipliers")
     blocks = _mapping(members.get("sort_blocks", {}), f"{at}.sort_blocks")
@@ -271,7 +271,6 @@ def _lmi_row(value: object, at: str) -> LmiRow:
         },
         cuts=_list(members.get("cuts", []), f"{at}.cuts", _pair_cuts),
         sort_blocks={name: _array(v, f"{at}.sort_blocks.{name}") for name, v in blocks.items()},
-        input=_optional(members.get("input"), f"{at}.input", _index),
         output_multipliers=_optional(
             members.get("output_multipliers"), f"{at}.output_multipliers", _array
         ),

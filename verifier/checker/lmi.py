@@ -9,7 +9,7 @@ With xi = (dx, psi) and the constraints of `verifier.checker.constraints`, for l
                   and with s I and Y in the place of s and c'Y the same of |Y xi|_2.
 
 Proof: the quadratic form at xi, at (u, xi) for (2), |u|_2 = 1, and the constraints. A row may be of
-steps in one input only, or count the signs of the outputs among the gates: `variants`.
+steps in each input alone, or count the signs of the outputs among the gates: `columns`, `signs`.
 
 Forms that are at least 0 at the vertices of the gates, pair cuts and blocks of sorts, are
 subtracted like the constraints; all are signed squares of rows. So the float64 matrix is
@@ -45,14 +45,15 @@ from verifier.checker.arithmetic import (
     total,
 )
 from verifier.checker.carry import Carried, push
+from verifier.checker.columns import column_levels
 from verifier.checker.constraints import Constraint, Increments, increments
 from verifier.checker.definite import NotProved, column_sums_bound, proves_psd, row_sums_bound
 from verifier.checker.network import Elementwise
 from verifier.checker.operator_norms import norm_factor
 from verifier.checker.pair_cuts import Signs, cut_squares, signs_of
+from verifier.checker.signs import SIGNS, with_signs
 from verifier.checker.sort_blocks import block_squares, require_vertices, triangles
 from verifier.checker.squares import Squares
-from verifier.checker.variants import SIGNS, only_input, with_signs
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
@@ -110,16 +111,14 @@ def _item_bound(
 ) -> Magnitude:
     """The best that the rows of one item prove together: for l1 inputs, input by input."""
     proved = [(row, systems.proved(row, outputs, pair.input)) for row in rows]
-    if all(row.input is None for row in rows):
-        return _together(proved, len(outputs.index), pair.output)
-    if pair.input is not Norm.L1:
-        raise NotProved("a row of one input, and the inputs are not measured in l1")
-    shared = [each for each in proved if each[0].input is None]
-    apart = [list(shared) for _ in range(systems.inputs)]
-    for row, bound in proved:
-        if row.input is not None:
-            apart[row.input].append((row, bound))
-    return greatest([_together(each, len(outputs.index), pair.output) for each in apart])
+    steps = max((len(bounds) for _, bounds in proved), default=0)
+    if not steps:
+        raise NotProved("an item without rows")
+    apart = [
+        _together([(row, b[place % len(b)]) for row, b in proved], len(outputs.index), pair.output)
+        for place in range(steps)
+    ]
+    return greatest(apart)
 
 
 def _together(proved: Sequence[tuple[LmiRow, Magnitude]], count: int, output: Norm) -> Magnitude:
@@ -141,32 +140,22 @@ def _together(proved: Sequence[tuple[LmiRow, Magnitude]], count: int, output: No
 
 
 class _Systems:
-    """The constraints of a network, and their variants of one input or with signs."""
+    """The constraints of a network, and those with signs of some outputs."""
 
     def __init__(self, found: Increments) -> None:
         self._found = found
         self._whole = _System(found)
 
-    @property
-    def inputs(self) -> int:
-        """How many inputs vary."""
-        return self._found.inputs
+    def proved(self, row: LmiRow, outputs: Sparse, measured: Norm) -> tuple[Magnitude, ...]:
+        """The bound that one row of an item proves, per unit of |dx| in a norm of inputs.
 
-    def proved(self, row: LmiRow, outputs: Sparse, measured: Norm) -> Magnitude:
-        """The bound that one row of an item proves, per unit of |dx| in a norm of inputs."""
-        if row.input is None and row.output_multipliers is None:
-            return self._whole.proved(row, push(outputs, self._whole.output).transposed(), measured)
-        found = self._found
-        if row.input is not None:
-            if found.inputs <= row.input:
-                raise NotProved(f"input {row.input} of {found.inputs} that vary")
-            found = only_input(found, row.input)
+        One number for all steps, or one for steps in each input.
+        """
         if row.output_multipliers is None:
-            system = _System(found)
-            return system.proved(row, push(outputs, system.output).transposed(), measured)
+            return self._whole.proved(row, push(outputs, self._whole.output).transposed(), measured)
         if row.output is not None or SIGNS in row.multipliers:
             raise NotProved("a row with signs is of all outputs, and names the signs once")
-        signed = _System(with_signs(found, push(outputs, found.output)))
+        signed = _System(with_signs(self._found, push(outputs, self._found.output)))
         multipliers = {**row.multipliers, SIGNS: row.output_multipliers}
         only = replace(row, output=0, multipliers=multipliers)
         return signed.proved(only, signed.output.transposed(), measured)
@@ -195,11 +184,12 @@ class _System:
         self._value = np.concatenate([np.zeros(shape), *(e.value for e in entering)])
         self._error = np.concatenate([np.zeros(shape), *(e.errors() for e in entering)])
 
-    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> Magnitude:
+    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> tuple[Magnitude, ...]:
         """The bound that one row proves, per unit of |dx| in the claim's input norm.
 
         A row with `input_multipliers` speaks of |dx|_inf, which no other norm is below; one
-        without of |dx|_2, which |dx|_1 is not below and sqrt(n) |dx|_inf is not below.
+        without of |dx|_2, which sqrt(n) |dx|_inf is not below, and for l1 inputs of steps in
+        each of them.
         """
         if row.output is not None and row.output >= leaving.rows:
             raise NotProved(f"output {row.output} of an item that has {leaving.rows}")
@@ -211,19 +201,34 @@ class _System:
         error = enlarged(spread + (6 * UNIT) * np.abs(rows), 4)
         squares = [Squares(Carried(rows, error), np.ones(len(rows))), *self._blocks(row)]
         if row.input_multipliers is not None:
-            return self._linf(row, row.input_multipliers, leaving, diagonal, squares)
-        diagonal[: self._found.inputs] = row.level
+            return (self._linf(row, row.input_multipliers, leaving, diagonal, squares),)
         index = slice(None) if row.output is None else slice(row.output, row.output + 1)
         outputs = Carried(leaving.value[index], leaving.errors()[index])
         squares += [
             Squares(outputs, np.ones(outputs.rows)),
             *cut_squares(row.cuts, self._signs(row)),
         ]
-        _require_psd(
-            _Inequality(diagonal=diagonal, squares=Squares.stacked(squares, len(diagonal))), "rho"
-        )
+        stacked = Squares.stacked(squares, len(diagonal))
+        if measured is Norm.L1:
+            return self._columns(stacked, diagonal)
+        diagonal[: self._found.inputs] = row.level
+        _require_psd(_Inequality(diagonal=diagonal, squares=stacked), "rho")
         factor = norm_factor(NormPair(measured, Norm.L2), self._found.inputs)
-        return Magnitude.of(root_up(row.level)) * Magnitude.of(factor)
+        return (Magnitude.of(root_up(row.level)) * Magnitude.of(factor),)
+
+    def _columns(
+        self, squares: Squares, diagonal: Float64[np.ndarray, " xi"]
+    ) -> tuple[Magnitude, ...]:
+        """What a row for l2 inputs proves of steps in each input."""
+        inputs = self._found.inputs
+        rows = squares.rows
+        inner = Squares(Carried(rows.value[:, inputs:], rows.errors()[:, inputs:]), squares.sign)
+
+        def holds(weights: Float64[np.ndarray, " psis"]) -> bool:
+            return not len(weights) or _holds(_Inequality(diagonal=weights, squares=inner))
+
+        levels = column_levels(squares, diagonal[inputs:], inputs, holds)
+        return tuple(Magnitude.of(root_up(float(level))) for level in levels)
 
     def _linf(
         self,
