@@ -164,7 +164,30 @@ class GateLmiProof:
     kind: Literal["gate-lmi"] = "gate-lmi"
 
 
-Proof: TypeAlias = ProductProof | LmiProof | PropagationProof | GateLmiProof
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecursionProof:
+    """One positive scale for each gate: the increments' covariance is carried gate by gate."""
+
+    patterns: tuple[Pattern, ...]
+    inputs: Float64[np.ndarray, " inputs"] | None  #: e: the inputs' covariance, for linf inputs
+    scales: Mapping[str, Float64[np.ndarray, " gates"]]  #: D by gate; 0 where a gate is linear
+    kind: Literal["block-recursion"] = "block-recursion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorusProof:
+    """The same for convolutions, on a torus around every tensor, frequency by frequency."""
+
+    patterns: tuple[Pattern, ...]
+    sides: tuple[int, ...]  #: of the torus at the input's resolution, one for each spatial axis
+    scales: Mapping[str, Float64[np.ndarray, " channels"]]  #: behind the crop: one for each gate
+    masks: Mapping[str, Float64[np.ndarray, " channels"]]  #: scales of masks, by tensor
+    kind: Literal["torus"] = "torus"
+
+
+Proof: TypeAlias = (
+    ProductProof | LmiProof | PropagationProof | GateLmiProof | RecursionProof | TorusProof
+)
 
 # --- What a method returns -----------------------------------------------------------------------
 
