@@ -212,7 +212,7 @@ class _Graph:
         hint = factors.get(node.name) if norm is Norm.L2 else None
         key = (node.name, place, norm, hint)
         if key not in self._norms:
-            bound = map_norm(linear, norm) if hint is None else operator_norm(linear, hint)
+            bound = operator_norm(linear, hint) if norm is Norm.L2 else map_norm(linear, norm)
             self._norms[key] = Magnitude.of(bound)
         return self._norms[key].upper()
 
