@@ -192,7 +192,7 @@ class _Samples:
             np.moveaxis(self._kernel @ np.ascontiguousarray(part), 3, 1).reshape(
                 -1, self._rows, self._columns
             )
-            for part in (waves.real, waves.imag)
+            for part in (np.real(waves), np.imag(waves))
         )
         # Where |K|_F^2 is small nothing else is needed; a single column has no other norm.
         masses = enlarged(
@@ -243,7 +243,7 @@ def _holds(gram: Complex128[np.ndarray, "chunk n n"], level: float, error: float
     if not shift < level < math.inf:
         return False
     matrix, places = -gram, np.arange(size)
-    diagonal = level - shift - gram[:, places, places].real
+    diagonal = level - shift - np.real(gram[:, places, places])
     matrix[:, places, places] = diagonal
     if not (np.all(np.isfinite(matrix)) and np.all(0 < diagonal)):
         return False
@@ -251,7 +251,7 @@ def _holds(gram: Complex128[np.ndarray, "chunk n n"], level: float, error: float
         factor = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
         return False
-    return bool(np.all(np.isfinite(factor)) and np.all(0 < factor[:, places, places].real))
+    return bool(np.all(np.isfinite(factor)) and np.all(0 < np.real(factor[:, places, places])))
 
 
 def _gram(
@@ -269,5 +269,6 @@ def _estimate(gram: Complex128[np.ndarray, "n n"]) -> float:
     """About the greatest eigenvalue: a hint for a test."""
     if len(gram) <= 96:
         return max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)
-    whole = np.block([[gram.real, -gram.imag], [gram.imag, gram.real]])
+    real, imaginary = np.real(gram), np.imag(gram)
+    whole = np.block([[real, -imaginary], [imaginary, real]])
     return greatest_eigenvalue_estimate(whole)
