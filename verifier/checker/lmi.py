@@ -7,12 +7,16 @@ With xi = (dx, psi) and the constraints of `verifier.checker.constraints`, for l
     linf inputs:  0 <= [[s, -c'Y], [., blkdiag(diag tau, Lambda) - sum_g lambda_g ...]]
                   implies  |c'Y xi| <= (s + sum tau)/2  for |dx|_inf <= 1.                  (2)
 
-Proof: the quadratic form at xi, at (1, xi) for (2), and the constraints. The float64 matrix is
-D - R'R, R the rows sqrt(lambda) C V and, in (1), Y; if |R_true - R| <= E_R entrywise, then for
-every scaling S
+Proof: the quadratic form at xi, at (1, xi) for (2), and the constraints. Forms that are at least 0
+at the vertices of the gates, pair cuts and blocks of sorts, are subtracted like the constraints;
+all are signed squares of rows. So the float64 matrix is D - R' diag(sign) R, R the rows
+sqrt(lambda) C V, in (1) Y, and those of the forms; if |R_true - R| <= E_R entrywise, then for every
+scaling S
 
-    |S (R'R - R_true'R_true) S|_2 <= 2 |RS|_2 |E_R S|_F + |E_R S|_F^2
-    |S (fl(R'R) - R'R) S|_2      <= gamma_(k+2) | |RS|'|RS| |_2,    k the rows of R.        (3)
+    |S (R' diag(sign) R - R_true' diag(sign) R_true) S|_2 <= 2 |RS|_2 |E_R S|_F + |E_R S|_F^2
+    |S (fl(R' diag(sign) R) - R' diag(sign) R) S|_2      <= gamma_(k+2) | |RS|'|RS| |_2,    (3)
+
+k the rows of R.
 """
 
 from __future__ import annotations
@@ -37,11 +41,14 @@ from verifier.checker.arithmetic import (
     sum_up,
     total,
 )
-from verifier.checker.carry import push
-from verifier.checker.constraints import Increments, increments
+from verifier.checker.carry import Carried, push
+from verifier.checker.constraints import Constraint, Increments, increments
 from verifier.checker.definite import NotProved, column_sums_bound, proves_psd, row_sums_bound
 from verifier.checker.network import Elementwise
 from verifier.checker.operator_norms import norm_factor
+from verifier.checker.pair_cuts import Signs, cut_squares, signs_of
+from verifier.checker.sort_blocks import block_squares, require_vertices, triangles
+from verifier.checker.squares import Squares
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
@@ -50,7 +57,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
     from verifier.certificate import LmiItem, LmiRow
-    from verifier.checker.carry import Carried, Sparse
+    from verifier.checker.carry import Sparse
     from verifier.checker.constraints import Slopes
     from verifier.checker.items import Selection
     from verifier.checker.lowering import Lowered
@@ -125,14 +132,11 @@ def _item_bound(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inequality:
-    """0 <= D - R'R, bordered by one row and column (corner, border) in (2)."""
+    """0 <= D - R' diag(sign) R; in (2), with a border in its first row and column besides."""
 
-    diagonal: Float64[np.ndarray, " xi"]
-    rows: Float64[np.ndarray, "k xi"]
-    error: Float64[np.ndarray, "k xi"]
-    corner: float | None = None
-    border: Float64[np.ndarray, " xi"] | None = None
-    border_error: Float64[np.ndarray, " xi"] | None = None
+    diagonal: Float64[np.ndarray, " n"]
+    squares: Squares
+    border: Carried | None = None  #: one row, without the corner
 
 
 class _System:
@@ -141,7 +145,10 @@ class _System:
     def __init__(self, found: Increments) -> None:
         self._found = found
         self.output = _padded(found.output, found.size)
-        entering = [_padded(c.entering, found.size).transposed() for c in found.constraints]
+        self._entering = {
+            c.name: _padded(c.entering, found.size).transposed() for c in found.constraints
+        }
+        entering = self._entering.values()
         shape = (0, found.size)
         self._value = np.concatenate([np.zeros(shape), *(e.value for e in entering)])
         self._error = np.concatenate([np.zeros(shape), *(e.errors() for e in entering)])
@@ -160,16 +167,19 @@ class _System:
         rows = root[:, None] * self._value
         # sqrt, its argument and the product round: 6u covers them.
         error = enlarged(spread + (6 * UNIT) * np.abs(rows), 4)
+        squares = [Squares(Carried(rows, error), np.ones(len(rows))), *self._blocks(row)]
         if row.input_multipliers is not None:
-            return self._linf(row, row.input_multipliers, leaving, diagonal, rows, error)
+            return self._linf(row, row.input_multipliers, leaving, diagonal, squares)
         diagonal[: self._found.inputs] = row.level
         index = slice(None) if row.output is None else slice(row.output, row.output + 1)
-        inequality = _Inequality(
-            diagonal=diagonal,
-            rows=np.concatenate([rows, leaving.value[index]]),
-            error=np.concatenate([error, leaving.errors()[index]]),
+        outputs = Carried(leaving.value[index], leaving.errors()[index])
+        squares += [
+            Squares(outputs, np.ones(outputs.rows)),
+            *cut_squares(row.cuts, self._signs(row)),
+        ]
+        _require_psd(
+            _Inequality(diagonal=diagonal, squares=Squares.stacked(squares, len(diagonal))), "rho"
         )
-        _require_psd(inequality, "rho")
         factor = norm_factor(NormPair(measured, Norm.L2), self._found.inputs)
         return Magnitude.of(root_up(row.level)) * Magnitude.of(factor)
 
@@ -179,25 +189,54 @@ class _System:
         tau: Float64[np.ndarray, " inputs"],
         leaving: Carried,
         diagonal: Float64[np.ndarray, " xi"],
-        rows: Float64[np.ndarray, "k xi"],
-        error: Float64[np.ndarray, "k xi"],
+        squares: Sequence[Squares],
     ) -> Magnitude:
         if row.output is None:
             raise NotProved("a row for linf inputs bounds one output")
-        if tau.shape != (self._found.inputs,):
-            raise NotProved(f"{tau.shape} input multipliers for {self._found.inputs} inputs")
+        inputs = self._found.inputs
+        if tau.shape != (inputs,):
+            raise NotProved(f"{tau.shape} input multipliers for {inputs} inputs")
         _require_multipliers(tau, "input multipliers")
-        diagonal[: self._found.inputs] = tau
+        diagonal[:inputs] = tau
+        # In (2) the increment is (1, xi), and the 1 is to dx_k what v is to psi.
+        signs = {name: _bordered_signs(each) for name, each in self._signs(row).items()}
+        one = np.zeros((inputs, len(diagonal) + 1))
+        one[:, 0] = 1.0
+        signs[""] = signs_of(Carried(one), 1 + np.arange(inputs), np.arange(inputs))
+        bordered = [Squares(_bordered(each.rows), each.sign) for each in squares]
         inequality = _Inequality(
-            diagonal=diagonal,
-            rows=rows,
-            error=error,
-            corner=row.level,
-            border=-leaving.value[row.output],
-            border_error=leaving.errors()[row.output],
+            diagonal=np.concatenate([[row.level], diagonal]),
+            squares=Squares.stacked([*bordered, *cut_squares(row.cuts, signs)], len(diagonal) + 1),
+            border=Carried(-leaving.value[row.output], leaving.errors()[row.output]),
         )
         _require_psd(inequality, "s")
         return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
+
+    def _signs(self, row: LmiRow) -> dict[str, Signs]:
+        """The scalar gates that the row's cuts name."""
+        named = {name for cuts in row.cuts for name in (cuts.first, cuts.second)}
+        signs: dict[str, Signs] = {}
+        for constraint in self._found.constraints:
+            if constraint.name in named and constraint.psis == 1:
+                place = np.full(constraint.gates, -1)
+                place[constraint.owner] = np.arange(len(constraint.owner))
+                entering = self._entering[constraint.name]
+                signs[constraint.name] = signs_of(entering, constraint.coordinates, place)
+        return signs
+
+    def _blocks(self, row: LmiRow) -> list[Squares]:
+        """The forms of the row's sorting groups, each shown to be one."""
+        sorts = {c.name: c for c in self._found.constraints if 1 < c.psis}
+        if unknown := sorted(set(row.sort_blocks) - set(sorts)):
+            raise NotProved(f"blocks for {unknown}, which are no sorts of three and more")
+        found: list[Squares] = []
+        for name, values in row.sort_blocks.items():
+            constraint = sorts[name]
+            blocks = triangles(values, constraint.gates, constraint.psis + 1, name)
+            require_vertices(blocks, name)
+            leaving = _leaving(constraint, self._found.size)
+            found += block_squares(blocks, self._entering[name], leaving)
+        return found
 
     def _weights(
         self, multipliers: Mapping[str, Float64[np.ndarray, " gates"]]
@@ -235,6 +274,25 @@ def _padded(rows: Carried, height: int) -> Carried:
     return type(rows)(value, error)
 
 
+def _leaving(constraint: Constraint, size: int) -> Carried:
+    """The contrasts of what leaves a sort: k(k+1) psi_k, exact."""
+    value = np.zeros((len(constraint.coordinates), size))
+    value[np.arange(len(value)), constraint.coordinates] = constraint.weight
+    return Carried(value)
+
+
+def _bordered(rows: Carried) -> Carried:
+    """Rows over (1, xi) that do not read the 1."""
+    edge = np.zeros((rows.rows, 1))
+    return Carried(
+        np.concatenate([edge, rows.value], axis=1), np.concatenate([edge, rows.errors()], axis=1)
+    )
+
+
+def _bordered_signs(signs: Signs) -> Signs:
+    return Signs(alpha=_bordered(signs.alpha), beta=_bordered(signs.beta), place=signs.place)
+
+
 def _require_psd(inequality: _Inequality, level: str) -> None:
     """The inequality holds.
 
@@ -246,40 +304,43 @@ def _require_psd(inequality: _Inequality, level: str) -> None:
 
 
 def _holds(given: _Inequality) -> bool:
-    """Whether 0 <= D - R'R, or its bordered form, is shown for all R within the error."""
-    size = len(given.diagonal)
-    inner = -(given.rows.T @ given.rows)
-    inner[np.arange(size), np.arange(size)] += given.diagonal
-    if given.corner is None or given.border is None or given.border_error is None:
-        return proves_psd(inner, lambda scale: _scaled_error(given, scale), given.diagonal)
-    matrix = np.empty((size + 1, size + 1))
-    matrix[0, 0], matrix[0, 1:], matrix[1:, 0] = given.corner, given.border, given.border
-    matrix[1:, 1:] = inner
-    border_error = given.border_error
+    """Whether 0 <= D - R' diag(sign) R is shown for all R and borders within the error."""
+    rows, size = given.squares.rows.value, len(given.diagonal)
+    sizes = given.diagonal + np.square(rows[given.squares.sign < 0]).sum(axis=0)
+    matrix = -((rows * given.squares.sign[:, None]).T @ rows)
+    matrix[np.arange(size), np.arange(size)] += given.diagonal
+    if given.border is None:
+        return proves_psd(matrix, lambda scale: _scaled_error(given, scale), sizes)
+    border, border_error = given.border.value, given.border.errors()
+    matrix[0, 1:] += border
+    matrix[1:, 0] += border
+    # The border is added to what cuts with inputs have there: one rounding of the sum.
+    border_error = enlarged(border_error + 2 * UNIT * np.abs(matrix[0, 1:]), 2)
 
     def error(scale: Float64[np.ndarray, " n"]) -> float:
         # |[[0, e'], [e, 0]]|_2 = |e|_2.
         edge = root_up(squares_up(border_error * scale[1:])) * float(scale[0])
-        return _scaled_error(given, scale[1:]) + edge * (1 + 4 * UNIT)
+        return _scaled_error(given, scale) + edge * (1 + 4 * UNIT)
 
-    return proves_psd(matrix, error, np.concatenate([[given.corner], given.diagonal]))
+    return proves_psd(matrix, error, sizes)
 
 
 def _scaled_error(given: _Inequality, scale: Float64[np.ndarray, " n"]) -> float:
-    """A number that |S E S|_2 does not exceed, E all errors of D - R'R, by (3)."""
-    rows, count = given.rows * scale, len(given.rows)
+    """A number that |S E S|_2 does not exceed, E all errors of D - R' diag(sign) R, by (3)."""
+    rows = given.squares.rows.value * scale
+    count = len(rows)
     sums = float(column_sums_bound(rows, None).max(initial=0.0)) * float(
         row_sums_bound(rows, None).max(initial=0.0)
     )
     square = min(squares_up(rows), sums * (1 + 4 * UNIT))  # of | |RS| |_2
-    spread = root_up(squares_up(given.error * scale))
+    spread = root_up(squares_up(given.squares.rows.errors() * scale))
     largest = float((given.diagonal * np.square(scale)).max(initial=0.0))
     size = len(scale)
     underflow = LEAST * size * (count + 4) * (1 + float(scale.max(initial=1.0))) ** 2
     error = (
         2 * root_up(square) * spread
         + spread * spread
-        + gamma(count + 2) * square
+        + gamma(count + 4) * square
         # The diagonal of D, of the sum, and of the scaled rows above.
         + 8 * UNIT * largest
         + underflow

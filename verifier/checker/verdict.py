@@ -21,6 +21,8 @@ from verifier.certificate import (
     LmiProof,
     ProductProof,
     PropagationProof,
+    RecursionProof,
+    TorusProof,
     log10_upper,
     verdict_of,
 )
@@ -31,6 +33,8 @@ from verifier.checker.lmi import global_slopes, prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
+from verifier.checker.recursion import prove_recursion
+from verifier.checker.torus import prove_torus
 from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
 from verifier.property import Property
@@ -124,6 +128,10 @@ def prove(certificate: Certificate, network: Network, selected: Selection) -> tu
             return prove_gate_lmi(proof, network, asked, selected)
         case PropagationProof() as proof:
             return prove_propagation(proof, network, asked, selected)
+        case RecursionProof() as proof:
+            return prove_recursion(proof, network, asked.norm, selected)
+        case TorusProof() as proof:
+            return prove_torus(proof, network, asked.norm, selected)
 
 
 # --- Consistency ---------------------------------------------------------------------------------
