@@ -167,10 +167,10 @@ class _Samples:
         every = np.indices(sides).reshape(len(sides), -1)
         mirrored = np.ravel_multi_index(tuple(-every % np.array(sides)[:, None]), sides)
         chosen = every[:, np.arange(every.shape[1]) <= mirrored]
-        count = chosen.shape[1]
+        count = int(chosen.shape[1])
         # A good level from the start spares the trials that fail.
-        first = np.arange(0, count, max(1, count // SPREAD))
-        order = np.concatenate([first, np.setdiff1d(np.arange(count), first)])
+        is_first = np.arange(count) % max(1, count // SPREAD) == 0
+        order = np.argsort(~is_first, kind="stable")
         per = self._groups * 2 * self._columns * (self._columns + self._rows)
         chunk = max(1, CHUNK_ENTRIES // per)
         for start in range(0, count, chunk):
@@ -232,7 +232,7 @@ class _Samples:
 
 def _holds(gram: Complex128[np.ndarray, "chunk n n"], level: float, error: float) -> bool:
     """Whether K*K <= level I is shown of every sample, for every error of K*K within `error`."""
-    size = gram.shape[1]
+    size = int(gram.shape[1])
     share = gamma(4 * size + 16)
     shift = (
         share / (1 - share) * size * level * (1 + 2 * gamma(size + 2))
@@ -242,7 +242,8 @@ def _holds(gram: Complex128[np.ndarray, "chunk n n"], level: float, error: float
     ) * (1 + 1e-9)
     if not shift < level < math.inf:
         return False
-    matrix, places = -gram, np.arange(size)
+    matrix = -gram
+    places = np.arange(size)
     diagonal = level - shift - np.real(gram[:, places, places])
     matrix[:, places, places] = diagonal
     if not (np.all(np.isfinite(matrix)) and np.all(0 < diagonal)):
