@@ -94,8 +94,8 @@ class PairCuts:
 class LmiRow:
     """One linear matrix inequality: of all outputs of the item jointly, or of one of them."""
 
-    output: int | None  #: position among the item's outputs; None: all of them, in l2
-    level: float  #: rho for l2 inputs (the bound is its root), s for linf inputs
+    output: int | None  #: position among the item's outputs; None: all of them, in l2 (or l1)
+    level: float  #: rho for l2 inputs (the bound is its root), s for linf inputs; unused for l1
     input_multipliers: Float64[np.ndarray, " inputs"] | None  #: tau, for linf inputs only
     multipliers: Mapping[str, Float64[np.ndarray, " gates"]]  #: lambda by nonlinear node
     cuts: tuple[PairCuts, ...] = ()
@@ -103,6 +103,8 @@ class LmiRow:
     sort_blocks: Mapping[str, Float64[np.ndarray, " triangles"]] = field(
         default_factory=dict[str, "Float64[np.ndarray, ' triangles']"]
     )
+    #: of the signs of the outputs: the row bounds all outputs in l1
+    output_multipliers: Float64[np.ndarray, " outputs"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -178,6 +178,8 @@ def _lmi_row_json(row: LmiRow) -> dict[str, object]:
         ]
     if row.sort_blocks:
         members["sort_blocks"] = _arrays_json(row.sort_blocks)
+    if row.output_multipliers is not None:
+        members["output_multipliers"] = _array_json(row.output_multipliers)
     return members
 
 

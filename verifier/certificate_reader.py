@@ -278,7 +278,10 @@ def _lmi_item(value: object, at: str) -> LmiItem:
 
 def _lmi_row(value: object, at: str) -> LmiRow:
     members = _exact(
-        value, at, "output level input_multipliers multipliers", optional="cuts sort_blocks"
+        value,
+        at,
+        "output level input_multipliers multipliers",
+        optional="cuts sort_blocks output_multipliers",
     )
     return LmiRow(
         output=_optional(members["output"], f"{at}.output", _index),
@@ -289,6 +292,9 @@ def _lmi_row(value: object, at: str) -> LmiRow:
         multipliers=_arrays(members["multipliers"], f"{at}.multipliers"),
         cuts=_list(members.get("cuts", []), f"{at}.cuts", _pair_cuts),
         sort_blocks=_arrays(members.get("sort_blocks", {}), f"{at}.sort_blocks"),
+        output_multipliers=_optional(
+            members.get("output_multipliers"), f"{at}.output_multipliers", _array
+        ),
     )
 
 

@@ -30,6 +30,7 @@ from verifier.errors import NotLipschitzGlobally
 from verifier.methods.absolute import jacobian_magnitudes
 from verifier.methods.fused import Target, can_form, can_fuse, fused, sources_of
 from verifier.methods.items import Item, items_of, varying_inputs
+from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Grouped, Network
 from verifier.network.linear_map import to_dense
 from verifier.network.nodes import Affine, Elementwise
@@ -49,21 +50,22 @@ def candidate(network: Network, asked: Property) -> Candidate:
     Raises:
         NotLipschitzGlobally: an activation's slopes are unbounded.
     """
+    inputs = varying_inputs(asked, network.input_size)
+    pair, network = plain_norms(asked.norm), fronted(network, asked.norm, inputs)
     if not can_fuse(network):
-        return _by_operators(network, asked)
-    varying = varying_inputs(asked, network.input_size)
-    targets = list(fused(network, varying))
+        return _by_operators(network, asked, pair)
+    targets = list(fused(network, inputs))
     norms = _BlockNorms()
     techniques = () if is_chain(network) else JOINT
     found: list[tuple[float, ProductItem]] = []
     for item in items_of(asked, network.output_size):
         log, proof = min(
-            (_product(targets, item, asked.norm, internal, norms) for internal in Norm),
-            key=lambda pair: pair[0],
+            (_product(targets, item, pair, internal, norms) for internal in Norm),
+            key=lambda found: found[0],
         )
-        magnitudes = jacobian_magnitudes(network, item, varying)
-        absolute = math.inf if magnitudes is None else operator_norm(magnitudes, asked.norm)
-        helps = absolute < _exp(log)
+        magnitudes = jacobian_magnitudes(network, item, inputs)
+        absolute = math.inf if magnitudes is None else operator_norm(magnitudes, pair)
+        helps = absolute < _exp(log) * (1 - 1e-9)
         chosen: tuple[ProductTechnique, ...] = ("absolute",) if helps else ()
         log = min(log, _log(absolute))
         # What joint norms prove the checker alone knows: a claim of 0 makes it say so.
@@ -85,7 +87,7 @@ def is_chain(network: Network) -> bool:
     )
 
 
-def _by_operators(network: Network, asked: Property) -> Candidate:
+def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidate:
     """A product over single operators, whose norms the checker finds; ours only help it.
 
     The estimate is left to the checker as well: it is the only one that forms these products.
@@ -93,7 +95,7 @@ def _by_operators(network: Network, asked: Property) -> Candidate:
     for node in network.nodes:
         if not isinstance(node, Affine):
             node_norm(node, Norm.L2)
-    internal = asked.norm.input if asked.norm.input is asked.norm.output else Norm.L2
+    internal = pair.input if pair.input is pair.output else Norm.L2
     factors = _factors(network) if internal is Norm.L2 else ()
     items = items_of(asked, network.output_size)
     return Candidate(
