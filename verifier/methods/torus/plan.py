@@ -29,7 +29,7 @@ from verifier.network.graph import Grouped
 from verifier.network.grouped import GroupSort
 from verifier.network.nodes import Elementwise
 
-MAX_ENTRIES = 2**27  #: of the rows behind the crop, at all frequencies, and of one covariance
+MAX_ENTRIES = 2**26  #: of one covariance, or of the rows behind the crop, at all frequencies
 
 Map: TypeAlias = Taps | Float64[Tensor, "rows columns"]
 
@@ -139,7 +139,7 @@ def _steps(
     """The gates in order; the frontier before is `start`, or the first gate alone."""
     sizes = {gate.key: gate.size for gate in gates}
     frontier = list(start) or [(first, gates[0].size)]
-    if sum(size for _, size in frontier) ** 2 * prod(sides) > 2 * MAX_ENTRIES:
+    if sum(size for _, size in frontier) ** 2 * prod(sides) > MAX_ENTRIES:
         raise refusal("the covariance of the input is too large")
     for gate in gates:
         step, frontier = _step(gate, frontier, sizes, sides)
@@ -172,7 +172,7 @@ def _step(
     )
     if step.is_coarser and len(step.waiting):
         raise refusal(f"two resolutions are pending when {gate.name!r} is passed")
-    if 2 * MAX_ENTRIES < step.size**2 * prod(here):
+    if MAX_ENTRIES < step.size**2 * prod(here):
         raise refusal(f"the covariance behind {gate.name!r} is too large")
     return step, new
 

@@ -22,19 +22,15 @@ from typing import TypeAlias
 import torch
 from jaxtyping import Float64
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from verifier.methods.torus.frequencies import Frequencies, folded, frequencies
+from verifier.methods.torus.leaving import left_by, picked
 from verifier.methods.torus.plan import Gate, Plan, Step
 from verifier.methods.torus.taps import Taps
 
 Scales: TypeAlias = Float64[Tensor, " entries"]
 #: The scales of a gate, from its covariance and the weights of the frequencies.
 Policy: TypeAlias = Callable[[Gate, Tensor, Tensor], Scales]
-
-
-class Infeasible(Exception):  # noqa: N818 (named for the fact)
-    """Some scale is not above the covariance that it has to exceed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +45,7 @@ class Pass:
         """The type of covariances on the torus."""
         return torch.complex128 if self.real == torch.float64 else torch.complex64
 
-    def run(self, policy: Policy, *, keeps_graph: bool = False) -> Float64[Tensor, "rows rows"]:
+    def run(self, policy: Policy) -> Float64[Tensor, "rows rows"]:
         """The covariance of the network's output.
 
         Raises:
@@ -57,22 +53,16 @@ class Pass:
         """
         joint = self._start()
         for step in self.plan.torus:
-            joint = self._left(joint, step, policy, keeps_graph)
+            joint = self._after(joint, step, policy)
         joint = self.cropped(joint)
         for step in self.plan.dense:
-            joint = self._left(joint, step, policy, keeps_graph)
+            joint = self._after(joint, step, policy)
         return joint[0]
 
     def _start(self) -> Tensor:
         waves = frequencies(self.plan.sides).waves
         unit = torch.eye(self.plan.torus[0].gate.size, dtype=self.complex)
         return unit.expand(len(waves), -1, -1)
-
-    def _left(self, joint: Tensor, step: Step, policy: Policy, keeps_graph: bool) -> Tensor:
-        if keeps_graph:
-            # What a step computes is several times J: it is computed again on the way back.
-            return checkpoint(self._after, joint, step, policy, use_reentrant=False)
-        return self._after(joint, step, policy)
 
     def _after(self, joint: Tensor, step: Step, policy: Policy) -> Tensor:
         sent = self.symbols(step, joint)
@@ -84,24 +74,10 @@ class Pass:
 
     def _gated(self, joint: Tensor, step: Step, sent: Tensor, policy: Policy) -> Tensor:
         """Equations (1) and (2)."""
-        gate = step.gate
-        own = joint[:, step.own][:, :, step.own]
         weights = frequencies(step.sides).weights if step.sides else torch.ones(1)
-        scales = policy(gate, own, weights.to(self.real))
-        factor, failed = torch.linalg.cholesky_ex(torch.diag_embed(scales.to(own.dtype)) - own)
-        if failed.any():
-            raise Infeasible
-        mean, radius = gate.mean.to(self.real), gate.radius.to(self.real)
-        rows = sent * (mean * scales)
-        if len(step.waiting):
-            cross = joint[:, step.waiting][:, :, step.own]
-            rows = rows.index_add(1, step.kept, cross)
-        half = torch.linalg.solve_triangular(factor, rows.mH, upper=False)
-        after = half.mH @ half
-        extra = radius**2 - mean**2
-        if extra.any():
-            after = after + (sent * (extra * scales)) @ sent.mH
-        return _with_waiting(after, joint, step)
+        own = picked(joint, step.own, step.own)
+        scales = policy(step.gate, own, weights.to(self.real))
+        return left_by(joint, scales, sent, step)
 
     def symbols(self, step: Step, like: Tensor) -> Tensor:
         """M at every frequency: [waves, rows after, entries]."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from verifier.methods.torus.bounds import Measure
 from verifier.methods.torus.plan import Gate
-from verifier.methods.torus.recursion import Infeasible, Pass, Policy
+from verifier.methods.torus.leaving import Infeasible
+from verifier.methods.torus.recursion import Pass, Policy
 from verifier.methods.torus.starts import mean_diagonal, shared
 
 
@@ -81,7 +82,7 @@ class Problem:
         """The objective and its gradient; None where some scale is too small."""
         variable = theta.detach().clone().requires_grad_()
         try:
-            covariance = self.run.run(self.policy(variable), keeps_graph=True)
+            covariance = self.run.run(self.policy(variable))
         except Infeasible:
             return None
         objective = self.measure.objective(covariance)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifier.methods.torus.taps import Taps
 
-Support: TypeAlias = Bool[Tensor, " side"]
+Support: TypeAlias = Bool[Tensor, "_"]
 
 
 def whole(side: int, window: int) -> Support:
