@@ -59,27 +59,38 @@ def _flat(grid: Int64[Tensor, "n axes"], sides: tuple[int, ...]) -> Int64[Tensor
     return index
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Alias:
+    """For every kept frequency of the coarser torus one of those that fold onto it."""
+
+    place: Int64[Tensor, " waves"]  #: among the kept ones of the finer torus
+    turned: Bool[Tensor, " waves"]  #: it stands for this one's opposite
+
+    def of(self, values: Complex[Tensor, "fine n m"]) -> Complex[Tensor, "waves n m"]:
+        """The matrices at these frequencies, or at their opposites: see `back`."""
+        return self.back(values[self.place])
+
+    def back(self, values: Complex[Tensor, "waves n m"]) -> Complex[Tensor, "waves n m"]:
+        """Conjugates where turned; its own inverse."""
+        return torch.where(self.turned[:, None, None], values.conj(), values)
+
+
 @lru_cache(maxsize=64)
-def _aliases(
-    sides: tuple[int, ...], strides: tuple[int, ...]
-) -> tuple[Int64[Tensor, "shifts waves"], Bool[Tensor, "shifts waves"]]:
-    """For each alias of every kept coarse frequency: who stands for it, and whether conjugate."""
+def aliases(sides: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Alias, ...]:
+    """All frequencies that fold onto each kept one when a torus of these sides is subsampled."""
     fine = frequencies(sides)
     coarse_sides = tuple(side // stride for side, stride in zip(sides, strides, strict=True))
     coarse = frequencies(coarse_sides)
-    shifts = torch.tensor(list(product(*(range(stride) for stride in strides))))
-    moved = coarse.kept[None] + shifts[:, None] * torch.tensor(coarse_sides)
-    flat = _flat(moved.flatten(0, 1), sides).reshape(moved.shape[:2])
-    return fine.place[flat], fine.turned[flat]
+    made: list[Alias] = []
+    for shift in product(*(range(stride) for stride in strides)):
+        flat = _flat(coarse.kept + torch.tensor(shift) * torch.tensor(coarse_sides), sides)
+        made.append(Alias(fine.place[flat], fine.turned[flat]))
+    return tuple(made)
 
 
 def folded(
     values: Complex[Tensor, "waves n m"], sides: tuple[int, ...], strides: tuple[int, ...]
 ) -> Complex[Tensor, "coarse n m"]:
     """Equation (1)."""
-    place, turned = _aliases(sides, strides)
-    total = torch.zeros(place.shape[1], *values.shape[1:], dtype=values.dtype)
-    for index, conjugate in zip(place, turned, strict=True):
-        part = values[index]
-        total = total + torch.where(conjugate[:, None, None], part.conj(), part)
-    return total / len(place)
+    every = aliases(sides, strides)
+    return sum((alias.of(values) for alias in every[1:]), every[0].of(values)) / len(every)

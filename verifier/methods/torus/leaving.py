@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from verifier.methods.torus.frequencies import Alias, aliases
 from verifier.methods.torus.plan import Step
 
 
@@ -52,9 +53,15 @@ class _Leaving(torch.autograd.Function):
         if len(step.waiting):
             rows.index_add_(1, step.kept, picked(joint, step.waiting, step.own))
         solved = torch.cholesky_solve(rows.mH, factor)
-        after = rows @ solved
-        if extra.any():
-            after += (sent * (extra * scales)) @ sent.mH
+        del factor
+        every = _aliases(step)
+        after = torch.zeros((), dtype=own.dtype)
+        for alias in every:
+            after = after + _seen(alias, rows) @ _seen(alias, solved)
+            if extra.any():
+                part = _seen(alias, sent)
+                after = after + (part * (extra * scales)) @ part.mH
+        after = after / len(every)
         if len(step.waiting):
             after[:, step.kept[:, None], step.kept] += picked(joint, step.waiting, step.waiting)
         ctx.step = step
@@ -67,13 +74,23 @@ class _Leaving(torch.autograd.Function):
         solved, sent = ctx.saved_tensors
         step: Step = ctx.step
         after = (gradients[0] + gradients[0].mH) / 2
-        by_rows = solved @ after  # half of the adjoint of what (2) calls "by R"
+        mean, extra = _numbers(step, after.real)
+        every = _aliases(step)
+        by_rows = torch.zeros_like(solved)  # half of the adjoint of what (2) calls "by R"
+        by_scales = torch.zeros_like(mean)
+        for alias in every:
+            part = _seen(alias, solved) @ after / len(every)
+            if alias is None:
+                by_rows = part
+            else:
+                by_rows.index_add_(0, alias.place, alias.back(part))
+            if extra.any():
+                seen = _seen(alias, sent)
+                moved = (seen.conj() * (after @ seen)).real.sum(dim=(0, 1))
+                by_scales = by_scales + extra * moved / len(every)
         by_own = by_rows @ solved.mH
-        mean, extra = _numbers(step, by_own.real)
-        by_scales = -by_own.diagonal(dim1=-2, dim2=-1).real.sum(dim=0)
+        by_scales = by_scales - by_own.diagonal(dim1=-2, dim2=-1).real.sum(dim=0)
         by_scales = by_scales + 2 * mean * (by_rows.mT * sent).real.sum(dim=(0, 1))
-        if extra.any():
-            by_scales = by_scales + extra * (sent.conj() * (after @ sent)).real.sum(dim=(0, 1))
         joint = torch.zeros(len(solved), ctx.size, ctx.size, dtype=solved.dtype)
         joint[:, step.own[:, None], step.own] = by_own
         if len(step.waiting):
@@ -83,6 +100,15 @@ class _Leaving(torch.autograd.Function):
             joint[:, step.waiting[:, None], step.own] = cross.mH
             joint[:, step.waiting[:, None], step.waiting] = after[:, step.kept][:, :, step.kept]
         return joint, by_scales, None, None
+
+
+def _aliases(step: Step) -> tuple[Alias | None, ...]:
+    """What folds when the torus gets coarser; one None where it does not."""
+    return aliases(step.sides, step.strides) if step.is_coarser else (None,)
+
+
+def _seen(alias: Alias | None, values: Tensor) -> Tensor:
+    return values if alias is None else alias.of(values)
 
 
 def _numbers(step: Step, like: Tensor) -> tuple[Tensor, Tensor]:

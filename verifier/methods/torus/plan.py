@@ -172,7 +172,8 @@ def _step(
     )
     if step.is_coarser and len(step.waiting):
         raise refusal(f"two resolutions are pending when {gate.name!r} is passed")
-    if MAX_ENTRIES < step.size**2 * prod(here):
+    after = prod(n // s for n, s in zip(here, step.strides, strict=True))
+    if MAX_ENTRIES < max(step.size * after, gate.size * prod(here)) * step.size:
         raise refusal(f"the covariance behind {gate.name!r} is too large")
     return step, new
 

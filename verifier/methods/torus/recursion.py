@@ -66,10 +66,9 @@ class Pass:
 
     def _after(self, joint: Tensor, step: Step, policy: Policy) -> Tensor:
         sent = self.symbols(step, joint)
-        if step.gate.is_linear:
-            after = _linear(joint, step, sent)
-        else:
-            after = self._gated(joint, step, sent, policy)
+        if not step.gate.is_linear:
+            return self._gated(joint, step, sent, policy)
+        after = _linear(joint, step, sent)
         return folded(after, step.sides, step.strides) if step.is_coarser else after
 
     def _gated(self, joint: Tensor, step: Step, sent: Tensor, policy: Policy) -> Tensor:
