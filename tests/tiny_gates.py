@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.exact import SCALAR, Exact, entrywise, fractions, leaky
 from tests.random_networks import maxmin
-from tests.tiny_networks import Side, TinyBuilder, Unit, linear_side
+from tests.tiny_networks import Matrix, Side, TinyBuilder, Unit, linear_side
 
 Attach: TypeAlias = Callable[[TinyBuilder], None]
 
@@ -145,18 +145,21 @@ def _order(order: list[int], sign: int) -> Side:
 
 
 def _householder(b: TinyBuilder) -> None:
-    """X - back relu(along.x): identity, or a reflection by a vector that is nearly a unit."""
-    source, n = b.last, b.shape[1]
-    direction = b.rng.normal(size=n)
-    along = np.round(64 * direction / np.linalg.norm(direction)) / 64
+    direction = b.rng.normal(size=b.shape[1])
+    mirror(b, np.round(64 * direction / np.linalg.norm(direction)) / 64)
+
+
+def mirror(b: TinyBuilder, along: Matrix) -> None:
+    """X - 2 along relu(along.x): the identity, or a reflection if `along` is a unit vector."""
+    source, places = b.last, tuple(range(len(along)))
     exact = fractions(along[:, None])
     b.node("MatMul", [source, b.constant(along[:, None])], lambda x: x @ exact)
     b.node("Relu", [b.last], entrywise(SCALAR["Relu"]))
     b.node("MatMul", [b.last, b.constant(2 * along[None])], lambda x: x @ (2 * exact.T))
     b.merge("Sub", source, b.last, lambda x, y: x - y)
-    mirror = np.eye(n) - 2 * np.outer(along, along)
-    places = tuple(range(n))
-    sides = linear_side(np.eye(n), along[None]), linear_side(mirror, -along[None])
+    eye = np.eye(len(along))
+    turned = eye - 2 * np.outer(along, along)
+    sides = linear_side(eye, along[None]), linear_side(turned, -along[None])
     b.gate(source, [Unit(places, places, sides)])
 
 
