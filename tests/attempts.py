@@ -5,8 +5,7 @@ Whatever can be asked for belongs here: a new tier by its method, a new search b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from verifier.certificate import Certificate
 from verifier.property import Budget, Method, OptionValue, Property, Request
@@ -18,16 +17,22 @@ class Attempt:
     """A method and its options."""
 
     method: Method
-    options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
+    options: tuple[tuple[str, OptionValue], ...] = ()
 
     def __str__(self) -> str:
-        return "-".join([self.method, *map(str, self.options.values())])
+        return "-".join([self.method, *(str(value) for _, value in self.options)])
 
     def answer(self, model: bytes, asked: Property, seconds: float = 0.5) -> Certificate:
         """What `verify` says within so much time, however far from tight it is."""
         budget = Budget(seconds=seconds, gap=1e-6)
-        request = Request(property=asked, method=self.method, options=self.options, budget=budget)
+        options = dict(self.options)
+        request = Request(property=asked, method=self.method, options=options, budget=budget)
         return verify(model, request)
+
+
+def attempt(method: Method, **options: OptionValue) -> Attempt:
+    """As requests say it."""
+    return Attempt(method, tuple(options.items()))
 
 
 PRODUCT, LIPSDP, PROPAGATION = Attempt("product"), Attempt("lipsdp"), Attempt("propagation")
@@ -36,11 +41,14 @@ GLOBAL = (
     PRODUCT,
     LIPSDP,
     Attempt("auto"),
-    Attempt("lipsdp", {"solver": "clarabel"}),
-    Attempt("lipsdp", {"solver": "scs"}),
-    Attempt("lipsdp", {"iterations": 1}),
+    attempt("lipsdp", solver="clarabel"),
+    attempt("lipsdp", solver="scs"),
+    attempt("lipsdp", iterations=1),
 )
 LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"))
+#: One attempt for each kind of proof.
+GLOBAL_KINDS = (PRODUCT, LIPSDP)
+LOCAL_KINDS = (LIPSDP, PROPAGATION)
 
 
 def bounds(certificate: Certificate) -> list[float | None]:

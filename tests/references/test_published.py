@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.attempts import Attempt
+from tests.attempts import attempt
 from tests.references.published import (
     Groups,
     Matrix,
@@ -26,7 +26,7 @@ from tests.tiny_networks import TinyBuilder
 from tests.tiny_topologies import gemm
 from verifier.property import Property
 
-ATTEMPT = Attempt("lipsdp", {"gap": 1e-7})
+ATTEMPT = attempt("lipsdp", gap=1e-7)
 SLACK = 1e-6  #: relative: of two solvers that stop near the same optimum
 
 
