@@ -85,7 +85,9 @@ class _Lines:
 def _progress_text(progress: Mapping[str, object]) -> str:
     upper, lower = number(progress["upper"]), number(progress["lower"])
     seconds = cast("float", progress["seconds"])
-    return plain(f"{progress['phase']}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
+    step = progress.get("iteration")
+    phase = progress["phase"] if step is None else f"{progress['phase']}, step {step}"
+    return plain(f"{phase}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
 
 
 def print_certificate(certificate: Mapping[str, object]) -> None:
