@@ -79,6 +79,9 @@ class Cuts:
             sign=sign.repeat_interleave(self.count),
             owner=torch.arange(self.count).repeat(4),
             count=self.count,
+            runs=tuple(slice(k * self.count, (k + 1) * self.count) for k in range(4))
+            if self.count
+            else (),
         )
 
 

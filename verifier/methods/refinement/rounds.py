@@ -23,7 +23,7 @@ from verifier.methods.refinement.terms import Problem
 _INTERIOR = 0.3  #: eps times the interior point's level
 _ROOM = 0.05  #: what the level is raised by at the start of a round
 _CUTS_FIRST = 0.3  #: of the room that M has, for new cuts
-_IDLE = 1e-5  #: cuts whose share of the heaviest one is below this are dropped
+_IDLE = 1e-4  #: cuts whose share of the heaviest one is below this are dropped
 _SLACK = 1e-9  #: the share by which levels are raised in any case
 _UNIT = 2.0**-53
 
@@ -42,7 +42,8 @@ def rounds(
     assembly: Assembly,
     *,
     limit: int,
-    most_cuts: float,
+    most_cuts: int,
+    fresh_cuts: int,
     gap: float,
     stop: Callable[[float], bool],
 ) -> Iterator[Found]:
@@ -51,11 +52,11 @@ def rounds(
     Args:
         assembly: of a row.
         limit: rounds, at most.
-        most_cuts: at any time, in multiples of the gates.
+        most_cuts: at any time.
+        fresh_cuts: in one round.
         gap: that each round is solved to.
         stop: told the objective before each step; true ends.
     """
-    gates = len(assembly.names)
     cuts = Cuts.none()
     values = _first(assembly)
     for _ in range(limit):
@@ -73,8 +74,8 @@ def rounds(
             return
         cuts, values = _without_idle(assembly, problem, cuts, solved.values)
         seen = Separation.of(solved.dual, assembly.entering, assembly.leaving)
-        room = int(most_cuts * gates) - cuts.count
-        fresh = seen.most_violated(min(room, gates), seen.weights)
+        room = most_cuts - cuts.count
+        fresh = seen.most_violated(min(room, fresh_cuts), seen.weights)
         if not fresh.count:
             return
         cuts = cuts.joined(fresh)
@@ -102,8 +103,7 @@ def _started(
 ) -> Float64[Tensor, " variables"] | None:
     """A strictly feasible start near a feasible point."""
     squares, base = problem.squares, assembly.base.count
-    inside = torch.zeros_like(values)
-    inside[:base] = assembly.interior
+    inside = _inside(assembly, problem)
     share = _INTERIOR / max(1.0, float(problem.goal @ inside[: len(problem.goal)]))
     mixed = values * (1 - share) + inside * share
     mixed[: len(assembly.goal)] *= 1 + _ROOM * (assembly.goal > 0)
@@ -122,6 +122,13 @@ def _started(
         if factor < 2.0**-40:
             return None
     return mixed + _CUTS_FIRST * factor * room
+
+
+def _inside(assembly: Assembly, problem: Problem) -> Float64[Tensor, " variables"]:
+    """The interior point, with cuts of weight 0."""
+    cuts = problem.squares.count - assembly.base.count
+    zeros = assembly.interior.new_zeros(cuts)
+    return torch.cat([assembly.interior, zeros, assembly.interior_blocks])
 
 
 def _lifted_blocks(
@@ -167,8 +174,7 @@ def _repaired(
 ) -> tuple[Tensor, Cuts, tuple[Tensor, ...]] | None:
     """The point with the least level, blended with the interior until it has a margin."""
     base = assembly.base.count
-    inside = torch.zeros_like(values)
-    inside[:base] = assembly.interior
+    inside = _inside(assembly, problem)
     for blend in (0.0, *(10.0**power for power in range(-10, -2))):
         mixed = values * (1 - blend) + inside * blend
         levelled = _levelled(assembly, problem, mixed)

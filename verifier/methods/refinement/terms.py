@@ -23,12 +23,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Squares:
-    """Variables whose F is a signed sum of squares; `owner` ascends from 0."""
+    """Variables whose F is a signed sum of squares."""
 
     rows: Float64[Tensor, "squares xi"]
     sign: Float64[Tensor, " squares"]
-    owner: Int64[Tensor, " squares"]
+    owner: Int64[Tensor, " squares"]  #: counted from 0
     count: int
+    runs: tuple[slice, ...]  #: of squares with one sign each, and owners that ascend
 
     def pooled(self, values: Tensor) -> Tensor:
         """Sums over the squares of each variable."""
@@ -89,6 +90,21 @@ class Blocks:
     ) -> Float64[Tensor, "groups permutations order order"]:
         """K_P Z K_P' of every group and permutation."""
         return torch.einsum("pai,gpij,pbj->gpab", self.vertices, forms, self.vertices)
+
+    def paired(
+        self,
+        one: Float64[Tensor, "groups permutations order order"],
+        other: Float64[Tensor, "groups permutations order order"],
+    ) -> Float64[Tensor, "groups entries entries"]:
+        """Sums over permutations of what `_paired` gives for each."""
+        flat = torch.bmm(one.flatten(2).mT, other.flatten(2))
+        whole = flat.unflatten(2, (self.order, self.order)).unflatten(1, (self.order, self.order))
+        row, column = self.triangle
+        a, b, c, d = row[:, None], column[:, None], row, column
+        total = whole[:, a, c, b, d] + whole[:, a, d, b, c]
+        total = total + whole[:, b, c, a, d] + whole[:, b, d, a, c]
+        kappa = _kappa(row, column)
+        return total * (kappa[:, None] * kappa / 4)
 
 
 def _kappa(row: Int64[Tensor, " n"], column: Int64[Tensor, " n"]) -> Float64[Tensor, " n"]:
@@ -155,14 +171,12 @@ class Problem:
     ) -> Float64[Tensor, "variables variables"]:
         """<F_i, X F_j V> of all blocks of the inequality."""
         squares = self.squares
-        rows = torch.cat([squares.rows, *(block.rows.flatten(0, 1) for block in self.blocks)])
-        one, other = rows @ dual @ rows.T, rows @ inverse @ rows.T
-        count = len(squares.rows)
-        signed = squares.sign[:, None] * squares.sign
-        corner = squares.pooled(one[:count, :count] * other[:count, :count] * signed)
-        found = torch.zeros(self.variables, self.variables, dtype=rows.dtype)
-        found[: squares.count, : squares.count] = squares.pooled(corner.T.contiguous())
+        found = torch.zeros(self.variables, self.variables, dtype=dual.dtype)
+        self._add_squares(found, dual, inverse)
         if self.blocks:
+            rows = torch.cat([squares.rows, *(block.rows.flatten(0, 1) for block in self.blocks)])
+            one, other = rows @ dual @ rows.T, rows @ inverse @ rows.T
+            count = len(squares.rows)
             row, column, kappa = self._places()
             cross = one[:count, row] * other[:count, column]
             cross = cross + one[:count, column] * other[:count, row]
@@ -174,19 +188,31 @@ class Problem:
         for block, dual_form, inverse_form in zip(
             self.blocks, dual_forms, inverse_forms, strict=True
         ):
-            row, column = block.triangle
-            inside = _paired(
-                block.gathered(dual_form),
-                block.gathered(inverse_form),
-                row,
-                column,
-                _kappa(row, column),
-            ).sum(dim=1)
+            inside = block.paired(block.gathered(dual_form), block.gathered(inverse_form))
             size = inside.shape[-1]
             for own in inside:
                 found[first : first + size, first : first + size] += own
                 first += size
         return (found + found.T) / 2
+
+    def _add_squares(
+        self,
+        found: Float64[Tensor, "variables variables"],
+        dual: Float64[Tensor, "xi xi"],
+        inverse: Float64[Tensor, "xi xi"],
+    ) -> None:
+        """Sums of (f'X f*)(f'V f*) over squares, run by run: each pair of runs once."""
+        squares = self.squares
+        for place, one in enumerate(squares.runs):
+            left, right = squares.rows[one] @ dual, squares.rows[one] @ inverse
+            for other in squares.runs[place:]:
+                rows = squares.rows[other]
+                terms = (left @ rows.T).mul_(right @ rows.T)
+                if float(squares.sign[one.start] * squares.sign[other.start]) < 0:
+                    terms.neg_()
+                _add_pooled(found, terms, squares.owner[one], squares.owner[other])
+                if other is not one:
+                    _add_pooled(found, terms.T, squares.owner[other], squares.owner[one])
 
     def _places(self) -> tuple[Tensor, Tensor, Tensor]:
         """For all variables of blocks: the two rows of W, and kappa."""
@@ -200,6 +226,22 @@ class Problem:
             kappas.append(_kappa(row, column).repeat(block.groups))
             first += block.groups * block.order
         return torch.cat(rows), torch.cat(columns), torch.cat(kappas)
+
+
+def _add_pooled(
+    found: Float64[Tensor, "variables variables"],
+    terms: Float64[Tensor, "one other"],
+    one: Int64[Tensor, " one"],
+    other: Int64[Tensor, " other"],
+) -> None:
+    """Adds entries to those of their owners; owners ascend, and mostly without gaps."""
+    first, size = int(one[0]), int(one[-1] - one[0]) + 1
+    if size != len(one):
+        terms = terms.new_zeros(size, len(other)).index_add_(0, one - first, terms)
+    start, width = int(other[0]), int(other[-1] - other[0]) + 1
+    if width != len(other):
+        terms = terms.new_zeros(size, width).index_add_(1, other - start, terms)
+    found[first : first + size, start : start + width] += terms
 
 
 def _paired(one: Tensor, other: Tensor, row: Tensor, column: Tensor, kappa: Tensor) -> Tensor:
