@@ -29,7 +29,9 @@ from verifier.certificate import (
     ProductProof,
     Proof,
     PropagationProof,
+    RecursionProof,
     SlopeRange,
+    TorusProof,
     Witness,
     decimal_lower,
     decimal_upper,
@@ -86,6 +88,15 @@ PROOFS: dict[str, Proof] = {
         forward=FORWARD,
         slopes={"b": SlopeRange(lower=np.array([0.0]), upper=np.array([1.0]))},
         items=(LmiItem(rows=(ROW,)),),
+    ),
+    "block-recursion": RecursionProof(
+        patterns=PATTERNS, inputs=np.array([0.5, 2.0]), scales={"b": np.array([1.0, 0.0])}
+    ),
+    "torus": TorusProof(
+        patterns=PATTERNS,
+        sides=(6, 8),
+        scales={"b": np.array([1.0])},
+        masks={"a": np.array([0.25])},
     ),
 }
 

@@ -90,8 +90,8 @@ class PairCuts:
 class LmiRow:
     """One linear matrix inequality: of all outputs of the item jointly, or of one of them."""
 
-    output: int | None  #: position among the item's outputs; None: all of them, in l2
-    level: float  #: rho for l2 inputs (the bound is its root), s for linf inputs
+    output: int | None  #: position among the item's outputs; None: all of them, in l2 (or l1)
+    level: float  #: rho for l2 inputs (the bound is its root), s for linf inputs; unused for l1
     input_multipliers: Float64[np.ndarray, " inputs"] | None  #: tau, for linf inputs only
     multipliers: Mapping[str, Float64[np.ndarray, " gates"]]  #: lambda by nonlinear node
     cuts: tuple[PairCuts, ...] = ()
@@ -99,6 +99,8 @@ class LmiRow:
     sort_blocks: Mapping[str, Float64[np.ndarray, " triangles"]] = field(
         default_factory=dict[str, "Float64[np.ndarray, ' triangles']"]
     )
+    #: of the signs of the outputs: the row bounds all outputs in l1
+    output_multipliers: Float64[np.ndarray, " outputs"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +164,30 @@ class GateLmiProof:
     kind: Literal["gate-lmi"] = "gate-lmi"
 
 
-Proof: TypeAlias = ProductProof | LmiProof | PropagationProof | GateLmiProof
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecursionProof:
+    """One positive scale for each gate: the increments' covariance is carried gate by gate."""
+
+    patterns: tuple[Pattern, ...]
+    inputs: Float64[np.ndarray, " inputs"] | None  #: e: the inputs' covariance, for linf inputs
+    scales: Mapping[str, Float64[np.ndarray, " gates"]]  #: D by gate; 0 where a gate is linear
+    kind: Literal["block-recursion"] = "block-recursion"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TorusProof:
+    """The same for convolutions, on a torus around every tensor, frequency by frequency."""
+
+    patterns: tuple[Pattern, ...]
+    sides: tuple[int, ...]  #: of the torus at the input's resolution, one for each spatial axis
+    scales: Mapping[str, Float64[np.ndarray, " channels"]]  #: behind the crop: one for each gate
+    masks: Mapping[str, Float64[np.ndarray, " channels"]]  #: scales of masks, by tensor
+    kind: Literal["torus"] = "torus"
+
+
+Proof: TypeAlias = (
+    ProductProof | LmiProof | PropagationProof | GateLmiProof | RecursionProof | TorusProof
+)
 
 # --- What a method returns -----------------------------------------------------------------------
 

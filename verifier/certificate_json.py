@@ -6,6 +6,7 @@ Arrays of float64 travel as {"float64": base64 of the little-endian bytes, "leng
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -24,6 +25,8 @@ from verifier.certificate import (
     ProductProof,
     Proof,
     PropagationProof,
+    RecursionProof,
+    TorusProof,
 )
 from verifier.request_json import property_json
 
@@ -124,6 +127,19 @@ def proof_json(proof: Proof) -> dict[str, object]:
                 },
                 "items": [_lmi_item_json(item) for item in proof.items],
             }
+        case RecursionProof():
+            return {
+                **head,
+                "inputs": None if proof.inputs is None else _array_json(proof.inputs),
+                "scales": _arrays_json(proof.scales),
+            }
+        case TorusProof():
+            return {
+                **head,
+                "sides": list(proof.sides),
+                "scales": _arrays_json(proof.scales),
+                "masks": _arrays_json(proof.masks),
+            }
 
 
 def _product_item_json(item: ProductItem) -> dict[str, object]:
@@ -144,7 +160,7 @@ def _lmi_row_json(row: LmiRow) -> dict[str, object]:
         "output": row.output,
         "level": row.level,
         "input_multipliers": None if tau is None else _array_json(tau),
-        "multipliers": {name: _array_json(a) for name, a in row.multipliers.items()},
+        "multipliers": _arrays_json(row.multipliers),
     }
     if row.cuts:
         members["cuts"] = [
@@ -158,7 +174,9 @@ def _lmi_row_json(row: LmiRow) -> dict[str, object]:
             for cuts in row.cuts
         ]
     if row.sort_blocks:
-        members["sort_blocks"] = {name: _array_json(a) for name, a in row.sort_blocks.items()}
+        members["sort_blocks"] = _arrays_json(row.sort_blocks)
+    if row.output_multipliers is not None:
+        members["output_multipliers"] = _array_json(row.output_multipliers)
     return members
 
 
@@ -170,6 +188,10 @@ def _forward_json(forward: ForwardProof) -> dict[str, object]:
             for name, line in forward.lines.items()
         },
     }
+
+
+def _arrays_json(arrays: Mapping[str, Array]) -> dict[str, object]:
+    return {name: _array_json(array) for name, array in arrays.items()}
 
 
 def _array_json(array: Array) -> dict[str, object]:

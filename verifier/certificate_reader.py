@@ -29,8 +29,10 @@ from verifier.certificate import (
     ProductProof,
     Proof,
     PropagationProof,
+    RecursionProof,
     SlopeRange,
     Soundness,
+    TorusProof,
     Verdict,
     Witness,
 )
@@ -206,6 +208,21 @@ def _proof(value: object) -> Proof:
                 slopes={n: SlopeRange(**_ends(v, n)) for n, v in slopes.items()},
                 items=_list(members["items"], "proof.items", _lmi_item),
             )
+        case "block-recursion":
+            members = _exact(value, "proof", "kind patterns inputs scales")
+            return RecursionProof(
+                patterns=_patterns(members),
+                inputs=_optional(members["inputs"], "proof.inputs", _array),
+                scales=_arrays(members["scales"], "proof.scales"),
+            )
+        case "torus":
+            members = _exact(value, "proof", "kind patterns sides scales masks")
+            return TorusProof(
+                patterns=_patterns(members),
+                sides=_list(members["sides"], "proof.sides", _index),
+                scales=_arrays(members["scales"], "proof.scales"),
+                masks=_arrays(members["masks"], "proof.masks"),
+            )
         case _:
             raise MalformedCertificate(f"proof.kind {kind!r} is unknown")
 
@@ -253,21 +270,23 @@ def _lmi_item(value: object, at: str) -> LmiItem:
 
 def _lmi_row(value: object, at: str) -> LmiRow:
     members = _exact(
-        value, at, "output level input_multipliers multipliers", optional="cuts sort_blocks"
+        value,
+        at,
+        "output level input_multipliers multipliers",
+        optional="cuts sort_blocks output_multipliers",
     )
-    multipliers = _mapping(members["multipliers"], f"{at}.multipliers")
-    blocks = _mapping(members.get("sort_blocks", {}), f"{at}.sort_blocks")
     return LmiRow(
         output=_optional(members["output"], f"{at}.output", _index),
         level=_number(members["level"], f"{at}.level"),
         input_multipliers=_optional(
             members["input_multipliers"], f"{at}.input_multipliers", _array
         ),
-        multipliers={
-            name: _array(v, f"{at}.multipliers.{name}") for name, v in multipliers.items()
-        },
+        multipliers=_arrays(members["multipliers"], f"{at}.multipliers"),
         cuts=_list(members.get("cuts", []), f"{at}.cuts", _pair_cuts),
-        sort_blocks={name: _array(v, f"{at}.sort_blocks.{name}") for name, v in blocks.items()},
+        sort_blocks=_arrays(members.get("sort_blocks", {}), f"{at}.sort_blocks"),
+        output_multipliers=_optional(
+            members.get("output_multipliers"), f"{at}.output_multipliers", _array
+        ),
     )
 
 
@@ -299,6 +318,10 @@ def _ends(value: object, at: str) -> dict[str, Array]:
 def _technique(value: object) -> Literal["interval", "linear"]:
     technique = _one_of(value, ("interval", "linear"), "technique")
     return cast('Literal["interval", "linear"]', technique)
+
+
+def _arrays(value: object, at: str) -> dict[str, Array]:
+    return {name: _array(item, f"{at}.{name}") for name, item in _mapping(value, at).items()}
 
 
 def _array(value: object, at: str) -> Array:

@@ -5,13 +5,16 @@ With xi = (dx, psi) and the constraints of `verifier.checker.constraints`, for l
     l2 inputs:    0 <= blkdiag(rho I, Lambda) - Y'Y - sum_g lambda_g (C_g V_g)'(C_g V_g)
                   implies  |Y xi|_2^2 <= rho |dx|_2^2;                                      (1)
     linf inputs:  0 <= [[s, -c'Y], [., blkdiag(diag tau, Lambda) - sum_g lambda_g ...]]
-                  implies  |c'Y xi| <= (s + sum tau)/2  for |dx|_inf <= 1.                  (2)
+                  implies  |c'Y xi| <= (s + sum tau)/2  for |dx|_inf <= 1,                  (2)
+                  and with s I and Y in the place of s and c'Y the same of |Y xi|_2.
 
-Proof: the quadratic form at xi, at (1, xi) for (2), and the constraints. Forms that are at least 0
-at the vertices of the gates, pair cuts and blocks of sorts, are subtracted like the constraints;
-all are signed squares of rows. So the float64 matrix is D - R' diag(sign) R, R the rows
-sqrt(lambda) C V, in (1) Y, and those of the forms; if |R_true - R| <= E_R entrywise, then for every
-scaling S
+Proof: the quadratic form at xi, at (u, xi) for (2), |u|_2 = 1, and the constraints. A row may be of
+steps in each input alone, or count the signs of the outputs among the gates: `columns`, `signs`.
+
+Forms that are at least 0 at the vertices of the gates, pair cuts and blocks of sorts, are
+subtracted like the constraints; all are signed squares of rows. So the float64 matrix is
+D - R' diag(sign) R, R the rows sqrt(lambda) C V, in (1) Y, and those of the forms; if
+|R_true - R| <= E_R entrywise, then for every scaling S
 
     |S (R' diag(sign) R - R_true' diag(sign) R_true) S|_2 <= 2 |RS|_2 |E_R S|_F + |E_R S|_F^2
     |S (fl(R' diag(sign) R) - R' diag(sign) R) S|_2      <= gamma_(k+2) | |RS|'|RS| |_2,    (3)
@@ -22,7 +25,7 @@ k the rows of R.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,11 +45,13 @@ from verifier.checker.arithmetic import (
     total,
 )
 from verifier.checker.carry import Carried, push
+from verifier.checker.columns import column_levels
 from verifier.checker.constraints import Constraint, Increments, increments
 from verifier.checker.definite import NotProved, column_sums_bound, proves_psd, row_sums_bound
 from verifier.checker.network import Elementwise
 from verifier.checker.operator_norms import norm_factor
 from verifier.checker.pair_cuts import Signs, cut_squares, signs_of
+from verifier.checker.signs import SIGNS, with_signs
 from verifier.checker.sort_blocks import block_squares, require_vertices, triangles
 from verifier.checker.squares import Squares
 from verifier.norms import Norm, NormPair
@@ -94,40 +99,66 @@ def prove_lmi(
     """
     if len(items) != len(selected.items):
         raise NotProved(f"{len(items)} items for {len(selected.items)} of the claim")
-    system = _System(increments(lowered, selected.inputs, slopes))
+    systems = _Systems(increments(lowered, selected.inputs, slopes))
     return tuple(
-        _item_bound(system, claimed.rows, item.rows, pair)
+        _item_bound(systems, claimed.rows, item.rows, pair)
         for claimed, item in zip(items, selected.items, strict=True)
     )
 
 
 def _item_bound(
-    system: _System, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
+    systems: _Systems, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
 ) -> Magnitude:
-    """The best that the rows of one item prove together.
+    """The best that the rows of one item prove together: for l1 inputs, input by input."""
+    proved = [(row, systems.proved(row, outputs, pair.input)) for row in rows]
+    steps = max((len(bounds) for _, bounds in proved), default=0)
+    if not steps:
+        raise NotProved("an item without rows")
+    apart = [
+        _together([(row, b[place % len(b)]) for row, b in proved], len(outputs.index), pair.output)
+        for place in range(steps)
+    ]
+    return greatest(apart)
 
-    A row for all outputs bounds the l2 norm, and with it each output. Outputs each bounded by b_i
-    give the greatest b_i in linf, the root of their squares in l2, their sum in l1.
+
+def _together(proved: Sequence[tuple[LmiRow, Magnitude]], count: int, output: Norm) -> Magnitude:
+    """The best that rows prove together for outputs measured in one norm.
+
+    A row for all outputs bounds the l2 norm, and with it each output; one with signs the l1 norm,
+    which the others do not exceed. Outputs each bounded by b_i give the greatest b_i in linf, the
+    root of their squares in l2, their sum in l1.
     """
-    count = len(outputs.index)
-    leaving = push(outputs, system.output).transposed()
-    joint: Magnitude | None = None
-    single: dict[int, Magnitude] = {}
-    for row in rows:
-        bound = system.proved(row, leaving, pair.input)
-        if row.output is None:
-            joint = bound if joint is None else least(joint, bound)
-        else:
-            single[row.output] = least(bound, single.get(row.output, bound))
-    if joint is not None:
-        single = {i: least(joint, single.get(i, joint)) for i in range(count)}
-    if len(single) != count:
-        raise NotProved(f"the rows bound {len(single)} of {count} outputs")
-    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[pair.output]
-    apart = combine(single.values())
-    if joint is None:
-        return apart
-    return least(apart, joint * Magnitude.of(norm_factor(NormPair(Norm.L2, pair.output), count)))
+    signed = [bound for row, bound in proved if row.output_multipliers is not None]
+    joint = [bound for row, bound in proved if row.output is None]
+    each = [[b for row, b in proved if row.output == i] + joint for i in range(count)]
+    if not all(each):
+        raise NotProved(f"the rows bound {sum(map(bool, each))} of {count} outputs")
+    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[output]
+    factor = Magnitude.of(norm_factor(NormPair(Norm.L2, output), count))
+    apart = combine([least(*bounds) for bounds in each])
+    return least(apart, *signed, *(bound * factor for bound in joint))
+
+
+class _Systems:
+    """The constraints of a network, and those with signs of some outputs."""
+
+    def __init__(self, found: Increments) -> None:
+        self._found = found
+        self._whole = _System(found)
+
+    def proved(self, row: LmiRow, outputs: Sparse, measured: Norm) -> tuple[Magnitude, ...]:
+        """The bound that one row of an item proves, per unit of |dx| in a norm of inputs.
+
+        One number for all steps, or one for steps in each input.
+        """
+        if row.output_multipliers is None:
+            return self._whole.proved(row, push(outputs, self._whole.output).transposed(), measured)
+        if row.output is not None or SIGNS in row.multipliers:
+            raise NotProved("a row with signs is of all outputs, and names the signs once")
+        signed = _System(with_signs(self._found, push(outputs, self._found.output)))
+        multipliers = {**row.multipliers, SIGNS: row.output_multipliers}
+        only = replace(row, output=0, multipliers=multipliers)
+        return signed.proved(only, signed.output.transposed(), measured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +184,12 @@ class _System:
         self._value = np.concatenate([np.zeros(shape), *(e.value for e in entering)])
         self._error = np.concatenate([np.zeros(shape), *(e.errors() for e in entering)])
 
-    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> Magnitude:
+    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> tuple[Magnitude, ...]:
         """The bound that one row proves, per unit of |dx| in the claim's input norm.
 
         A row with `input_multipliers` speaks of |dx|_inf, which no other norm is below; one
-        without of |dx|_2, which |dx|_1 is not below and sqrt(n) |dx|_inf is not below.
+        without of |dx|_2, which sqrt(n) |dx|_inf is not below, and for l1 inputs of steps in
+        each of them.
         """
         if row.output is not None and row.output >= leaving.rows:
             raise NotProved(f"output {row.output} of an item that has {leaving.rows}")
@@ -169,19 +201,34 @@ class _System:
         error = enlarged(spread + (6 * UNIT) * np.abs(rows), 4)
         squares = [Squares(Carried(rows, error), np.ones(len(rows))), *self._blocks(row)]
         if row.input_multipliers is not None:
-            return self._linf(row, row.input_multipliers, leaving, diagonal, squares)
-        diagonal[: self._found.inputs] = row.level
+            return (self._linf(row, row.input_multipliers, leaving, diagonal, squares),)
         index = slice(None) if row.output is None else slice(row.output, row.output + 1)
         outputs = Carried(leaving.value[index], leaving.errors()[index])
         squares += [
             Squares(outputs, np.ones(outputs.rows)),
             *cut_squares(row.cuts, self._signs(row)),
         ]
-        _require_psd(
-            _Inequality(diagonal=diagonal, squares=Squares.stacked(squares, len(diagonal))), "rho"
-        )
+        stacked = Squares.stacked(squares, len(diagonal))
+        if measured is Norm.L1:
+            return self._columns(stacked, diagonal)
+        diagonal[: self._found.inputs] = row.level
+        _require_psd(_Inequality(diagonal=diagonal, squares=stacked), "rho")
         factor = norm_factor(NormPair(measured, Norm.L2), self._found.inputs)
-        return Magnitude.of(root_up(row.level)) * Magnitude.of(factor)
+        return (Magnitude.of(root_up(row.level)) * Magnitude.of(factor),)
+
+    def _columns(
+        self, squares: Squares, diagonal: Float64[np.ndarray, " xi"]
+    ) -> tuple[Magnitude, ...]:
+        """What a row for l2 inputs proves of steps in each input."""
+        inputs = self._found.inputs
+        rows = squares.rows
+        inner = Squares(Carried(rows.value[:, inputs:], rows.errors()[:, inputs:]), squares.sign)
+
+        def holds(weights: Float64[np.ndarray, " psis"]) -> bool:
+            return not len(weights) or _holds(_Inequality(diagonal=weights, squares=inner))
+
+        levels = column_levels(squares, diagonal[inputs:], inputs, holds)
+        return tuple(Magnitude.of(root_up(float(level))) for level in levels)
 
     def _linf(
         self,
@@ -191,13 +238,14 @@ class _System:
         diagonal: Float64[np.ndarray, " xi"],
         squares: Sequence[Squares],
     ) -> Magnitude:
-        if row.output is None:
-            raise NotProved("a row for linf inputs bounds one output")
         inputs = self._found.inputs
         if tau.shape != (inputs,):
             raise NotProved(f"{tau.shape} input multipliers for {inputs} inputs")
         _require_multipliers(tau, "input multipliers")
         diagonal[:inputs] = tau
+        if row.output is None:
+            self._require_joint(row, leaving, diagonal, squares)
+            return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
         # In (2) the increment is (1, xi), and the 1 is to dx_k what v is to psi.
         signs = {name: _bordered_signs(each) for name, each in self._signs(row).items()}
         one = np.zeros((inputs, len(diagonal) + 1))
@@ -211,6 +259,25 @@ class _System:
         )
         _require_psd(inequality, "s")
         return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
+
+    def _require_joint(
+        self,
+        row: LmiRow,
+        leaving: Carried,
+        diagonal: Float64[np.ndarray, " xi"],
+        squares: Sequence[Squares],
+    ) -> None:
+        """Equation (2) for all outputs at once, by the Schur complement of s I."""
+        if row.level == 0:
+            raise NotProved("a row of all outputs for linf inputs needs a level above 0")
+        root = math.sqrt(row.level)
+        value = leaving.value / root
+        # The root and the quotient round.
+        error = enlarged(leaving.errors() / root + (4 * UNIT) * np.abs(value), 4)
+        outputs = Squares(Carried(value, error), np.ones(len(value)))
+        every = [*squares, outputs, *cut_squares(row.cuts, self._signs(row))]
+        inequality = _Inequality(diagonal=diagonal, squares=Squares.stacked(every, len(diagonal)))
+        _require_psd(inequality, "s")
 
     def _signs(self, row: LmiRow) -> dict[str, Signs]:
         """The scalar gates that the row's cuts name."""

@@ -21,6 +21,8 @@ from verifier.certificate import (
     LmiProof,
     ProductProof,
     PropagationProof,
+    RecursionProof,
+    TorusProof,
     log10_upper,
     verdict_of,
 )
@@ -31,6 +33,9 @@ from verifier.checker.lmi import global_slopes, prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
+from verifier.checker.recursion import prove_recursion
+from verifier.checker.torus import prove_torus
+from verifier.checker.weighting import unweighted
 from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
 from verifier.property import Property
@@ -114,16 +119,22 @@ def prove(certificate: Certificate, network: Network, selected: Selection) -> tu
         CapabilityBlocked: a node has no constant of the kind that the proof needs.
     """
     asked: Property = certificate.claim.property
+    # Proofs without a region know plain norms only: they are of the network behind one more map.
+    plain, pair = unweighted(network, asked.norm, selected.inputs)
     match certificate.proof:
         case ProductProof() as proof:
-            return prove_product(proof, network, asked.norm, selected)
+            return prove_product(proof, plain, pair, selected)
         case LmiProof() as proof:
-            small = lowered(network, sorts="keep")
-            return prove_lmi(proof.items, small, global_slopes(small), asked.norm, selected)
+            small = lowered(plain, sorts="keep")
+            return prove_lmi(proof.items, small, global_slopes(small), pair, selected)
         case GateLmiProof() as proof:
             return prove_gate_lmi(proof, network, asked, selected)
         case PropagationProof() as proof:
             return prove_propagation(proof, network, asked, selected)
+        case RecursionProof() as proof:
+            return prove_recursion(proof, plain, pair, selected)
+        case TorusProof() as proof:
+            return prove_torus(proof, plain, pair, selected)
 
 
 # --- Consistency ---------------------------------------------------------------------------------

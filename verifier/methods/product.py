@@ -21,6 +21,7 @@ from verifier.certificate import BlockNorm, Candidate, FactorNorm, ProductItem, 
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.fused import Target, can_form, can_fuse, fused
 from verifier.methods.items import Item, items_of, varying_inputs
+from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Grouped, Network
 from verifier.network.linear_map import to_dense
 from verifier.network.nodes import Affine, Elementwise
@@ -39,13 +40,15 @@ def candidate(network: Network, asked: Property) -> Candidate:
     Raises:
         NotLipschitzGlobally: an activation's slopes are unbounded.
     """
+    inputs = varying_inputs(asked, network.input_size)
+    pair, network = plain_norms(asked.norm), fronted(network, asked.norm, inputs)
     if not can_fuse(network):
-        return _by_operators(network, asked)
-    targets = list(fused(network, varying_inputs(asked, network.input_size)))
+        return _by_operators(network, asked, pair)
+    targets = list(fused(network, inputs))
     norms = _BlockNorms()
     found = [
         min(
-            (_product(targets, item, asked.norm, internal, norms) for internal in Norm),
+            (_product(targets, item, pair, internal, norms) for internal in Norm),
             key=lambda pair: pair[0],
         )
         for item in items_of(asked, network.output_size)
@@ -57,7 +60,7 @@ def candidate(network: Network, asked: Property) -> Candidate:
     )
 
 
-def _by_operators(network: Network, asked: Property) -> Candidate:
+def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidate:
     """A product over single operators, whose norms the checker finds; ours only help it.
 
     The estimate is left to the checker as well: it is the only one that forms these products.
@@ -65,7 +68,7 @@ def _by_operators(network: Network, asked: Property) -> Candidate:
     for node in network.nodes:
         if not isinstance(node, Affine):
             node_norm(node, Norm.L2)
-    internal = asked.norm.input if asked.norm.input is asked.norm.output else Norm.L2
+    internal = pair.input if pair.input is pair.output else Norm.L2
     factors = _factors(network) if internal is Norm.L2 else ()
     items = items_of(asked, network.output_size)
     return Candidate(

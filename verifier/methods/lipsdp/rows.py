@@ -1,34 +1,36 @@
 """Which inequalities bound an item, and solving them: jointly, or one output after another.
 
-    one output                one inequality, whatever the output norm
-    input l2, output l2       one inequality of all outputs jointly
-    output linf               one for each output: the maximum of their bounds
-    otherwise                 one for each output: the root of the sum of squares (l2) or the sum
-                              (l1) of their bounds; or the joint one, by
-                              |y|_1 <= sqrt(m) |y|_2 and |x|_2 <= sqrt(n) |x|_inf
+    one output      one inequality, whatever the output norm
+    output l2       one inequality of all outputs jointly
+    output linf     one for each output: the maximum of their bounds
+    output l1       one, of the outputs' signs too (`signs`)
 
-An input norm of l1 is treated as l2: |x|_2 <= |x|_1. For a maximum, outputs are taken by the
-bound of their start, largest first, and each later one only until it is below the best.
+For inputs in l1 each of them bounds steps in one input at a time, and further ones are sought for
+the worst inputs (`columns`). For a maximum, outputs are taken by the bound of their start, largest
+first, and each later one only until it is below the best.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.certificate import LmiItem, LmiRow
 from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import interior_point, reference
-from verifier.methods.lipsdp.form import Form
+from verifier.methods.lipsdp.columns import worst_input_settled
+from verifier.methods.lipsdp.form import LARGEST_XI, Form
 from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
 from verifier.methods.lipsdp.repair import EXTRA_MARGINS, GREATEST_GROWTH, repaired
+from verifier.methods.lipsdp.signs import of_signs, with_signs
 from verifier.methods.progress import NO_AIM, Aim
 from verifier.norms import Norm, NormPair
 
@@ -49,33 +51,34 @@ class Search:
         self, selections: Sequence[Float64[Tensor, "_ outputs"]]
     ) -> list[tuple[LmiItem, float]]:
         """Inequalities that bound each selection of outputs, and the bounds."""
-        linf = self.norm.input is Norm.LINF
-        single = _Rows(self, Family(self.form, inputs_in_linf=linf))
-        several = any(1 < rows.shape[0] for rows in selections)
-        joint = single
-        if linf and several and self.norm.output is not Norm.LINF:
-            joint = _Rows(self, Family(self.form, inputs_in_linf=False))
-        return [self._item(single, joint, rows) for rows in selections]
+        solver = _Rows(self, Family(self.form, inputs_in_linf=self.norm.input is Norm.LINF))
+        return [self._item(solver, rows) for rows in selections]
 
     def _item(
-        self, single: _Rows, joint: _Rows, rows: Float64[Tensor, "selected outputs"]
+        self, solver: _Rows, rows: Float64[Tensor, "selected outputs"]
     ) -> tuple[LmiItem, float]:
-        count = rows.shape[0]
-        if count == 1:
-            row, bound = single.solved(rows, output=0)
-            return LmiItem(rows=(row,)), bound
-        if self.norm.output is Norm.LINF:
-            return single.greatest(rows)
-        row, bound = joint.solved(rows, output=None)
-        if self.norm.input is Norm.LINF:
-            bound *= math.sqrt(self.form.inputs)
-        if self.norm.output is Norm.L1:
-            bound *= math.sqrt(count)
-        together = LmiItem(rows=(row,)), bound
-        if joint is single and self.norm.output is Norm.L2:
-            return together
-        apart = single.apart(rows, self.norm.output)
-        return min(apart, together, key=lambda found: found[1])
+        if rows.shape[0] == 1:
+            return solver.joint(rows, output=0)
+        match self.norm.output:
+            case Norm.LINF:
+                return solver.greatest(rows)
+            case Norm.L2:
+                return solver.joint(rows, output=None)
+            case Norm.L1:
+                return self._signed(solver, rows)
+
+    def _signed(
+        self, solver: _Rows, rows: Float64[Tensor, "selected outputs"]
+    ) -> tuple[LmiItem, float]:
+        """All outputs in l1; where their signs are too many, by |y|_1 <= sqrt(m) |y|_2."""
+        if LARGEST_XI < self.form.inflow.shape[1] + len(rows):
+            item, bound = solver.joint(rows, output=None)
+            return item, bound * math.sqrt(len(rows))
+        form = with_signs(self.form, rows)
+        family = Family(form, inputs_in_linf=self.norm.input is Norm.LINF)
+        solver = _Rows(replace(self, form=form), family)
+        item, bound = solver.joint(torch.ones(1, 1, dtype=torch.float64), output=0)
+        return LmiItem(rows=tuple(of_signs(row) for row in item.rows)), bound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,24 +88,40 @@ class _Rows:
     search: Search
     family: Family
 
-    def apart(
-        self, rows: Float64[Tensor, "selected outputs"], output: Norm
+    def joint(
+        self, rows: Float64[Tensor, "selected outputs"], *, output: int | None, enough: float = 0.0
     ) -> tuple[LmiItem, float]:
-        """One inequality for each output, and the l2 norm or the sum of their bounds."""
-        found = [self.solved(rows[[i]], output=i) for i in range(rows.shape[0])]
-        bounds = [bound for _, bound in found]
-        total = math.hypot(*bounds) if output is Norm.L2 else math.fsum(bounds)
-        return LmiItem(rows=tuple(row for row, _ in found)), total
+        """One inequality for these outputs; for l1 inputs, those that bound every input."""
+        if self.search.norm.input is not Norm.L1 or self.search.form.inputs == 1:
+            row, bound = self.solved(rows, output=output, enough=enough)
+            return LmiItem(rows=(row,)), bound
+        found = self._sought(rows, enough)
+
+        def solve(form: Form, best: float) -> tuple[LmiRow, Multipliers]:
+            family = Family(form, inputs_in_linf=False)
+            alone = _Rows(replace(self.search, form=form), family)
+            multipliers = alone._sought(rows, best)
+            return alone.row(multipliers, output), multipliers
+
+        chosen, bounds = worst_input_settled(
+            self.search.form,
+            rows,
+            (self.row(found, output), found),
+            solve,
+            lambda: not self.search.clock.has_expired,
+            enough,
+        )
+        return LmiItem(rows=tuple(chosen)), float(bounds.max())
 
     def greatest(self, rows: Float64[Tensor, "selected outputs"]) -> tuple[LmiItem, float]:
         """One inequality for each output, and the greatest of their bounds."""
         starts = [self._start_bound(rows[[i]]) for i in range(rows.shape[0])]
-        found: dict[int, LmiRow] = {}
+        found: dict[int, LmiItem] = {}
         best = 0.0
         for output in sorted(range(len(starts)), key=lambda i: -starts[i]):
-            found[output], bound = self.solved(rows[[output]], output=output, enough=best)
+            found[output], bound = self.joint(rows[[output]], output=output, enough=best)
             best = max(best, bound)
-        return LmiItem(rows=tuple(found[output] for output in range(len(starts)))), best
+        return LmiItem(rows=tuple(row for i in range(len(starts)) for row in found[i].rows)), best
 
     def _start_bound(self, row: Float64[Tensor, "1 outputs"]) -> float:
         scaled = self.family.scaled(row)
@@ -116,16 +135,21 @@ class _Rows:
         enough: float = 0.0,
     ) -> tuple[LmiRow, float]:
         """One inequality's multipliers and the bound; the search may end at a bound `enough`."""
-        scaled = self.family.scaled(rows)
-        form = self.search.form
-        found = self._repaired(scaled, rows, enough)
-        row = LmiRow(
+        found = self._sought(rows, enough)
+        return self.row(found, output), self._bound(found)
+
+    def _sought(self, rows: Float64[Tensor, "selected outputs"], enough: float) -> Multipliers:
+        return self._repaired(self.family.scaled(rows), rows, enough)
+
+    def row(self, found: Multipliers, output: int | None) -> LmiRow:
+        """Multipliers as the certificate stores them."""
+        gates = self.search.form.by_gate(found.gates)
+        return LmiRow(
             output=output,
             level=found.level,
             input_multipliers=found.inputs.numpy() if self.family.inputs_in_linf else None,
-            multipliers={gate: each.numpy() for gate, each in form.by_gate(found.gates).items()},
+            multipliers={gate: each.numpy() for gate, each in gates.items()},
         )
-        return row, self._bound(found)
 
     def _repaired(
         self, scaled: Scaled, rows: Float64[Tensor, "selected outputs"], enough: float
