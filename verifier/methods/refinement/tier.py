@@ -20,6 +20,7 @@ from verifier.methods.progress import NO_AIM, Aim, Step
 from verifier.methods.refinement import vertices
 from verifier.methods.refinement.assembly import Assembly, l2_assembly
 from verifier.methods.refinement.rounds import Found, rounds
+from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
@@ -56,7 +57,10 @@ def candidates(
         base: of LipSDP, with global slopes.
         limit: rounds of each row, at most.
     """
+    norms = plain_norms(asked.norm)
     if not isinstance(base.proof, LmiProof) or options.solver != "interior_point":
+        return
+    if norms.input is not Norm.L2:
         return
     form = form_of_property(network, asked)
     if LARGEST < len(form.inflow):
@@ -66,7 +70,7 @@ def candidates(
     items = items_of(asked, network.output_size)
     for place in sorted(range(len(items)), key=lambda i: -base.estimates[i]):
         for rows, estimate in refiner.item(
-            base.proof.items[place].rows, items[place], asked.norm.output, base.estimates[place]
+            base.proof.items[place].rows, items[place], norms.output, base.estimates[place]
         ):
             best = _replaced(best, place, rows, estimate)
             yield best
@@ -79,7 +83,9 @@ def vertex_maximum(network: Network, asked: Property, clock: Clock) -> float:
     """
     form = form_of_property(network, asked)
     return max(
-        vertices.search(form, item.rows, asked.norm, rounds=_VERTEX_ROUNDS, clock=clock)
+        vertices.search(
+            form, item.rows, plain_norms(asked.norm), rounds=_VERTEX_ROUNDS, clock=clock
+        )
         for item in items_of(asked, network.output_size)
     )
 
@@ -87,7 +93,8 @@ def vertex_maximum(network: Network, asked: Property, clock: Clock) -> float:
 def form_of_property(network: Network, asked: Property) -> Form:
     """The canonical form with global slopes."""
     lowered = network.lowered("keep")
-    return form_of(lowered, varying_inputs(asked, network.input_size), global_slopes(lowered))
+    inputs = varying_inputs(asked, network.input_size)
+    return form_of(fronted(lowered, asked.norm, inputs), inputs, global_slopes(lowered))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +111,7 @@ class _Refiner:
     ) -> Iterator[tuple[tuple[LmiRow, ...], float]]:
         """Rows of one item that prove less and less, and the estimates."""
         measured = _measured(rows, output)
-        if any(row.input_multipliers is not None for row in rows) or not 0 < measured:
+        if not 0 < measured or any(_is_bordered(row) for row in rows):
             return
         share = estimate / measured
         current = [*rows]
@@ -155,6 +162,11 @@ class _Refiner:
             levels.append(row.level)
             if count > 2 and min(levels[:-2]) * (1 - _STALLED) < min(levels):
                 return
+
+
+def _is_bordered(row: LmiRow) -> bool:
+    """Whether a row is of another form than (1) of LipSDP."""
+    return row.input_multipliers is not None or row.output_multipliers is not None
 
 
 def _measured(rows: Sequence[LmiRow], output: Norm) -> float:
