@@ -155,7 +155,7 @@ def _lifted_blocks(
 
 def _without_idle(
     assembly: Assembly, problem: Problem, cuts: Cuts, values: Float64[Tensor, " variables"]
-) -> tuple[Cuts, Float64[Tensor, " variables"]]:
+) -> tuple[Cuts, Float64[Tensor, " fewer"]]:
     """Cuts that bear something, and the point of those."""
     if not cuts.count:
         return cuts, values
