@@ -65,7 +65,7 @@ def search(
         values, kept = sweep.climbed(start)
         top = int(values.argmax())
         best = max(best, float(values[top]))
-        held = sorted([*held, kept.row(top)], key=lambda one: -one.value)[:8]
+        held = sorted([*held, kept.row(top)], key=_standing)[:8]
     return best
 
 
@@ -79,6 +79,11 @@ class _Kept:
 
     def row(self, index: int) -> _Kept:
         return _Kept(self.dx[[index]], self.pull[[index]], self.value)
+
+
+def _standing(kept: _Kept) -> float:
+    """Sorts the best first."""
+    return -kept.value
 
 
 class _Sweep:
