@@ -28,6 +28,8 @@ Source: Fazlyab et al. 2019 (arXiv 1906.04893), diagonal multipliers; Pauli et a
 """
 
 from verifier.methods.lipsdp.candidate import candidate
+from verifier.methods.lipsdp.form import helmert
 from verifier.methods.lipsdp.options import Options
+from verifier.methods.lipsdp.slopes import Slopes, global_slopes
 
-__all__ = ["Options", "candidate"]
+__all__ = ["Options", "Slopes", "candidate", "global_slopes", "helmert"]
