@@ -33,6 +33,7 @@ from torch import Tensor
 from verifier.methods.recursion.closed import Found
 from verifier.methods.recursion.curvature import curvature
 from verifier.methods.recursion.frontier import Pass, forward
+from verifier.methods.recursion.idle import Settled
 from verifier.methods.recursion.objective import Objective
 from verifier.methods.recursion.plan import Step, gated
 
@@ -78,19 +79,18 @@ class Barrier:
         steps: Sequence[Step],
         start: Float64[Tensor, "inputs inputs"],
         objective: Objective,
-        scales: Sequence[Float64[Tensor, " psis"]],
-        run: Pass,
+        settled: Settled,
+        level: float,
     ) -> None:
+        """`level` is a unit for s."""
         self._steps, self._start, self._objective = steps, start, objective
         self._gates = [step.gated for step in gated(steps)]
         self._unit = torch.cat(
-            [
-                gate.pooled(each) / gate.pooled(torch.ones_like(each))
-                for gate, each in zip(self._gates, scales, strict=True)
-            ]
+            [gate.mean(each) for gate, each in zip(self._gates, settled.scales, strict=True)]
         )
-        self._level = float(objective.spectrum(run.covariance).max())
-        self.order = len(objective.rows) + sum(map(len, scales))
+        self._is_fixed = settled.is_fixed
+        self._level = level
+        self.order = len(objective.rows) + int((~settled.is_fixed).sum())
 
     @property
     def origin(self) -> Float64[Tensor, " multipliers"]:
@@ -139,6 +139,10 @@ class Barrier:
         traces = inverse.new_empty(size)
         traces[0] = inverse.diagonal().sum() * self._level
         traces[1:] = -self._pooled(found.gradient) * self._unit
+        # A scale that stays: its equation says that it does.
+        fixed = 1 + torch.nonzero(self._is_fixed).flatten()
+        hessian[fixed], hessian[:, fixed], traces[fixed] = 0.0, 0.0, 0.0
+        hessian[fixed, fixed] = 1.0
         factor, failed = torch.linalg.cholesky_ex(hessian)
         if failed:
             return None

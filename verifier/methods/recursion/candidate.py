@@ -20,8 +20,8 @@ from verifier.methods.lipsdp import Options, global_slopes
 from verifier.methods.progress import NO_AIM, Aim
 from verifier.methods.recursion.barrier import MOST, Barrier, centred
 from verifier.methods.recursion.closed import FAST, PRODUCT, SCAN, Found, chosen, normalised
-from verifier.methods.recursion.descent import Landscape, descend
-from verifier.methods.recursion.frontier import forward
+from verifier.methods.recursion.descent import FINE, ROUGH, Landscape, descend
+from verifier.methods.recursion.idle import settled
 from verifier.methods.recursion.objective import Objective, bound_of
 from verifier.methods.recursion.plan import Step, gated, steps_of
 from verifier.network.graph import Network
@@ -109,11 +109,12 @@ class _Hunt:
                 "the covariances leave the range of float64",
                 fix='ask for method "product", which carries exponents of its own',
             )
-        if not gated(self._steps):
+        if not gated(self._steps) or not 0 < self._bound(self._best) or self._is_over():
             return
-        yield from self._followed("descent", self._descent())
-        if self._may_centre():
-            yield from self._followed("central path", self._centred())
+        yield from self._followed("descent", self._descent(self._best))
+        if self._may_centre(self._best):
+            yield from self._followed("central path", self._centred(self._best))
+        yield from self._told_best(1.0 - 1e-6)
 
     def _followed(
         self, phase: str, points: Iterable[Found], *, patient: bool = True
@@ -133,8 +134,9 @@ class _Hunt:
         if self._best is None or self._bound(found) < self._bound(self._best):
             self._best = found
 
-    def _told_best(self) -> Iterator[Candidate]:
-        if self._best is None or _WORTH * self._told <= self._bound(self._best):
+    def _told_best(self, worth: float = _WORTH) -> Iterator[Candidate]:
+        """The best one, if its bound is below this multiple of the last that was handed out."""
+        if self._best is None or worth * self._told <= self._bound(self._best):
             return
         self._told, self._told_at = self._bound(self._best), self._clock.elapsed
         yield self._candidate(self._best)
@@ -162,34 +164,27 @@ class _Hunt:
         searched = self._question.searched
         return torch.ones(len(searched), dtype=torch.float64) if len(searched) else None
 
-    def _descent(self) -> Iterator[Found]:
-        if self._best is None:
-            return iter(())
-        landscape = Landscape(
-            self._steps, self._question.start, self._objective(), self._question.searched
-        )
-        return descend(landscape, self._best.scales)
+    def _descent(self, best: Found) -> Iterator[Found]:
+        steps, start = self._steps, self._question.start
+        objective = self._objective(best)
+        where = settled(steps, start, best.scales, objective.rows)
+        landscape = Landscape(steps, start, objective, where, self._question.searched)
+        return descend(landscape, ROUGH if self._may_centre(best) else FINE)
 
-    def _objective(self) -> Objective:
-        if self._best is None:
-            raise ValueError("nothing is known of the output yet")
-        return Objective.of(self._question.items, self._question.norm.output, self._best.covariance)
-
-    def _may_centre(self) -> bool:
+    def _may_centre(self, best: Found) -> bool:
         count = sum(step.gated.multipliers for step in gated(self._steps))
-        simple = not len(self._question.searched) and self._objective().kind != "sum"
-        return simple and count <= MOST and not self._is_over()
+        is_convex = not len(self._question.searched) and self._objective(best).kind != "sum"
+        return is_convex and count <= MOST and not self._is_over()
 
-    def _centred(self) -> Iterator[Found]:
-        if self._best is None:
-            return iter(())
-        run = forward(self._steps, self._question.start, self._best.scales)
-        if run is None:
-            return iter(())
-        barrier = Barrier(
-            self._steps, self._question.start, self._objective(), self._best.scales, run
-        )
-        return centred(barrier)
+    def _centred(self, best: Found) -> Iterator[Found]:
+        steps, start = self._steps, self._question.start
+        objective = self._objective(best)
+        where = settled(steps, start, best.scales, objective.rows)
+        level = float(objective.spectrum(best.covariance).max())
+        return centred(Barrier(steps, start, objective, where, level))
+
+    def _objective(self, best: Found) -> Objective:
+        return Objective.of(self._question.items, self._question.norm.output, best.covariance)
 
     def _bound(self, found: Found) -> float:
         return max(self._bounds(found))

@@ -22,14 +22,24 @@ from torch import Tensor
 
 from verifier.methods.recursion.closed import Found
 from verifier.methods.recursion.frontier import backward, forward
+from verifier.methods.recursion.idle import Settled
 from verifier.methods.recursion.objective import Objective
 from verifier.methods.recursion.plan import Step, gated
 
-POWERS = (20.0, 80.0, 320.0)  #: of the p-norm, one after another
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How far the search goes."""
+
+    powers: tuple[float, ...]  #: of the p-norm, one after another
+    flat: float  #: progress over `_WINDOW` iterations, in the logarithm, that ends a power
+
+
+ROUGH = Patience((20.0,), 2e-3)  #: for a start
+FINE = Patience((20.0, 80.0, 320.0), 2e-4)
+
 _MEMORY = 20  #: pairs of L-BFGS
-_FLAT = 2e-4  #: progress over `_PATIENCE` iterations, in the logarithm, that ends a power
-_PATIENCE = 8
-_FREED = 2.0**20  #: the factor of scales that the outputs do not feel
+_WINDOW = 8
 _ARMIJO = 1e-4
 
 
@@ -48,30 +58,28 @@ class Landscape:
         steps: Sequence[Step],
         start: Float64[Tensor, "inputs inputs"],
         objective: Objective,
+        settled: Settled,
         searched: Int64[Tensor, " searched"],
     ) -> None:
         """`searched` are the inputs whose covariance is searched, if any."""
         self._steps, self._start, self._objective = steps, start, objective
-        self._searched = searched
+        self._settled, self._searched = settled, searched
         self._sizes = [step.gated.multipliers for step in gated(steps)]
+        moving = torch.zeros(len(searched), dtype=torch.bool)
+        self._is_fixed = torch.cat([settled.is_fixed, moving])
 
-    def origin(self, scales: Sequence[Float64[Tensor, " psis"]]) -> Float64[Tensor, " variables"]:
-        """The variables of scales; those that the outputs do not feel are set free."""
-        run = forward(self._steps, self._start, scales, keeps=True)
+    @property
+    def origin(self) -> Float64[Tensor, " variables"]:
+        """The variables of the scales to start from."""
+        run = forward(self._steps, self._start, self._settled.scales, keeps=True)
         if run is None:
             raise ValueError("the scales are not feasible")
-        _, weight = self._objective.smoothed(run.covariance, 2.0)
-        gradients, _ = backward(self._steps, run, weight)
-        parts = list[Tensor]()
         passed = [left for left in run.passed if left is not None]
-        for step, left, each in zip(gated(self._steps), passed, gradients, strict=True):
-            gate = step.gated
-            count = gate.pooled(torch.ones_like(each.felt))
-            mean = gate.pooled(left.noise) / count
-            free = torch.where(gate.pooled(each.felt) == 0, _FREED, 1.0)
-            parts.append((mean * free / (left.trace / len(left.noise) or 1.0)).log())
-        parts.append(self._start.diagonal()[self._searched].log())
-        return torch.cat([self._start.new_zeros(0), *parts])
+        parts = [
+            (step.gated.mean(left.noise) / left.mean).log()
+            for step, left in zip(gated(self._steps), passed, strict=True)
+        ]
+        return torch.cat([*parts, self._start.diagonal()[self._searched].log()])
 
     def value(self, point: Float64[Tensor, " variables"], power: float) -> _Value | None:
         """Value and gradient; None where a scale is too small."""
@@ -96,22 +104,22 @@ class Landscape:
             total = (1 / inputs).sum()
             log += float(total.log())
             slopes.append(first.diagonal()[self._searched] * inputs - 1 / (inputs * total))
-        gradient = torch.cat([point.new_zeros(0), *slopes])
+        gradient = torch.cat([point.new_zeros(0), *slopes]).masked_fill(self._is_fixed, 0.0)
         found = Found(scales=tuple(noises), covariance=run.covariance, inputs=inputs)
         return _Value(log, gradient, found)
 
 
-def descend(landscape: Landscape, scales: Sequence[Float64[Tensor, " psis"]]) -> Iterator[Found]:
+def descend(landscape: Landscape, patience: Patience) -> Iterator[Found]:
     """Points of falling objective, one an iteration, until progress ends."""
-    point = landscape.origin(scales)
-    for power in POWERS:
-        for reached, found in _lbfgs(landscape, point, power):
+    point = landscape.origin
+    for power in patience.powers:
+        for reached, found in _lbfgs(landscape, point, power, patience.flat):
             point = reached
             yield found
 
 
 def _lbfgs(
-    landscape: Landscape, point: Float64[Tensor, " variables"], power: float
+    landscape: Landscape, point: Float64[Tensor, " variables"], power: float, flat: float
 ) -> Iterator[tuple[Float64[Tensor, " variables"], Found]]:
     here = landscape.value(point, power)
     pairs: list[tuple[Tensor, Tensor]] = []
@@ -119,7 +127,7 @@ def _lbfgs(
     while here is not None and float(here.gradient.norm()):
         yield point, here.found
         logs.append(here.log)
-        if _PATIENCE < len(logs) and logs[-1 - _PATIENCE] - logs[-1] < _FLAT:
+        if _WINDOW < len(logs) and logs[-1 - _WINDOW] - logs[-1] < flat:
             return
         way = _direction(here.gradient, pairs)
         length, ahead = _step_along(landscape, point, power, here, way)

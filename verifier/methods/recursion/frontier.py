@@ -30,6 +30,8 @@ from torch import Tensor
 
 from verifier.methods.recursion.plan import Step
 
+LEAST_MEAN = 1e-200  #: the unit of relative scales where nothing enters
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Passed:
@@ -37,9 +39,14 @@ class Passed:
 
     inverse: Float64[Tensor, "psis psis"]  #: S^-1
     noise: Float64[Tensor, " psis"]  #: D
-    trace: float  #: of K
+    entering: Float64[Tensor, " psis"]  #: the diagonal of K
     log_det: float  #: of S
     far: Float64[Tensor, "before psis"] | None  #: H; None where it is D S^-1 - 1
+
+    @property
+    def mean(self) -> Float64[Tensor, ""]:
+        """The mean of K, the unit of relative scales."""
+        return self.entering.mean().clamp(min=LEAST_MEAN)
 
     @property
     def pull(self) -> Float64[Tensor, "before psis"]:
@@ -110,8 +117,8 @@ def crossed(
     gate = step.gated
     across = gate.inflow(covariance[:, step.entrance])
     entering = gate.inflow(across[step.entrance].T)
-    trace = float(entering.diagonal().sum())
-    noise = scales * (trace / len(scales)) if relative else scales
+    diagonal = entering.diagonal().clone()
+    noise = scales * diagonal.mean().clamp(min=LEAST_MEAN) if relative else scales
     factor, failed = torch.linalg.cholesky_ex(torch.diag(noise) - entering)
     if failed or not bool(factor.isfinite().all()):
         return None
@@ -121,9 +128,9 @@ def crossed(
         # K + K S^-1 K = D S^-1 D - D.
         grown = inverse * noise * noise[:, None]
         after = grown.diagonal_scatter(grown.diagonal() - noise)
-        return Passed(inverse, noise, trace, log_det, None), after
+        return Passed(inverse, noise, diagonal, log_det, None), after
     pull = across @ inverse
-    return Passed(inverse, noise, trace, log_det, pull), torch.addmm(covariance, pull, across.T)
+    return Passed(inverse, noise, diagonal, log_det, pull), torch.addmm(covariance, pull, across.T)
 
 
 def moved(
@@ -166,8 +173,8 @@ def backward(
         core = pull.T @ drawn
         gradients.append(Gradient(felt, core.diagonal().clone()))
         if relative:
-            share = float(((felt - core.diagonal()) * left.noise).sum()) / left.trace
-            core.diagonal().add_(share)
+            share = ((felt - core.diagonal()) * left.noise).sum()
+            core.diagonal().add_(share / left.entering.sum().clamp(min=1e-300))
         gamma = pulled(step, gamma, drawn, core)
     return gradients[::-1], gamma
 

@@ -51,6 +51,10 @@ class Gate(Protocol):
         """The sum over the psis of each scale."""
         ...
 
+    def mean(self, values: Float64[Tensor, " psis"]) -> Float64[Tensor, " multipliers"]:
+        """The mean over the psis of each scale."""
+        ...
+
     def inflow(self, rows: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch psis"]:
         """C v of every row v."""
         ...
@@ -110,6 +114,8 @@ class Scalars:
         """The same."""
         return values
 
+    mean = pooled
+
     @property
     def _has_all(self) -> bool:
         return len(self.owner) == len(self.middle)
@@ -165,6 +171,10 @@ class Sorts:
     def pooled(self, values: Float64[Tensor, "psis ..."]) -> Float64[Tensor, "multipliers ..."]:
         """Sums over each group."""
         return values.reshape(self.size, -1, *values.shape[1:]).sum(dim=1)
+
+    def mean(self, values: Float64[Tensor, " psis"]) -> Float64[Tensor, " multipliers"]:
+        """Means over each group."""
+        return values.reshape(self.size, -1).mean(dim=1)
 
     @property
     def owner(self) -> Int64[Tensor, " psis"]:
