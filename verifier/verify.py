@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from verifier.certificate import Attempt, Candidate, Certificate, Witness
+from verifier.certificate import Attempt, Certificate, Witness
 from verifier.errors import (
     CapabilityBlocked,
     CheckRejected,

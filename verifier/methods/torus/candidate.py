@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 
 from verifier.certificate import Candidate, Pattern, TorusProof
-from verifier.errors import TooLarge
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.lipsdp import Options
@@ -23,6 +21,7 @@ from verifier.methods.torus.recursion import Pass, Policy
 from verifier.methods.torus.search import Problem, Recorded
 from verifier.methods.torus.starts import Start
 from verifier.methods.torus.structure import refusal, structure_of
+from verifier.methods.weights import plain_norms
 from verifier.network.graph import Network
 from verifier.network.linear_map import Adjoint, Composed, Convolution, LinearMap
 from verifier.network.nodes import Affine
@@ -74,7 +73,7 @@ def candidates(
         raise refusal("the scope is local")
     measure = Measure(
         items=[item.rows for item in items_of(asked, network.output_size)],
-        norm=asked.norm,
+        norm=plain_norms(asked.norm),
         inputs=len(varying_inputs(asked, network.input_size)),
     )
     search = _Search(plan_of(structure_of(network)), measure, clock, aim)
@@ -188,9 +187,7 @@ class _Search:
         self._aim.report(Step(phase=phase, iteration=self._steps))
 
 
-def _proof(
-    plan: Plan, patterns: Sequence[Pattern], scales: Mapping[str, Tensor]
-) -> TorusProof:
+def _proof(plan: Plan, patterns: Sequence[Pattern], scales: Mapping[str, Tensor]) -> TorusProof:
     gates: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
     for step in (*plan.torus, *plan.dense):

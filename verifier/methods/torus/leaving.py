@@ -20,7 +20,7 @@ from verifier.methods.torus.frequencies import Alias, aliases
 from verifier.methods.torus.plan import Step
 
 
-class Infeasible(Exception):  # noqa: N818 (named for the fact)
+class Infeasible(Exception):
     """Some scale is not above the covariance that it has to exceed."""
 
 
