@@ -38,7 +38,7 @@ from verifier.methods.progress import NO_AIM, Aim, Step
 from verifier.norms import Norm, NormPair
 
 _SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
-_BATCH_ENTRIES = 1 << 17  #: of the matrices T that are solved side by side
+_BATCH_ENTRIES = 1 << 18  #: of the matrices T that are solved side by side
 _PROVED = 1e-8  #: the share of a bound that making it strict may cost
 
 
