@@ -8,7 +8,7 @@ found as in `tests.checker.recursions`, from one matrix for the whole torus.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -227,78 +227,96 @@ def valid_window(window: tuple[int, ...], layer: Conv) -> tuple[int, ...]:
     )
 
 
-Kind: TypeAlias = Literal["chain", "residual", "strided", "dilated", "two convs", "plane"]
+def kernel(rng: np.random.Generator, out: int, inner: int, *window: int) -> Array:
+    """Eighths."""
+    return rng.integers(-8, 9, (out, inner, *window)) / 8
 
 
-def conv_net(rng: np.random.Generator, kind: Kind, leak: float = 0.0) -> tuple[ConvNet, int]:
-    """A network, and a side that is large enough for it."""
+def line(
+    name: str, source: str, weights: Array, pad: int, stride: int = 1, dilation: int = 1
+) -> Conv:
+    """A convolution of one axis."""
+    return Conv(name, source, weights, ((pad, pad),), (stride,), (dilation,))
 
-    def kernel(out: int, inner: int, *window: int) -> Array:
-        return rng.integers(-8, 9, (out, inner, *window)) / 8
 
-    def line(
-        name: str, source: str, weights: Array, pad: int, stride: int = 1, dilation: int = 1
-    ) -> Conv:
-        return Conv(name, source, weights, ((pad, pad),), (stride,), (dilation,))
+def chain(rng: np.random.Generator, leak: float) -> ConvNet:
+    """Two padded convolutions, each with its gate."""
+    layers = (
+        line("a", "x", kernel(rng, 3, 2, 3), 1),
+        Gate("h", "a", leak),
+        line("b", "h", kernel(rng, 2, 3, 3), 1),
+        Gate("k", "b", leak),
+    )
+    return ConvNet(shape=(2, 6), layers=layers, last=kernel(rng, 3, 12))
 
-    masks: tuple[str, ...] = ()
-    shape: tuple[int, ...] = (2, 6)
-    match kind:
-        case "chain":
-            layers: tuple[Layer, ...] = (
-                line("a", "x", kernel(3, 2, 3), 1),
-                Gate("h", "a", leak),
-                line("b", "h", kernel(2, 3, 3), 1),
-                Gate("k", "b", leak),
-            )
-            entries, side = 12, 8
-        case "residual":
-            layers = (
-                line("a", "x", kernel(2, 2, 3), 1),
-                Gate("h", "a", leak),
-                line("b", "h", kernel(2, 2, 3), 1),
-                Scale("c", "b", rng.integers(1, 8, 2) / 4),
-                Gate("k", "c", leak),
-                line("d", "k", kernel(2, 2, 3), 1),
-                Add("e", "d", "h"),
-                Gate("l", "e", leak),
-            )
-            entries, side = 12, 7
-        case "strided":
-            layers = (
-                line("a", "x", kernel(2, 2, 3), 1),
-                Gate("h", "a", leak),
-                line("b", "h", kernel(3, 2, 3), 1, 2),
-                Gate("k", "b", leak),
-                line("d", "k", kernel(3, 3, 3), 1),
-                line("p", "h", kernel(3, 2, 1), 0, 2),
-                Add("e", "d", "p"),
-                Gate("l", "e", leak),
-            )
-            entries, side = 9, 8
-        case "dilated":
-            layers = (
-                line("a", "x", kernel(2, 2, 2), 0),
-                Gate("h", "a", leak),
-                line("b", "h", kernel(2, 2, 3), 2, 1, 2),
-                Gate("k", "b", leak),
-            )
-            entries, side = 10, 8
-        case "two convs":
-            layers = (
-                line("a", "x", kernel(2, 2, 3), 1),
-                line("b", "a", kernel(2, 2, 3), 1),
-                Gate("k", "b", leak),
-            )
-            entries, side, masks = 12, 8, ("a",)
-        case "plane":
-            shape = (1, 3, 4)
-            layers = (
-                Conv("a", "x", kernel(2, 1, 3, 2), ((1, 1), (1, 0)), (1, 1), (1, 1)),
-                Gate("h", "a", leak),
-                Conv("b", "h", kernel(2, 2, 2, 2), ((1, 0), (0, 0)), (1, 2), (1, 1)),
-                Gate("k", "b", leak),
-            )
-            entries, side = 12, 6
-    last = rng.integers(-8, 9, (3, entries)) / 8
-    return ConvNet(shape=shape, layers=layers, last=last, masks=masks), side
+
+def residual(rng: np.random.Generator, leak: float) -> ConvNet:
+    """A block with a skip."""
+    layers = (
+        line("a", "x", kernel(rng, 2, 2, 3), 1),
+        Gate("h", "a", leak),
+        line("b", "h", kernel(rng, 2, 2, 3), 1),
+        Scale("c", "b", rng.integers(1, 8, 2) / 4),
+        Gate("k", "c", leak),
+        line("d", "k", kernel(rng, 2, 2, 3), 1),
+        Add("e", "d", "h"),
+        Gate("l", "e", leak),
+    )
+    return ConvNet(shape=(2, 6), layers=layers, last=kernel(rng, 3, 12))
+
+
+def strided(rng: np.random.Generator, leak: float) -> ConvNet:
+    """A block with a stride, and a projection beside it."""
+    layers = (
+        line("a", "x", kernel(rng, 2, 2, 3), 1),
+        Gate("h", "a", leak),
+        line("b", "h", kernel(rng, 3, 2, 3), 1, 2),
+        Gate("k", "b", leak),
+        line("d", "k", kernel(rng, 3, 3, 3), 1),
+        line("p", "h", kernel(rng, 3, 2, 1), 0, 2),
+        Add("e", "d", "p"),
+        Gate("l", "e", leak),
+    )
+    return ConvNet(shape=(2, 6), layers=layers, last=kernel(rng, 3, 9))
+
+
+def dilated(rng: np.random.Generator, leak: float) -> ConvNet:
+    """No padding, then a dilation."""
+    layers = (
+        line("a", "x", kernel(rng, 2, 2, 2), 0),
+        Gate("h", "a", leak),
+        line("b", "h", kernel(rng, 2, 2, 3), 2, 1, 2),
+        Gate("k", "b", leak),
+    )
+    return ConvNet(shape=(2, 6), layers=layers, last=kernel(rng, 3, 10))
+
+
+def doubled(rng: np.random.Generator, leak: float) -> ConvNet:
+    """Two padded convolutions without a gate between: a mask is needed."""
+    layers = (
+        line("a", "x", kernel(rng, 2, 2, 3), 1),
+        line("b", "a", kernel(rng, 2, 2, 3), 1),
+        Gate("k", "b", leak),
+    )
+    return ConvNet(shape=(2, 6), layers=layers, last=kernel(rng, 3, 12), masks=("a",))
+
+
+def plane(rng: np.random.Generator, leak: float) -> ConvNet:
+    """Two axes, even kernels, uneven padding, another stride for each axis."""
+    layers = (
+        Conv("a", "x", kernel(rng, 2, 1, 3, 2), ((1, 1), (1, 0)), (1, 1), (1, 1)),
+        Gate("h", "a", leak),
+        Conv("b", "h", kernel(rng, 2, 2, 2, 2), ((1, 0), (0, 0)), (1, 2), (1, 1)),
+        Gate("k", "b", leak),
+    )
+    return ConvNet(shape=(1, 3, 4), layers=layers, last=kernel(rng, 3, 12))
+
+
+NETS = {
+    "chain": (chain, 8),
+    "residual": (residual, 7),
+    "strided": (strided, 8),
+    "dilated": (dilated, 8),
+    "doubled": (doubled, 8),
+    "plane": (plane, 6),
+}  #: with sides that are large enough

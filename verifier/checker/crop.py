@@ -5,7 +5,7 @@ R(f) = sum_p R_p e^(2 pi i f.p/n), the sum over places of the frequencies' ortho
 
     J_z = (1/n) sum_f R(f) J(f) R(f)*                                                       (1)
 
-over all n frequencies of the base's torus, R(f) taken modulo the tensor's own where that is coarser.
+over all n frequencies f of the base's torus; f is taken modulo the tensor's own sides.
 """
 
 from __future__ import annotations

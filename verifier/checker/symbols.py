@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.arithmetic import UNIT, enlarged, gamma
-from verifier.checker.batches import TINY, multiplied
+from verifier.checker.batches import TINY, imaginary_part, multiplied, real_part
 from verifier.checker.phases import PHASE, phases
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def transformed(
     count, rows, columns = weights.shape
     flat = weights.reshape(count, -1).T
     value = np.empty((waves.shape[1], rows * columns), np.complex128)
-    value.real = (flat @ np.ascontiguousarray(waves.real)).T
-    value.imag = (flat @ np.ascontiguousarray(waves.imag)).T
+    value.real = (flat @ real_part(waves)).T
+    value.imag = (flat @ imaginary_part(waves)).T
     mass = enlarged(np.abs(weights).sum(axis=0), count)
     # Real and imaginary parts each err so; 2^(1/2) < 1.5. Phases are at most 1 + PHASE in size.
     error = 1.5 * mass * (gamma(count + 4) + PHASE) + loose

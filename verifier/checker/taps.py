@@ -168,36 +168,36 @@ def _of_sparse(
 
 
 def _grid(
-    rows: Int64[np.ndarray, kept * spatial], channels: Int64[np.ndarray, " kept"], entering: Shape
+    rows: Int64[np.ndarray, "*places"],
+    channels: Int64[np.ndarray, "#kept"],
+    entering: Shape,
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """(stride, offset) with rows[c, i] = the place of stride i + offset in channel channels[c].
 
     An axis with one place has no stride of its own: it strides over all that it reads from.
     """
-    spatial, counts = entering[1:], rows.shape[1:]
+    spatial, counts = entering[1:], tuple(int(count) for count in rows.shape[1:])
     base = math.prod(spatial)
-    first = rows.reshape(len(rows), -1)[0] % base
-    coordinates = np.unravel_index(first.reshape(counts), spatial)
+    first = rows[0] % base
     stride: list[int] = []
     offset: list[int] = []
-    for axis, line in enumerate(coordinates):
-        along = np.moveaxis(line, axis, 0).reshape(counts[axis], -1)[:, 0]
+    for axis, size in enumerate(spatial):
+        # Along one axis, from the first place of all others.
+        line = np.moveaxis(first, axis, 0).reshape(counts[axis], -1)[:, 0]
+        along = line // math.prod(spatial[axis + 1 :]) % size
         offset.append(int(along[0]))
-        stride.append(int(along[1] - along[0]) if len(along) > 1 else spatial[axis])
+        stride.append(int(along[1] - along[0]) if len(along) > 1 else size)
     if min(stride) < 1:
         return None
     places = np.zeros(counts, np.int64)
-    inside = np.ones(counts, np.bool_)
-    for axis in range(len(spatial)):
-        form = [1] * len(spatial)
-        form[axis] = -1
-        line = (np.arange(counts[axis]) * stride[axis] + offset[axis]).reshape(form)
-        inside &= line < spatial[axis]
-        places = places * spatial[axis] + line
+    for axis, size in enumerate(spatial):
+        line = np.arange(counts[axis]) * stride[axis] + offset[axis]
+        if int(line[-1]) >= size:
+            return None
+        form = tuple(-1 if other == axis else 1 for other in range(len(spatial)))
+        places = places * size + line.reshape(form)
     expected = channels.reshape(-1, *(1,) * len(spatial)) * base + places
-    if not (np.all(inside) and np.array_equal(expected, rows)):
-        return None
-    return tuple(stride), tuple(offset)
+    return (tuple(stride), tuple(offset)) if np.array_equal(expected, rows) else None
 
 
 def read_places(taps: Taps, axis: int, count: int) -> Int64[np.ndarray, "places offsets"]:
@@ -210,12 +210,13 @@ def spread(
     taps: Taps, supports: tuple[Bool[np.ndarray, " side"], ...]
 ) -> tuple[Bool[np.ndarray, " side"], ...]:
     """Where (1) on a torus may be other than 0, axis by axis, from where x may be."""
-    reached: list[np.ndarray] = []
-    for axis, support in enumerate(supports):
-        side = len(support)
+
+    def reached(axis: int) -> Bool[np.ndarray, " side"]:
+        side = len(supports[axis])
         reads = read_places(taps, axis, side // taps.stride[axis]) % side
-        reached.append(support[reads].any(axis=1))
-    return tuple(reached)
+        return np.asarray(np.any(supports[axis][reads], axis=1), dtype=np.bool_)
+
+    return tuple(reached(axis) for axis in range(len(supports)))
 
 
 def wraps_badly(

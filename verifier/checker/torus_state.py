@@ -33,7 +33,7 @@ class TorusState:
     def __init__(self, torus: Torus) -> None:
         self._torus = torus
         start = torus.tensors[""]
-        self.sides = start.sides
+        self.sides: tuple[int, ...] = start.sides
         self.frequencies = Frequencies.of(start.sides)
         count = len(self.frequencies.chosen)
         self.covariance = identity(count, np.ones(start.channels), real=False)

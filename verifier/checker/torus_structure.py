@@ -28,12 +28,13 @@ from verifier.checker.frontier import CROPPED
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Convolution
 from verifier.checker.network import Affine, Elementwise
+from verifier.checker.scalars import relu
 from verifier.checker.taps import spread, taps_of, wraps_badly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from jaxtyping import Bool, Float64
+    from jaxtyping import Bool
 
     from verifier.checker.constraints import Slopes
     from verifier.checker.network import Network, Node
@@ -42,17 +43,7 @@ if TYPE_CHECKING:
     Supports = tuple[Bool[np.ndarray, " side"], ...]
 
 MASK = "\0mask"
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """A gate with slopes [0, 1]: the identity here, 0 there."""
-
-    def slope_range(
-        self, size: int
-    ) -> tuple[Float64[np.ndarray, " size"], Float64[np.ndarray, " size"]]:
-        """[0, 1]."""
-        return np.zeros(size), np.ones(size)
+MOST_SIDE = 2**12  #: a torus of a longer side is not taken on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +131,9 @@ def _masked(network: Network, masks: Collection[str]) -> tuple[tuple[Node, ...],
         else:
             nodes.append(replace(node, source=read(node.source)))
         if node.name in masks:
+            # Of a mask only the slopes are used, and they are those of ReLU.
             mask = Elementwise(
-                name=node.name + MASK,
-                size=node.size,
-                source=node.name,
-                function=Mask(),  # type: ignore[arg-type]
+                name=node.name + MASK, size=node.size, source=node.name, function=relu()
             )
             nodes.append(mask)
     return tuple(nodes), read(network.output)
@@ -249,9 +238,6 @@ class _Reading:
         if spatial and size % math.prod(spatial) == 0:
             return (size // math.prod(spatial), *spatial)
         return None
-
-
-MOST_SIDE = 2**12  #: a torus of a longer side is not taken on
 
 
 def _windows(sides: tuple[int, ...], window: tuple[int, ...]) -> Supports:
