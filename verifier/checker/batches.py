@@ -113,9 +113,15 @@ def moved(
 ) -> Shaped[np.ndarray, "*all"]:
     """The entries times powers of two: exact, but that each may underflow, by at most eta."""
     shift = np.clip(exponent, -FARTHEST, FARTHEST)
+    if np.abs(shift).max(initial=0) < 1000:
+        # The power is a float64, and products are faster.
+        factor = np.ldexp(1.0, shift)
+        if not np.iscomplexobj(batch):
+            return batch * factor
+        value = np.empty(np.broadcast_shapes(batch.shape, shift.shape), np.complex128)
+        np.multiply(real_part(batch), factor, out=value.real)
+        np.multiply(imaginary_part(batch), factor, out=value.imag)
+        return value
     if not np.iscomplexobj(batch):
         return np.ldexp(batch, shift)
-    value = np.empty(np.broadcast_shapes(batch.shape, shift.shape), np.complex128)
-    value.real = np.ldexp(real_part(batch), shift)
-    value.imag = np.ldexp(imaginary_part(batch), shift)
-    return value
+    return np.ldexp(real_part(batch), shift) + 1j * np.ldexp(imaginary_part(batch), shift)
