@@ -22,8 +22,8 @@ from verifier.checker.definite import NotProved
 from verifier.checker.flat import pulled_rows
 from verifier.checker.hermitian import Covariance, raised, require_formable
 from verifier.checker.phases import phases
-from verifier.checker.torus_symbols import Symbol, transformed
 from verifier.checker.torus_state import stacked
+from verifier.checker.torus_symbols import Symbol, transformed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,9 +1,4 @@
-"""The discrete Fourier transform's numbers, proved: no sine of the mathematics library is trusted.
-
-pi by Machin's formula and the series of sine and cosine are summed in integers, in units of 2^-160:
-every step truncates by less than one unit, fewer than 2^8 steps matter, so that what is rounded to
-float64 at last is off by less than 2^-150. An entry of a table errs by at most u, a product of the
-phases of up to three axes by less than PHASE.
+"""The waves of the discrete Fourier transform, with proved errors, and which of them are enough.
 
 Signals are real: J(-f) is the conjugate of J(f), and one of each pair (f, -f) is enough.
 """
@@ -12,54 +7,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from verifier.checker.arithmetic import UNIT
+from verifier.checker.cosines import cosine_table, sine_table
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Complex128, Float64, Int64
 
-BITS = 160
 PHASE = 16 * UNIT  #: above the error of a product of three entries, each off by 2^(1/2) u
-
-
-def _arctangent(inverse: int) -> int:
-    """arctan(1/inverse) in units."""
-    power = (1 << BITS) // inverse
-    total, count = power, 1
-    while power:
-        power //= inverse * inverse
-        count += 2
-        total += power // count if count % 4 == 1 else -(power // count)
-    return total
-
-
-def _cosine_sine(numerator: int, denominator: int) -> tuple[float, float]:
-    """Of pi/2 times a fraction within [0, 1), rounded."""
-    pi = 4 * (4 * _arctangent(5) - _arctangent(239))
-    angle = pi * numerator // (2 * denominator)
-    sums, term = [0, 0, 0, 0], 1 << BITS
-    count = 0
-    while term:
-        sums[count % 4] += term
-        count += 1
-        term = (term * angle >> BITS) // count
-    unit = Fraction(1, 1 << BITS)
-    return float((sums[0] - sums[2]) * unit), float((sums[1] - sums[3]) * unit)
 
 
 def roots_of_unity(side: int) -> Complex128[np.ndarray, " side"]:
     """e^(2 pi i k / side); real and imaginary parts are off by at most u each."""
-    table = np.zeros(side, np.complex128)
-    for k in range(side):
-        quarter, rest = divmod(4 * k, side)
-        cosine, sine = _cosine_sine(rest, side) if rest else (1.0, 0.0)
-        turns = ((cosine, sine), (-sine, cosine), (-cosine, -sine), (sine, -cosine))
-        table[k] = complex(*turns[quarter])
-    return table
+    return cosine_table(side) + 1j * sine_table(side)
 
 
 @dataclass(frozen=True, slots=True)

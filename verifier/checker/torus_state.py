@@ -12,8 +12,8 @@ from verifier.checker.definite import NotProved
 from verifier.checker.flat import elementwise_step
 from verifier.checker.hermitian import Covariance, Rows, identity, raised
 from verifier.checker.phases import Frequencies
-from verifier.checker.torus_symbols import Symbol, symbol_of, unit
 from verifier.checker.torus_structure import widened
+from verifier.checker.torus_symbols import Symbol, symbol_of, unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
