@@ -200,6 +200,16 @@ def _grid(
     return (tuple(stride), tuple(offset)) if np.array_equal(expected, rows) else None
 
 
+def unmoved(channels: int, spatial: tuple[int, ...]) -> Taps:
+    """The identity."""
+    return Taps(
+        stride=(1,) * len(spatial),
+        offsets=np.zeros((1, len(spatial)), np.int64),
+        weights=np.eye(channels)[None],
+        leaving=spatial,
+    )
+
+
 def read_places(taps: Taps, axis: int, count: int) -> Int64[np.ndarray, "places offsets"]:
     """What each of the first places of an axis reads: s i + o."""
     offsets = np.unique(taps.offsets[:, axis])

@@ -26,10 +26,10 @@ import numpy as np
 from verifier.checker.definite import NotProved
 from verifier.checker.frontier import CROPPED
 from verifier.checker.lowering import sources
-from verifier.checker.maps import Convolution
-from verifier.checker.network import Affine, Elementwise
+from verifier.checker.maps import Convolution, identity
+from verifier.checker.network import Affine, Elementwise, Term
 from verifier.checker.scalars import relu
-from verifier.checker.taps import spread, taps_of, wraps_badly
+from verifier.checker.taps import spread, taps_of, unmoved, wraps_badly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -101,7 +101,6 @@ def torus_of(network: Network, sides: tuple[int, ...], masks: Collection[str]) -
     if unknown := sorted(set(masks) - names):
         raise NotProved(f"masks of {unknown}, which are no tensors of the network")
     nodes, output = _masked(network, masks)
-    sizes = dict(network.tensors) | {name + MASK: network.tensors[name] for name in masks}
     reading = _Reading(network, nodes, sides)
     for node in nodes:
         reading.read(node)
@@ -109,11 +108,11 @@ def torus_of(network: Network, sides: tuple[int, ...], masks: Collection[str]) -
         if name not in reading.tensors:
             raise NotProved(f"node {name!r} is no tensor on the torus, and takes no mask")
     return Torus(
-        nodes=nodes,
+        nodes=tuple(reading.nodes),
         output=output,
         tensors=reading.tensors,
         taps=reading.taps,
-        sizes={"": sizes[""]} | {node.name: sizes[node.name] for node in nodes},
+        sizes={"": network.input_size} | {node.name: node.size for node in reading.nodes},
     )
 
 
@@ -154,6 +153,7 @@ class _Reading:
     def __init__(self, network: Network, nodes: Sequence[Node], sides: tuple[int, ...]) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.taps: dict[str, tuple[tuple[Taps, ...], ...]] = {}
+        self.nodes: list[Node] = []
         self._shapes = network.shapes
         self._read_as: dict[str, tuple[int, ...]] = {}
         for node in nodes:
@@ -173,47 +173,80 @@ class _Reading:
 
     def read(self, node: Node) -> None:
         """Find out what kind of signal leaves the node."""
-        if not all(source in self.tensors for source in sources(node)):
-            return
-        if isinstance(node, Elementwise):
+        is_tensor = all(source in self.tensors for source in sources(node))
+        if is_tensor and isinstance(node, Affine):
+            self._affine(node)
+        else:
+            self.nodes.append(node)
+        if is_tensor and isinstance(node, Elementwise):
             entering = self.tensors[node.source]
             inside = _windows(entering.sides, entering.window)
             supports = tuple(
                 s & window for s, window in zip(entering.supports, inside, strict=True)
             )
             self.tensors[node.name] = replace(entering, supports=supports)
-        elif isinstance(node, Affine):
-            self._affine(node)
 
     def _affine(self, node: Affine) -> None:
-        spatial = tuple(self.tensors[term.source].window for term in node.terms)
-        shape = self._shape(node.name, node.size, spatial[0]) if spatial else None
-        if shape is None:
+        found = self._taps(node)
+        if found is None:
+            self.nodes.append(node)
             return
-        found: list[tuple[Taps, ...]] = []
-        for term in node.terms:
-            entering = self.tensors[term.source]
-            steps = taps_of(term.map, (entering.channels, *entering.window), shape)
-            if steps is None:
-                return
-            found.append(steps)
-        strides = {
-            _strides(self.tensors[term.source].strides, steps)
-            for term, steps in zip(node.terms, found, strict=True)
-        }
-        if len(strides) != 1:
-            return
-        arriving = [
-            self._supports(node.name, self.tensors[term.source], steps)
-            for term, steps in zip(node.terms, found, strict=True)
+        shape, steps = found
+        parts = [
+            Tensor(
+                channels=shape[0],
+                window=shape[1:],
+                strides=_strides(self.tensors[term.source].strides, own),
+                supports=self._supports(node.name, self.tensors[term.source], own),
+            )
+            for term, own in zip(node.terms, steps, strict=True)
         ]
-        self.taps[node.name] = tuple(found)
-        self.tensors[node.name] = Tensor(
-            channels=shape[0],
-            window=shape[1:],
-            strides=strides.pop(),
-            supports=tuple(np.any(np.stack(axis), axis=0) for axis in zip(*arriving, strict=True)),
-        )
+        if len({part.strides for part in parts}) != 1:
+            self.nodes.append(node)
+            return
+        if len(parts) > 1 and any(part.strides != self._finest(node) for part in parts):
+            node, steps = self._split(node, parts, steps)
+        self._add(node, parts, steps)
+
+    def _split(
+        self, node: Affine, parts: Sequence[Tensor], steps: Sequence[tuple[Taps, ...]]
+    ) -> tuple[Affine, tuple[tuple[Taps, ...], ...]]:
+        """The sum of tensors, each made by itself: what strides has not to wait for the others."""
+        terms: list[Term] = []
+        for place, (term, part, own) in enumerate(zip(node.terms, parts, steps, strict=True)):
+            name = f"{node.name}\0term{place}"
+            self._add(replace(node, name=name, terms=(term,)), [part], (own,))
+            terms.append(Term(name, identity(node.size)))
+        same = (unmoved(parts[0].channels, parts[0].window),)
+        return replace(node, terms=tuple(terms)), (same,) * len(terms)
+
+    def _add(
+        self, node: Affine, parts: Sequence[Tensor], steps: tuple[tuple[Taps, ...], ...]
+    ) -> None:
+        supports = zip(*(part.supports for part in parts), strict=True)
+        joint = tuple(np.any(np.stack(axis), axis=0) for axis in supports)
+        self.nodes.append(node)
+        self.taps[node.name] = steps
+        self.tensors[node.name] = replace(parts[0], supports=joint)
+
+    def _finest(self, node: Affine) -> tuple[int, ...]:
+        strides = (self.tensors[term.source].strides for term in node.terms)
+        return min(strides, key=math.prod)
+
+    def _taps(self, node: Affine) -> tuple[tuple[int, ...], tuple[tuple[Taps, ...], ...]] | None:
+        """(the shape that leaves, the taps of every term)."""
+        windows = [self.tensors[term.source].window for term in node.terms]
+        shape = self._shape(node.name, node.size, windows[0]) if windows else None
+        if shape is None:
+            return None
+        found: list[tuple[Taps, ...]] = []
+        for term, window in zip(node.terms, windows, strict=True):
+            channels = self.tensors[term.source].channels
+            steps = taps_of(term.map, (channels, *window), shape)
+            if steps is None:
+                return None
+            found.append(steps)
+        return shape, tuple(found)
 
     def _supports(self, name: str, entering: Tensor, steps: tuple[Taps, ...]) -> Supports:
         supports, window = entering.supports, entering.window
