@@ -27,8 +27,9 @@ from verifier.checker.frontier import Frontier
 from verifier.checker.lowering import lowered, sources
 from verifier.checker.network import Elementwise
 from verifier.checker.recursion import input_factor, item_bounds
+from verifier.checker.torus_masks import MASK
 from verifier.checker.torus_state import TorusState
-from verifier.checker.torus_structure import MASK, torus_of
+from verifier.checker.torus_structure import torus_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

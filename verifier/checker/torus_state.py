@@ -12,7 +12,7 @@ from verifier.checker.definite import NotProved
 from verifier.checker.flat import elementwise_step
 from verifier.checker.hermitian import Covariance, Rows, identity, raised
 from verifier.checker.phases import Frequencies
-from verifier.checker.torus_structure import widened
+from verifier.checker.torus_masks import widened
 from verifier.checker.torus_symbols import Symbol, symbol_of, unit
 
 if TYPE_CHECKING:

@@ -28,21 +28,19 @@ from verifier.checker.frontier import CROPPED
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Convolution, identity
 from verifier.checker.network import Affine, Elementwise, Term
-from verifier.checker.scalars import relu
 from verifier.checker.taps import spread, taps_of, unmoved, wraps_badly
+from verifier.checker.torus_masks import masked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from jaxtyping import Bool
 
-    from verifier.checker.constraints import Slopes
     from verifier.checker.network import Network, Node
     from verifier.checker.taps import Taps
 
     Supports = tuple[Bool[np.ndarray, " side"], ...]
 
-MASK = "\0mask"
 MOST_SIDE = 2**12  #: a torus of a longer side is not taken on
 
 
@@ -100,7 +98,7 @@ def torus_of(network: Network, sides: tuple[int, ...], masks: Collection[str]) -
     names = {node.name for node in network.nodes}
     if unknown := sorted(set(masks) - names):
         raise NotProved(f"masks of {unknown}, which are no tensors of the network")
-    nodes, output = _masked(network, masks)
+    nodes, output = masked(network, masks)
     reading = _Reading(network, nodes, sides)
     for node in nodes:
         reading.read(node)
@@ -114,37 +112,6 @@ def torus_of(network: Network, sides: tuple[int, ...], masks: Collection[str]) -
         taps=reading.taps,
         sizes={"": network.input_size} | {node.name: node.size for node in reading.nodes},
     )
-
-
-def _masked(network: Network, masks: Collection[str]) -> tuple[tuple[Node, ...], str]:
-    """The nodes with masks, each read in place of the tensor that it masks."""
-
-    def read(name: str) -> str:
-        return name + MASK if name in masks else name
-
-    nodes: list[Node] = []
-    for node in network.nodes:
-        if isinstance(node, Affine):
-            terms = tuple(replace(term, source=read(term.source)) for term in node.terms)
-            nodes.append(replace(node, terms=terms))
-        else:
-            nodes.append(replace(node, source=read(node.source)))
-        if node.name in masks:
-            # Of a mask only the slopes are used, and they are those of ReLU.
-            mask = Elementwise(
-                name=node.name + MASK, size=node.size, source=node.name, function=relu()
-            )
-            nodes.append(mask)
-    return tuple(nodes), read(network.output)
-
-
-def widened(node: Elementwise, channels: int) -> Slopes:
-    """For each channel a slope range that holds those of all its places, and 0."""
-    lower, upper = node.function.slope_range(node.size)
-    if not np.all(lower <= upper):
-        raise NotProved(f"node {node.name!r} has no slope range")
-    least = np.minimum(lower.reshape(channels, -1).min(axis=1), 0.0)
-    return least, np.maximum(upper.reshape(channels, -1).max(axis=1), 0.0)
 
 
 class _Reading:
