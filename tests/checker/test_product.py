@@ -29,6 +29,7 @@ def bounds_of(
     chosen = selection(asked, whole.input_size, whole.output_size)
     item = ProductItem(internal=internal, blocks=names)
     proof = ProductProof(patterns=(), items=(item,) * len(chosen.items))
+    assert isinstance(asked.norm, NormPair)
     return [m.upper() for m in prove_product(proof, whole, asked.norm, chosen)]
 
 
