@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verifier.checker.absolute import prove_absolute
 from verifier.checker.arithmetic import (
     ONE,
     Magnitude,
@@ -28,6 +29,7 @@ from verifier.checker.arithmetic import (
 from verifier.checker.carry import Carried, push
 from verifier.checker.composites import DENSE_ENTRIES, Composites, is_formable
 from verifier.checker.definite import NotProved
+from verifier.checker.joint import CUTS, Cut, Joint
 from verifier.checker.lowering import lowered_maximum
 from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
 from verifier.checker.operator_norms import map_norm, matrix_norm, norm_factor, operator_norm
@@ -36,7 +38,7 @@ from verifier.norms import Norm, NormPair
 if TYPE_CHECKING:
     from jaxtyping import Int64
 
-    from verifier.certificate import ProductItem, ProductProof
+    from verifier.certificate import ProductItem, ProductProof, ProductTechnique
     from verifier.checker.carry import Sparse
     from verifier.checker.items import Selection
 
@@ -54,7 +56,7 @@ def prove_product(
         raise NotProved(f"{len(proof.items)} items for {len(selected.items)} of the claim")
     graphs = _Graphs(network)
     return tuple(
-        graphs.of(claimed).bound(claimed, pair, item.rows, selected.inputs)
+        graphs.bound(claimed, pair, item.rows, selected.inputs)
         for claimed, item in zip(proof.items, selected.items, strict=True)
     )
 
@@ -65,6 +67,37 @@ class _Graphs:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._graphs: dict[frozenset[str], _Graph] = {}
+
+    def bound(
+        self, item: ProductItem, pair: NormPair, rows: Sparse, inputs: Int64[np.ndarray, " k"]
+    ) -> Magnitude:
+        """The least that the item's techniques prove; one that does not apply proves nothing."""
+        found: list[Magnitude] = []
+        refused = NotProved("no technique")
+        for technique in item.techniques:
+            try:
+                found.append(self._by(technique, item, pair, rows, inputs))
+            except NotProved as error:
+                refused = error
+        if not found:
+            raise refused
+        return least(*found)
+
+    def _by(
+        self,
+        technique: ProductTechnique,
+        item: ProductItem,
+        pair: NormPair,
+        rows: Sparse,
+        inputs: Int64[np.ndarray, " k"],
+    ) -> Magnitude:
+        match technique:
+            case "sums":
+                return self.of(item).bound(item, pair, rows, inputs)
+            case "absolute":
+                return prove_absolute(self._network, pair, rows, inputs)
+            case "joint" | "balanced":
+                return self.of(item).joint(pair, item.internal, rows, inputs, technique)
 
     def of(self, item: ProductItem) -> _Graph:
         """The graph in which the item's names are those of nodes."""
@@ -87,6 +120,7 @@ class _Graph:
         self._composites = Composites(self._network)
         self._norms: dict[tuple[object, ...], Magnitude] = {}
         self._constants: dict[tuple[str, Norm], Magnitude] = {}
+        self._joint: dict[Cut, Joint] = {}
 
     def bound(
         self, item: ProductItem, pair: NormPair, rows: Sparse, inputs: Int64[np.ndarray, " k"]
@@ -120,6 +154,29 @@ class _Graph:
             chosen = columns if source == "" else None
             last.append(self._last(rows, source, hop, hint, factors, chosen) * leaving[source])
         return total(last)
+
+    def joint(
+        self,
+        pair: NormPair,
+        internal: Norm,
+        rows: Sparse,
+        inputs: Int64[np.ndarray, " k"],
+        technique: ProductTechnique,
+    ) -> Magnitude:
+        """The bound of one item, by the product of joint norms over the better cut."""
+        found: list[Magnitude] = []
+        refused = NotProved("no cut")
+        for cut in CUTS:
+            try:
+                if cut not in self._joint:
+                    self._joint[cut] = Joint(self._network, self._constant, cut)
+                balanced = technique == "balanced"
+                found.append(self._joint[cut].bound(pair, internal, rows, inputs, balanced))
+            except NotProved as error:
+                refused = error
+        if not found:
+            raise refused
+        return least(*found)
 
     def _label(self, name: str) -> str:
         return self._labels.get(name, name)
@@ -212,7 +269,7 @@ class _Graph:
         hint = factors.get(node.name) if norm is Norm.L2 else None
         key = (node.name, place, norm, hint)
         if key not in self._norms:
-            bound = map_norm(linear, norm) if hint is None else operator_norm(linear, hint)
+            bound = operator_norm(linear, hint) if norm is Norm.L2 else map_norm(linear, norm)
             self._norms[key] = Magnitude.of(bound)
         return self._norms[key].upper()
 
