@@ -29,7 +29,9 @@ from tests.exact import (
     steepest,
 )
 from tests.exact import size as norm_of
-from tests.tiny_networks import Box, Gate, TinyNetwork, pieces, tiny_network
+from tests.tiny_gates import GATES as ATTACH
+from tests.tiny_networks import Box, Matrix, TinyBuilder, TinyNetwork, pieces
+from tests.tiny_topologies import eighths, gemm
 from verifier.certificate import Candidate, Certificate
 from verifier.methods import lipsdp, product, propagation, witness
 from verifier.methods.clock import Clock
@@ -46,7 +48,7 @@ Weighting: TypeAlias = Literal["none", "weights", "matrix"]
 
 SIZES: tuple[Size, ...] = get_args(Size)
 PAIRS: tuple[Pair, ...] = tuple(itertools.product(SIZES, SIZES))
-GATES: tuple[Gate, ...] = ("relu", "maxmin", "leaky", "abs")
+GATES = ("relu", "maxmin", "leaky", "groupsort4")
 LOWER, UPPER = (-0.5, -0.5, -0.25), (0.25, 0.5, 0.5)
 #: Neither they nor their inverses are short in binary.
 WEIGHTS = (0.3, 1.7, 5.1)
@@ -58,7 +60,7 @@ SOME_INPUTS = (2, 0)
 class Question:
     """What is asked of a tiny network."""
 
-    gate: Gate
+    gate: str
     norms: Pair
     outputs: Asked
     is_local: bool = False
@@ -108,19 +110,37 @@ def _metric() -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in (ROOT.T @ ROOT).tolist())
 
 
-@cache
-def _tiny(gate: Gate) -> TinyNetwork:
-    return tiny_network(np.random.default_rng(17), (3, 4, 4, 3), (gate, gate))
+def _chain(gate: str, weights: tuple[float, ...] = (1.0, 1.0, 1.0)) -> TinyNetwork:
+    """3-4-4-3; of x/w where there are weights."""
+    rng = np.random.default_rng(17)
+    builder = TinyBuilder(rng, (1, 3))
+    gemm(builder, eighths(rng, 4, 3) / np.array(weights), eighths(rng, 4))
+    ATTACH[gate](builder)
+    gemm(builder, eighths(rng, 4, 4), eighths(rng, 4))
+    ATTACH[gate](builder)
+    gemm(builder, eighths(rng, 3, 4), np.zeros(3))
+    return builder.tiny()
+
+
+def _linear(matrix: Matrix) -> bytes:
+    builder = TinyBuilder(np.random.default_rng(0), (1, matrix.shape[1]))
+    gemm(builder, matrix, np.zeros(len(matrix)))
+    return builder.tiny().network.model
 
 
 @cache
-def _model(gate: Gate) -> tuple[bytes, Network]:
-    model = _tiny(gate).built().model
+def _tiny(gate: str) -> TinyNetwork:
+    return _chain(gate)
+
+
+@cache
+def _model(gate: str) -> tuple[bytes, Network]:
+    model = _tiny(gate).network.model
     return model, load(model).require_network()
 
 
 @cache
-def _jacobians(gate: Gate, is_local: bool) -> tuple[Exact, ...]:
+def _jacobians(gate: str, is_local: bool) -> tuple[Exact, ...]:
     box = Box(np.array(LOWER), np.array(UPPER)) if is_local else None
     return tuple(pieces(_tiny(gate), box))
 
@@ -274,9 +294,7 @@ def test_weights_are_a_rescaled_network(norms: Pair, method: str) -> None:
         question.asked,
         norm=WeightedPair(NormPair(Norm(norms[0]), Norm(norms[1])), Weights(weights)),
     )
-    tiny = _tiny("relu")
-    first = replace(tiny.layers[0], weight=tiny.layers[0].weight / np.array(weights))
-    rescaled = load(replace(tiny, layers=(first, *tiny.layers[1:])).built().model)
+    rescaled = load(_chain("relu", weights).network.model)
     plain = question.asked
     if is_local:
         ends = [tuple((np.array(end) * weights).tolist()) for end in (LOWER, UPPER)]
@@ -301,11 +319,11 @@ def _estimate(network: Network, asked: Property, method: str) -> float:
 
 @pytest.mark.parametrize("weighting", ["weights", "matrix"])
 def test_witness_of_a_linear_network_reaches_its_weighted_norm(weighting: Weighting) -> None:
-    line = TinyNetwork((), np.array([[3.0, -4.0, 0.5], [1.0, 2.0, -0.25]]))
-    model = line.built().model
+    matrix = np.array([[3.0, -4.0, 0.5], [1.0, 2.0, -0.25]])
+    model = _linear(matrix)
     network = load(model).require_network()
     question = Question("relu", ("l2", "l1"), "all", weighting=weighting)
-    truth = _norm_below(fractions(line.last), [0, 1, 2], question)
+    truth = _norm_below(fractions(matrix), [0, 1, 2], question)
     found = witness.search(network, question.asked, Clock.start(0.1), 0)
     assert found is not None
     proved = confirmed(replace(_case(question), model=model), found)
@@ -316,7 +334,7 @@ def test_witness_of_a_linear_network_reaches_its_weighted_norm(weighting: Weight
 
 @pytest.mark.parametrize("gate", GATES[1:2])
 @pytest.mark.parametrize("norms", PAIRS, ids="-".join)
-def test_no_pair_is_above_what_l2_gives(norms: Pair, gate: Gate) -> None:
+def test_no_pair_is_above_what_l2_gives(norms: Pair, gate: str) -> None:
     """LipSDP of a pair is at most its l2 bound times the factors of the norms, and tighter."""
     asked = Question(gate, norms, "all").asked
     network = _model(gate)[1]
