@@ -24,7 +24,8 @@ from verifier.methods.progress import Aim
 from verifier.network.graph import Network
 from verifier.property import Budget, Property, Request
 from verifier.proving import CLAIM_SLACK
-from verifier.verify import Progress, plan, verify
+from verifier.tiers import plan
+from verifier.verify import Progress, verify
 
 MODEL = (Path(__file__).parents[1] / "examples" / "relu_mlp.onnx").read_bytes()
 SHORT = Budget(seconds=20.0, gap=0.0)

@@ -31,7 +31,7 @@ def bounds_of(
     item = ProductItem(internal=internal, blocks=names)
     proof = ProductProof(patterns=(), items=(item,) * len(chosen.items))
     assert isinstance(asked.norm, NormPair)
-    return [m.upper() for m in prove_product(proof, whole, asked.norm, chosen)]
+    return [m.upper() for m in prove_product(proof, whole, asked.norm, chosen).bounds]
 
 
 def squared(values: list[Fraction], norm: Norm) -> Fraction:
@@ -143,7 +143,9 @@ def test_a_factor_below_the_truth_is_not_believed(norm: float) -> None:
     whole = dense_network([np.diag([1.0, 0.5])])
     item = ProductItem(internal=Norm.L2, factors=(FactorNorm(node="z0", norm=norm),))
     proof = ProductProof(patterns=(), items=(item,))
-    (bound,) = prove_product(proof, whole, NormPair(Norm.L2, Norm.L2), selection(Property(), 2, 2))
+    (bound,) = prove_product(
+        proof, whole, NormPair(Norm.L2, Norm.L2), selection(Property(), 2, 2)
+    ).bounds
     assert 1.0 <= bound.upper()
 
 

@@ -25,7 +25,7 @@ from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.problem import Multipliers
 from verifier.methods.lipsdp.repair import SLACK
 
-MOST_ROWS = 24  #: of one output, or of all jointly
+MOST_ROWS = 256  #: of one output, or of all jointly
 _SETTLED = 1e-6  #: inputs above the best that is solved by this share are let be
 
 

@@ -188,7 +188,9 @@ class _Search:
         self._aim.report(Step(phase=phase, iteration=self._steps))
 
 
-def _proof(plan: Plan, patterns: Sequence[Pattern], scales: Mapping[str, Tensor]) -> TorusProof:
+def _proof(
+    plan: Plan, patterns: Sequence[Pattern], scales: Mapping[str, Tensor]
+) -> TorusProof:
     gates: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
     for step in (*plan.torus, *plan.dense):
