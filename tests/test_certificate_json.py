@@ -23,12 +23,15 @@ from verifier.certificate import (
     LmiItem,
     LmiProof,
     LmiRow,
+    PairCuts,
     Pattern,
     ProductItem,
     ProductProof,
     Proof,
     PropagationProof,
+    RecursionProof,
     SlopeRange,
+    TorusProof,
     Witness,
     decimal_lower,
     decimal_upper,
@@ -48,6 +51,22 @@ ROW = LmiRow(
     input_multipliers=np.array([0.1, 0.2]),
     multipliers={"b": np.array([1.0, 0.1])},
 )
+REFINED = LmiRow(
+    output=0,
+    level=1.5,
+    input_multipliers=None,
+    multipliers={"b": np.array([1.0, 0.1])},
+    cuts=(
+        PairCuts(
+            first="b",
+            second="b",
+            first_entries=(0, 1),
+            second_entries=(1, 0),
+            weights=np.arange(8.0),
+        ),
+    ),
+    sort_blocks={"c": np.arange(10.0)},
+)
 FORWARD = ForwardProof(
     technique="linear", lines={"b": Lines(lower=np.array([0.0]), upper=np.array([1.0]))}
 )
@@ -62,13 +81,22 @@ PROOFS: dict[str, Proof] = {
             ),
         ),
     ),
-    "lmi": LmiProof(patterns=PATTERNS, items=(LmiItem(rows=(ROW,)),)),
+    "lmi": LmiProof(patterns=PATTERNS, items=(LmiItem(rows=(ROW, REFINED)),)),
     "propagation": PropagationProof(patterns=PATTERNS, forward=FORWARD, technique="interval"),
     "gate-lmi": GateLmiProof(
         patterns=PATTERNS,
         forward=FORWARD,
         slopes={"b": SlopeRange(lower=np.array([0.0]), upper=np.array([1.0]))},
         items=(LmiItem(rows=(ROW,)),),
+    ),
+    "block-recursion": RecursionProof(
+        patterns=PATTERNS, inputs=np.array([0.5, 2.0]), scales={"b": np.array([1.0, 0.0])}
+    ),
+    "torus": TorusProof(
+        patterns=PATTERNS,
+        sides=(6, 8),
+        scales={"b": np.array([1.0])},
+        masks={"a": np.array([0.25])},
     ),
 }
 

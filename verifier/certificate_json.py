@@ -6,6 +6,7 @@ Arrays of float64 travel as {"float64": base64 of the little-endian bytes, "leng
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -19,10 +20,13 @@ from verifier.certificate import (
     GateLmiProof,
     LmiItem,
     LmiProof,
+    LmiRow,
     ProductItem,
     ProductProof,
     Proof,
     PropagationProof,
+    RecursionProof,
+    TorusProof,
 )
 from verifier.request_json import property_json
 
@@ -40,6 +44,7 @@ def certificate_json(certificate: Certificate) -> dict[str, object]:
         ],
         "producer": dict(certificate.producer),
         "resources": dict(certificate.resources),
+        **({} if certificate.report is None else {"report": dict(certificate.report)}),
     }
 
 
@@ -123,6 +128,19 @@ def proof_json(proof: Proof) -> dict[str, object]:
                 },
                 "items": [_lmi_item_json(item) for item in proof.items],
             }
+        case RecursionProof():
+            return {
+                **head,
+                "inputs": None if proof.inputs is None else _array_json(proof.inputs),
+                "scales": _arrays_json(proof.scales),
+            }
+        case TorusProof():
+            return {
+                **head,
+                "sides": list(proof.sides),
+                "scales": _arrays_json(proof.scales),
+                "masks": _arrays_json(proof.masks),
+            }
 
 
 def _product_item_json(item: ProductItem) -> dict[str, object]:
@@ -130,23 +148,39 @@ def _product_item_json(item: ProductItem) -> dict[str, object]:
         "internal": item.internal.value,
         "blocks": [{"target": b.target, "source": b.source, "norm": b.norm} for b in item.blocks],
         "factors": [{"node": f.node, "norm": f.norm} for f in item.factors],
+        # Absent where there is one way only, which keeps the ids of what was written before.
+        **({} if item.techniques == ("sums",) else {"techniques": list(item.techniques)}),
     }
 
 
 def _lmi_item_json(item: LmiItem) -> dict[str, object]:
-    return {
-        "rows": [
-            {
-                "output": row.output,
-                "level": row.level,
-                "input_multipliers": None
-                if row.input_multipliers is None
-                else _array_json(row.input_multipliers),
-                "multipliers": {name: _array_json(a) for name, a in row.multipliers.items()},
-            }
-            for row in item.rows
-        ]
+    return {"rows": [_lmi_row_json(row) for row in item.rows]}
+
+
+def _lmi_row_json(row: LmiRow) -> dict[str, object]:
+    tau = row.input_multipliers
+    members: dict[str, object] = {
+        "output": row.output,
+        "level": row.level,
+        "input_multipliers": None if tau is None else _array_json(tau),
+        "multipliers": _arrays_json(row.multipliers),
     }
+    if row.cuts:
+        members["cuts"] = [
+            {
+                "first": cuts.first,
+                "second": cuts.second,
+                "first_entries": list(cuts.first_entries),
+                "second_entries": list(cuts.second_entries),
+                "weights": _array_json(cuts.weights),
+            }
+            for cuts in row.cuts
+        ]
+    if row.sort_blocks:
+        members["sort_blocks"] = _arrays_json(row.sort_blocks)
+    if row.output_multipliers is not None:
+        members["output_multipliers"] = _array_json(row.output_multipliers)
+    return members
 
 
 def _forward_json(forward: ForwardProof) -> dict[str, object]:
@@ -157,6 +191,10 @@ def _forward_json(forward: ForwardProof) -> dict[str, object]:
             for name, line in forward.lines.items()
         },
     }
+
+
+def _arrays_json(arrays: Mapping[str, Array]) -> dict[str, object]:
+    return {name: _array_json(array) for name, array in arrays.items()}
 
 
 def _array_json(array: Array) -> dict[str, object]:

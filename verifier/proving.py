@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from verifier.certificate import (
     Attempt,
@@ -26,6 +27,8 @@ from verifier.certificate import (
     ProductProof,
     Proof,
     PropagationProof,
+    RecursionProof,
+    TorusProof,
     Witness,
     decimal_lower,
     decimal_upper,
@@ -34,7 +37,14 @@ from verifier.certificate import (
 )
 from verifier.checker import Verdict, check, witness_value
 from verifier.methods.items import Item
+from verifier.methods.report import layers_json
 from verifier.property import Each, Margins, Property
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float64
+
+    Gates = Float64[np.ndarray, " gates"]
 
 CLAIM_SLACK = 1e-9  #: relative: the first claim above a candidate's estimate
 ENLARGEMENTS = (0.0, 1e-11, 1e-9, 1e-7, 1e-5)  #: relative: of norms and levels, until proved
@@ -71,14 +81,21 @@ def prove(
         certificate = certify(case, proof, claims, None, witness, attempts)
         verdict = check(certificate, case.model)
         if verdict.valid:
-            return certificate
+            return _reporting(certificate, verdict)
         if verdict.proved is not None:
             certificate = certify(case, proof, verdict.proved, verdict.log10, witness, attempts)
             verdict = check(certificate, case.model)
             if verdict.valid:
-                return certificate
+                return _reporting(certificate, verdict)
     assert verdict is not None  # noqa: S101 (the loop runs)
     return Unproved(verdict)
+
+
+def _reporting(certificate: Certificate, verdict: Verdict) -> Certificate:
+    """The certificate with what the checker found of the layers; no part of its id."""
+    if not verdict.layers:
+        return certificate
+    return replace(certificate, report={"layers": layers_json(verdict.layers)})
 
 
 def certify(
@@ -134,8 +151,17 @@ def enlarged(proof: Proof, share: float) -> Proof:
             return replace(proof, items=tuple(_larger_norms(item, share) for item in proof.items))
         case LmiProof() | GateLmiProof():
             return replace(proof, items=tuple(_larger_levels(item, share) for item in proof.items))
+        case RecursionProof():
+            return replace(proof, scales=_larger(proof.scales, share))
+        case TorusProof():
+            masks = _larger(proof.masks, share)
+            return replace(proof, scales=_larger(proof.scales, share), masks=masks)
         case PropagationProof():
             return proof
+
+
+def _larger(scales: Mapping[str, Gates], share: float) -> dict[str, Gates]:
+    return {name: values * (1 + 2 * share) for name, values in scales.items()}
 
 
 def _larger_norms(item: ProductItem, share: float) -> ProductItem:

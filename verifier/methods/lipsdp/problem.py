@@ -291,6 +291,17 @@ class Family:
         roots = per_psi.sqrt()[:, None]
         inflow, inflow_noise = form.inflow * roots, form.inflow_noise * roots
         outflow, noise = self._outflow(rows)
+        if self.inputs_in_linf and 1 < len(rows):
+            # s I is eliminated: 0 <= D - R'R - Y'Y/s.
+            root = found.level**-0.5
+            return CertificateMatrix(
+                diagonal=torch.cat([found.inputs, per_psi]),
+                rows=torch.cat([outflow * root, inflow]),
+                noise=torch.cat([noise * root, inflow_noise]),
+                corner=None,
+                border=outflow[0],
+                border_noise=noise[0],
+            )
         if self.inputs_in_linf:
             return CertificateMatrix(
                 diagonal=torch.cat([found.inputs, per_psi]),

@@ -1,14 +1,13 @@
 """Which inequalities bound an item, and solving them: jointly, or one for each output.
 
-    one output                one inequality, whatever the output norm
-    input l2, output l2       one inequality of all outputs jointly
-    output linf               one for each output: the maximum of their bounds
-    otherwise                 one for each output: the root of the sum of squares (l2) or the sum
-                              (l1) of their bounds; or the joint one, by
-                              |y|_1 <= sqrt(m) |y|_2 and |x|_2 <= sqrt(n) |x|_inf
+    one output      one inequality, whatever the output norm
+    output l2       one inequality of all outputs jointly
+    output linf     one for each output: the maximum of their bounds
+    output l1       one, of the outputs' signs too (`signs`)
 
-An input norm of l1 is treated as l2: |x|_2 <= |x|_1. For a maximum, outputs are taken by the
-bound of their start, largest first, and each only until it is below another's dual estimate.
+For inputs in l1 each of them bounds steps in one input at a time, and further ones are sought for
+the worst inputs (`columns`). For a maximum, outputs are taken by the bound of their start, largest
+first, and each only until it is below another's dual estimate.
 
 Inequalities that have their zeros in common are solved side by side, as far as memory is small.
 """
@@ -18,7 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,12 +27,14 @@ from torch import Tensor
 from verifier.certificate import LmiItem, LmiRow
 from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import interior_point, reference
-from verifier.methods.lipsdp.form import Form
+from verifier.methods.lipsdp.columns import worst_input_settled
+from verifier.methods.lipsdp.form import LARGEST_XI, Form
 from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.interior_point import CENTRING, CENTRING_WARM
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
 from verifier.methods.lipsdp.repair import EXTRA_MARGINS, GREATEST_GROWTH, repaired
+from verifier.methods.lipsdp.signs import of_signs, with_signs
 from verifier.methods.progress import NO_AIM, Aim, Step
 from verifier.norms import Norm, NormPair
 
@@ -58,38 +59,45 @@ class Search:
         self, selections: Sequence[Float64[Tensor, "_ outputs"]]
     ) -> list[tuple[LmiItem, float]]:
         """Inequalities that bound each selection of outputs, and the bounds."""
-        linf = self.norm.input is Norm.LINF
-        single = self._rows(in_linf=linf)
-        if all(rows.shape[0] == 1 for rows in selections):
+        solver = self.rows_of(self.form)
+        if not solver.by_columns and all(rows.shape[0] == 1 for rows in selections):
             enough = self.aim.enough if len(selections) == 1 else 0.0
-            solved = single.solved(selections, enough=enough)
-            return [(LmiItem(rows=(row,)), bound) for row, bound in solved]
-        joint = single
-        if linf and self.norm.output is not Norm.LINF:
-            joint = self._rows(in_linf=False)
-        return [self._item(single, joint, rows) for rows in selections]
+            found = solver.sought(selections, enough=enough)
+            return [(LmiItem(rows=(solver.row(each, 0),)), solver.bound(each)) for each in found]
+        return [self._item(solver, rows) for rows in selections]
 
-    def _rows(self, *, in_linf: bool) -> _Rows:
-        device = self.options.device_for(len(self.form.owner))
-        return _Rows(self, Family(self.form, inputs_in_linf=in_linf, device=device))
+    def rows_of(self, form: Form) -> _Rows:
+        """What solves the inequalities of a form."""
+        device = self.options.device_for(len(form.owner))
+        in_linf = self.norm.input is Norm.LINF
+        family = Family(form, inputs_in_linf=in_linf, device=device)
+        return _Rows(replace(self, form=form), family)
 
     def _item(
-        self, single: _Rows, joint: _Rows, rows: Float64[Tensor, "selected outputs"]
+        self, solver: _Rows, rows: Float64[Tensor, "selected outputs"]
     ) -> tuple[LmiItem, float]:
-        if self.norm.output is Norm.LINF:
-            return single.greatest(rows, self.aim.enough)
-        factor = 1.0
-        if self.norm.input is Norm.LINF:
-            factor *= math.sqrt(self.form.inputs)
-        if self.norm.output is Norm.L1:
-            factor *= math.sqrt(rows.shape[0])
-        ((row, bound),) = joint.solved([rows], enough=self.aim.enough / factor)
-        together = LmiItem(rows=(row,)), bound * factor
-        is_done = together[1] <= self.aim.enough
-        if is_done or (joint is single and self.norm.output is Norm.L2):
-            return together
-        apart = single.apart(rows, self.norm.output)
-        return min(apart, together, key=lambda found: found[1])
+        if rows.shape[0] == 1:
+            return solver.joint(rows, output=0, enough=self.aim.enough)
+        match self.norm.output:
+            case Norm.LINF:
+                return solver.greatest(rows, self.aim.enough)
+            case Norm.L2:
+                return solver.joint(rows, output=None, enough=self.aim.enough)
+            case Norm.L1:
+                return self._signed(solver, rows)
+
+    def _signed(
+        self, solver: _Rows, rows: Float64[Tensor, "selected outputs"]
+    ) -> tuple[LmiItem, float]:
+        """All outputs in l1; where their signs are too many, by |y|_1 <= sqrt(m) |y|_2."""
+        if LARGEST_XI < self.form.inflow.shape[1] + len(rows):
+            root = math.sqrt(len(rows))
+            item, bound = solver.joint(rows, output=None, enough=self.aim.enough / root)
+            return item, bound * root
+        one = torch.ones(1, 1, dtype=torch.float64)
+        signed = self.rows_of(with_signs(self.form, rows))
+        item, bound = signed.joint(one, output=0, enough=self.aim.enough)
+        return LmiItem(rows=tuple(of_signs(row) for row in item.rows)), bound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,14 +107,37 @@ class _Rows:
     search: Search
     family: Family
 
-    def apart(
-        self, rows: Float64[Tensor, "selected outputs"], output: Norm
+    @property
+    def by_columns(self) -> bool:
+        """Whether inputs are bounded one by one."""
+        return self.search.norm.input is Norm.L1 and self.search.form.inputs != 1
+
+    def joint(
+        self, rows: Float64[Tensor, "selected outputs"], *, output: int | None, enough: float
     ) -> tuple[LmiItem, float]:
-        """One inequality for each output, and the l2 norm or the sum of their bounds."""
-        found = self.solved(list(rows[:, None]), outputs=range(rows.shape[0]))
-        bounds = [bound for _, bound in found]
-        total = math.hypot(*bounds) if output is Norm.L2 else math.fsum(bounds)
-        return LmiItem(rows=tuple(row for row, _ in found)), total
+        """One inequality for these outputs; for l1 inputs, those that bound every input."""
+        (found,) = self.sought([rows], enough=enough)
+        row = self.row(found, output)
+        if not self.by_columns:
+            return LmiItem(rows=(row,)), self.bound(found)
+
+        # The rest is for the other outputs, and for the checker, which reads every row.
+        until = 0.5 * self.search.clock.remaining
+
+        def solve(form: Form, best: float) -> tuple[LmiRow, Multipliers]:
+            alone = self.search.rows_of(form)
+            (multipliers,) = alone.sought([rows], enough=best)
+            return alone.row(multipliers, output), multipliers
+
+        chosen, bounds = worst_input_settled(
+            self.search.form,
+            rows,
+            (row, found),
+            solve,
+            lambda: until < self.search.clock.remaining,
+            enough,
+        )
+        return LmiItem(rows=tuple(chosen)), float(bounds.max())
 
     def greatest(
         self, rows: Float64[Tensor, "selected outputs"], enough: float
@@ -114,31 +145,34 @@ class _Rows:
         """One inequality for each output, and the greatest of their bounds."""
         starts = self.family.start_levels(rows)
         order = sorted(range(len(starts)), key=lambda i: -starts[i])
-        found = self.solved(
-            [rows[[i]] for i in order], outputs=order, enough=enough, only_greatest=True
-        )
-        kept = {row.output: row for row, _ in found}
-        best = max(bound for _, bound in found)
-        return LmiItem(rows=tuple(kept[i] for i in range(len(order)))), best
+        if self.by_columns:
+            best, items = 0.0, dict[int, LmiItem]()
+            for i in order:
+                items[i], bound = self.joint(rows[[i]], output=i, enough=max(best, enough))
+                best = max(best, bound)
+        else:
+            alone = [rows[[i]] for i in order]
+            found = self.sought(alone, enough=enough, only_greatest=True)
+            best = max(map(self.bound, found))
+            pairs = zip(order, found, strict=True)
+            items = {i: LmiItem(rows=(self.row(each, i),)) for i, each in pairs}
+        return LmiItem(rows=tuple(row for i in range(len(order)) for row in items[i].rows)), best
 
-    def solved(
+    def sought(
         self,
         selections: Sequence[Float64[Tensor, "_ outputs"]],
         *,
-        outputs: Sequence[int] | None = None,
-        enough: float = 0.0,
+        enough: float,
         only_greatest: bool = False,
-    ) -> list[tuple[LmiRow, float]]:
-        """Multipliers of each selection's inequality, and the bound.
+    ) -> list[Multipliers]:
+        """Multipliers of each selection's inequality.
 
         Args:
             selections: the outputs of each.
-            outputs: their numbers, where each is one of an item's; otherwise one is output 0 and
-                several are joint.
             enough: a bound that need not be bettered.
             only_greatest: nor need those that are below another one.
         """
-        found: dict[int, tuple[LmiRow, float]] = {}
+        found: dict[int, Multipliers] = {}
         for chunk in self._chunks(selections):
             left = len(selections) - len(found)
             clock = self.search.clock
@@ -151,12 +185,9 @@ class _Rows:
             watch = self._watch(scaled, Clock.start(share), enough, only_greatest)
             points = self._points(scaled, rows, watch, is_warm=known is not None)
             for place, i in enumerate(chunk):
-                multipliers = self._repaired(scaled[place], points[place], rows[place])
-                number = 0 if rows.shape[1] == 1 else None
-                number = number if outputs is None else outputs[i]
-                found[i] = self._row(multipliers, number)
+                found[i] = self._repaired(scaled[place], points[place], rows[place])
             if only_greatest:
-                enough = max(enough, *(bound for _, bound in found.values()))
+                enough = max(enough, *map(self.bound, found.values()))
         return [found[i] for i in range(len(selections))]
 
     def _chunks(self, selections: Sequence[Float64[Tensor, "_ outputs"]]) -> list[list[int]]:
@@ -186,15 +217,21 @@ class _Rows:
             inputs=torch.as_tensor(inputs, dtype=torch.float64),
         )
 
-    def _row(self, found: Multipliers, output: int | None) -> tuple[LmiRow, float]:
-        form = self.search.form
-        row = LmiRow(
+    def row(self, found: Multipliers, output: int | None) -> LmiRow:
+        """Multipliers as the certificate stores them."""
+        gates = self.search.form.by_gate(found.gates)
+        return LmiRow(
             output=output,
             level=found.level,
             input_multipliers=found.inputs.numpy() if self.family.inputs_in_linf else None,
-            multipliers={gate: each.numpy() for gate, each in form.by_gate(found.gates).items()},
+            multipliers={gate: each.numpy() for gate, each in gates.items()},
         )
-        return row, self._bound(found)
+
+    def bound(self, found: Multipliers) -> float:
+        """The bound that multipliers stand for."""
+        if self.family.inputs_in_linf:
+            return (found.level + float(found.inputs.sum())) / 2
+        return math.sqrt(found.level)
 
     def _repaired(
         self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]
@@ -254,11 +291,6 @@ class _Rows:
         if loss <= MARGIN / 4 and not self.family.has_idle_psis:
             return True
         return loss < 1 and tested.is_definite(loss)
-
-    def _bound(self, found: Multipliers) -> float:
-        if self.family.inputs_in_linf:
-            return (found.level + float(found.inputs.sum())) / 2
-        return math.sqrt(found.level)
 
     def _points(
         self,
