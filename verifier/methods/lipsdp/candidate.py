@@ -52,14 +52,9 @@ def candidate(
     else:
         lowered = network.lowered("compare")
         slopes, forward = local_slopes(lowered, asked.region)
-<<<<<<< HEAD
-    form = form_of(lowered, inputs, slopes)
-    search = Search(form=form, norm=asked.norm, options=options, clock=clock, aim=aim, warm=warm)
-=======
     form = form_of(fronted(lowered, asked.norm, inputs), inputs, slopes)
     norms = plain_norms(asked.norm)
-    search = Search(form=form, norm=norms, options=options, clock=clock, aim=aim)
->>>>>>> main
+    search = Search(form=form, norm=norms, options=options, clock=clock, aim=aim, warm=warm)
     found = search.items([item.rows for item in items])
     proved = tuple(item for item, _ in found)
     return Candidate(
