@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.exact import floats, fractions, growth_below
+from tests.exact import Pair, floats, fractions, growth_below
 from tests.random_networks import RandomNetwork, random_network
 from tests.tiny_networks import Gate, lipschitz_constant, tiny_network
 from verifier.certificate import Candidate, Certificate, LmiItem, LmiProof, LmiRow, PairCuts
@@ -22,20 +22,22 @@ from verifier.methods.clock import Clock
 from verifier.methods.items import items_of
 from verifier.methods.refinement import candidates
 from verifier.network.graph import Network
+from verifier.norms import Norm, NormPair
 from verifier.onnx_import import load
 from verifier.property import Property
 from verifier.proving import Case, certify, prove
 
 CLOCK = 60.0
 L2 = ("l2", "l2")
+PLAIN = Property()
 
 
-def case_of(model: bytes, network: Network) -> Case:
+def case_of(model: bytes, network: Network, asked: Property = PLAIN) -> Case:
     return Case(
         model=model,
         model_id="sha256:" + hashlib.sha256(model).hexdigest(),
-        asked=Property(),
-        items=items_of(Property(), network.output_size),
+        asked=asked,
+        items=items_of(asked, network.output_size),
         patterns=network.patterns,
         target=None,
         producer={},
@@ -48,17 +50,19 @@ def network_of(model: bytes) -> Network:
     return network
 
 
-def refined(network: Network, limit: int) -> tuple[Candidate, list[Candidate]]:
+def refined(
+    network: Network, limit: int, asked: Property = PLAIN
+) -> tuple[Candidate, list[Candidate]]:
     clock, options = Clock.start(CLOCK), lipsdp.Options()
-    base = lipsdp.candidate(network, Property(), options, clock)
-    return base, list(candidates(network, Property(), options, clock, base=base, limit=limit))
+    base = lipsdp.candidate(network, asked, options, clock)
+    return base, list(candidates(network, asked, options, clock, base=base, limit=limit))
 
 
-def bounds(model: bytes, limit: int = 3) -> list[float]:
+def bounds(model: bytes, limit: int = 3, asked: Property = PLAIN) -> list[float]:
     """What is proved of the base and of every refinement."""
     network = network_of(model)
-    base, found = refined(network, limit)
-    proved = [prove(case_of(model, network), each, None, []) for each in (base, *found)]
+    base, found = refined(network, limit, asked)
+    proved = [prove(case_of(model, network, asked), each, None, []) for each in (base, *found)]
     return [
         p.claim.bound for p in proved if isinstance(p, Certificate) and p.claim.bound is not None
     ]
@@ -79,6 +83,19 @@ def test_no_refined_bound_is_below_the_constant(gates: tuple[Gate, ...], seed: i
     tiny = tiny_network(np.random.default_rng(seed), sizes, gates)
     constant = lipschitz_constant(tiny, L2)
     found = bounds(tiny.built().model)
+    assert found
+    assert constant <= Fraction(min(found))
+
+
+@pytest.mark.parametrize("norms", [("linf", "linf"), ("linf", "l1"), ("l2", "l1")], ids="-".join)
+@pytest.mark.parametrize("gates", GATES[1:], ids="-".join)
+def test_no_refined_bound_is_below_the_constant_in_other_norms(
+    gates: tuple[Gate, ...], norms: Pair
+) -> None:
+    tiny = tiny_network(np.random.default_rng(11), (2, *(4 for _ in gates), 2), gates)
+    constant = lipschitz_constant(tiny, norms)
+    asked = Property(norm=NormPair(Norm(norms[0]), Norm(norms[1])))
+    found = bounds(tiny.built().model, 3, asked)
     assert found
     assert constant <= Fraction(min(found))
 
