@@ -61,6 +61,14 @@ def certify(
     norm: Annotated[
         str | None, typer.Option(help="l1, l2 or linf; `linf,l2` for input and output.")
     ] = None,
+    norm_weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the input norm, one for each input: .npy, .npz or .json."),
+    ] = None,
+    norm_matrix: Annotated[
+        Path | None,
+        typer.Option(help="P of the input norm sqrt(x'Px), for l2: .npy, .npz or .json."),
+    ] = None,
     center: Annotated[
         Path | None,
         typer.Option(help="The center of a box: .npy, .npz or .json. Balls come with --spec."),
@@ -82,6 +90,7 @@ def certify(
         list[str] | None, typer.Option(help="An option of the method: name=value. Repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Show the layers' constants.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """The best proved bound within the budget, as a certificate. Ctrl-C keeps the best so far."""
@@ -92,6 +101,8 @@ def certify(
         spec=spec,
         scope=scope,
         norm=norm,
+        norm_weights=norm_weights,
+        norm_matrix=norm_matrix,
         center=center,
         radius=radius,
         method=method,
@@ -114,6 +125,8 @@ def certify(
         terminal.print_json(outcome.certificate)
     else:
         terminal.print_certificate(outcome.certificate)
+        if report:
+            terminal.print_layers(outcome.certificate)
     return {"violated": NO, "undecided": UNDECIDED}.get(str(outcome.certificate["verdict"]), OK)
 
 

@@ -57,6 +57,9 @@ class FactorNorm:
     norm: float
 
 
+ProductTechnique: TypeAlias = Literal["sums", "joint", "balanced", "absolute"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductItem:
     """Norms for one item of the claim; hidden increments are measured in `internal`."""
@@ -64,6 +67,7 @@ class ProductItem:
     internal: Norm
     blocks: tuple[BlockNorm, ...] = ()
     factors: tuple[FactorNorm, ...] = ()
+    techniques: tuple[ProductTechnique, ...] = ("sums",)  #: the item's bound is their least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +249,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A claim with its proof. Outside the id: attempts, producer, resources."""
+    """A claim with its proof. Outside the id: attempts, producer, resources, report."""
 
     claim: Claim
     proof: Proof
@@ -256,6 +260,7 @@ class Certificate:
     attempts: tuple[Attempt, ...] = ()
     producer: Mapping[str, str | int | None] = field(default_factory=dict[str, str | int | None])
     resources: Mapping[str, float] = field(default_factory=dict[str, float])
+    report: Mapping[str, object] | None = None  #: layers and estimates; no part of the proof
 
 
 def verdict_of(

@@ -44,6 +44,7 @@ def certificate_json(certificate: Certificate) -> dict[str, object]:
         ],
         "producer": dict(certificate.producer),
         "resources": dict(certificate.resources),
+        **({} if certificate.report is None else {"report": dict(certificate.report)}),
     }
 
 
@@ -147,6 +148,8 @@ def _product_item_json(item: ProductItem) -> dict[str, object]:
         "internal": item.internal.value,
         "blocks": [{"target": b.target, "source": b.source, "norm": b.norm} for b in item.blocks],
         "factors": [{"node": f.node, "norm": f.norm} for f in item.factors],
+        # Absent where there is one way only, which keeps the ids of what was written before.
+        **({} if item.techniques == ("sums",) else {"techniques": list(item.techniques)}),
     }
 
 

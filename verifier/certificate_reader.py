@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from verifier.certificate import (
     Pattern,
     ProductItem,
     ProductProof,
+    ProductTechnique,
     Proof,
     PropagationProof,
     RecursionProof,
@@ -74,6 +75,7 @@ def certificate_from_json(value: object) -> Certificate:
         value,
         "certificate",
         "format id claim lower_bound target soundness verdict proof attempts producer resources",
+        optional="report",
     )
     if members["format"] != FORMAT:
         raise MalformedCertificate(f"format is {members['format']!r}, this reader knows {FORMAT!r}")
@@ -95,6 +97,7 @@ def certificate_from_json(value: object) -> Certificate:
             name: _number(value, f"resources.{name}")
             for name, value in _mapping(members["resources"], "resources").items()
         },
+        report=_optional(members.get("report"), "report", _mapping),
     )
     if certificate_id(certificate) != members["id"]:
         raise MalformedCertificate("the id is not that of the content")
@@ -242,12 +245,17 @@ def _pattern(value: object, at: str) -> Pattern:
 
 
 def _product_item(value: object, at: str) -> ProductItem:
-    members = _exact(value, at, "internal blocks factors")
+    members = _exact(value, at, "internal blocks factors", optional="techniques")
     return ProductItem(
         internal=Norm(cast("str", _one_of(members["internal"], tuple(Norm), at))),
         blocks=_list(members["blocks"], f"{at}.blocks", _block_norm),
         factors=_list(members["factors"], f"{at}.factors", _factor_norm),
+        techniques=_list(members.get("techniques", ["sums"]), f"{at}.techniques", _way),
     )
+
+
+def _way(value: object, at: str) -> ProductTechnique:
+    return cast("ProductTechnique", _one_of(value, get_args(ProductTechnique), at))
 
 
 def _block_norm(value: object, at: str) -> BlockNorm:

@@ -8,7 +8,7 @@ proof proves no more than the claim for every item, and the witness reaches what
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from verifier.certificate import (
 from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
 from verifier.checker.definite import NotProved
 from verifier.checker.items import Selection, selection
+from verifier.checker.layers import Layer
 from verifier.checker.lmi import global_slopes, prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
@@ -55,6 +56,7 @@ class Verdict:
     proved: tuple[float, ...] | None = None  #: for each item, rounded up; inf beyond float64
     log10: float | None = None  #: of the greatest, rounded up; also beyond float64
     node: str | None = None  #: the node that stood in the way
+    layers: tuple[Layer, ...] = ()  #: what a product proof proves of each layer
 
 
 class Rejected(Exception):
@@ -75,12 +77,12 @@ def judge(certificate: Certificate, network: Network) -> Verdict:
                 certificate.claim.property, network.input_size, network.output_size
             )
             _require_consistent(certificate, selected)
-            proved = prove(certificate, network, selected)
+            proved, layers = prove(certificate, network, selected)
             _require_proved(certificate.claim, proved)
             _require_witness(certificate, network, selected)
     except Exception as error:  # noqa: BLE001 (fail closed: no exception may pass for acceptance)
         return rejection(error, proved)
-    return _verdict(True, "valid", "the proof proves the claim", proved)
+    return replace(_verdict(True, "valid", "the proof proves the claim", proved), layers=layers)
 
 
 def rejection(error: Exception, proved: tuple[Magnitude, ...] | None = None) -> Verdict:
@@ -111,8 +113,10 @@ def _verdict(
     )
 
 
-def prove(certificate: Certificate, network: Network, selected: Selection) -> tuple[Magnitude, ...]:
-    """What the proof proves, one number for each item.
+def prove(
+    certificate: Certificate, network: Network, selected: Selection
+) -> tuple[tuple[Magnitude, ...], tuple[Layer, ...]]:
+    """What the proof proves: one number for each item, and what it says of layers.
 
     Raises:
         NotProved: the proof does not hold.
@@ -120,21 +124,25 @@ def prove(certificate: Certificate, network: Network, selected: Selection) -> tu
     """
     asked: Property = certificate.claim.property
     # Proofs without a region know plain norms only: they are of the network behind one more map.
-    plain, pair = unweighted(network, asked.norm, selected.inputs)
+    plain = unweighted(network, asked.norm, selected.inputs)
+    inner, pair = plain.network, plain.pair
     match certificate.proof:
         case ProductProof() as proof:
-            return prove_product(proof, plain, pair, selected)
+            product = prove_product(proof, inner, pair, selected)
+            layers = (replace(each, prefix=plain.stretch * each.prefix) for each in product.layers)
+            return plain.bounds(product.bounds), tuple(layers)
         case LmiProof() as proof:
-            small = lowered(plain, sorts="keep")
-            return prove_lmi(proof.items, small, global_slopes(small), pair, selected)
+            small = lowered(inner, sorts="keep")
+            proved = prove_lmi(proof.items, small, global_slopes(small), pair, selected)
+            return plain.bounds(proved), ()
         case GateLmiProof() as proof:
-            return prove_gate_lmi(proof, network, asked, selected)
+            return prove_gate_lmi(proof, network, asked, selected), ()
         case PropagationProof() as proof:
-            return prove_propagation(proof, network, asked, selected)
+            return prove_propagation(proof, network, asked, selected), ()
         case RecursionProof() as proof:
-            return prove_recursion(proof, plain, pair, selected)
+            return plain.bounds(prove_recursion(proof, inner, pair, selected)), ()
         case TorusProof() as proof:
-            return prove_torus(proof, plain, pair, selected)
+            return plain.bounds(prove_torus(proof, inner, pair, selected)), ()
 
 
 # --- Consistency ---------------------------------------------------------------------------------
