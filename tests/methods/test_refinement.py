@@ -85,7 +85,7 @@ def test_no_bound_is_below_a_vertex(name: str) -> None:
     assert estimate * (1 - 1e-9) <= least
 
 
-def refined(network: Network, asked: Property, base: Candidate, limit: int = 5) -> list[Candidate]:
+def refined(network: Network, asked: Property, base: Candidate, limit: int = 3) -> list[Candidate]:
     clock = Clock.start(CLOCK)
     return list(candidates(network, asked, lipsdp.Options(), clock, base=base, limit=limit))
 
