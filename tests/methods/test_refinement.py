@@ -85,7 +85,7 @@ def test_no_bound_is_below_a_vertex(name: str) -> None:
     assert estimate * (1 - 1e-9) <= least
 
 
-def refined(network: Network, asked: Property, base: Candidate, limit: int = 5) -> list[Candidate]:
+def refined(network: Network, asked: Property, base: Candidate, limit: int = 3) -> list[Candidate]:
     clock = Clock.start(CLOCK)
     return list(candidates(network, asked, lipsdp.Options(), clock, base=base, limit=limit))
 
@@ -126,13 +126,28 @@ def test_every_item_of_a_list_is_refined(outputs: Outputs) -> None:
     assert math.fsum(best.estimates) < math.fsum(base.estimates)
 
 
-def test_the_largest_output_is_refined_for_linf() -> None:
-    network = chain(4, 4, None, 4)
-    asked = Property(norm=NormPair(Norm.L2, Norm.LINF))
+REFINED_PAIRS = [pair for pair in PAIRS if pair.input is not Norm.L1]
+
+
+@pytest.mark.parametrize("pair", REFINED_PAIRS, ids=lambda p: f"{p.input}-{p.output}")
+@pytest.mark.parametrize("groups", [None, 3])
+def test_no_bound_is_below_a_vertex_in_other_norms(groups: int | None, pair: NormPair) -> None:
+    network = chain(2, 6, groups, 4)
+    asked = Property(norm=pair)
     base = lipsdp.candidate(network, asked, lipsdp.Options(), Clock.start(CLOCK))
     reached = vertex_maximum(network, asked, Clock.start(CLOCK))
-    (*_, best) = refined(network, asked, base)
-    assert reached * (1 - 1e-9) <= best.estimates[0] < base.estimates[0]
+    drawn = torch.stack(list(vertex_jacobians(form_of_property(network, asked), 64)))
+    (*_, best) = [base, *refined(network, asked, base, 3)]
+    assert norm(drawn, pair) <= reached * (1 + 1e-9)
+    assert reached * (1 - 1e-9) <= best.estimates[0]
+    assert best.estimates[0] < base.estimates[0]
+
+
+def test_steps_in_l1_are_left_to_the_base() -> None:
+    network = chain(2, 4, None, 4)
+    asked = Property(norm=NormPair(Norm.L1, Norm.L1))
+    base = lipsdp.candidate(network, asked, lipsdp.Options(), Clock.start(CLOCK))
+    assert not refined(network, asked, base)
 
 
 def test_nothing_is_sought_where_enough_is_known_or_the_clock_has_run_out() -> None:

@@ -30,11 +30,13 @@ Source: Fazlyab et al. 2019 (arXiv 1906.04893), diagonal multipliers; Pauli et a
 from verifier.methods.lipsdp.candidate import candidate
 from verifier.methods.lipsdp.form import LARGEST_XI, Form, columns_of, form_of, helmert
 from verifier.methods.lipsdp.options import Options
+from verifier.methods.lipsdp.signs import SIGNS, of_signs, with_signs
 from verifier.methods.lipsdp.slopes import Slopes, global_slopes
 from verifier.methods.lipsdp.start import forward_start
 
 __all__ = [
     "LARGEST_XI",
+    "SIGNS",
     "Form",
     "Options",
     "Slopes",
@@ -44,4 +46,6 @@ __all__ = [
     "forward_start",
     "global_slopes",
     "helmert",
+    "of_signs",
+    "with_signs",
 ]

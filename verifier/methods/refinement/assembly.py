@@ -1,10 +1,7 @@
 """One row's matrix inequality around the multipliers of LipSDP, in coordinates where those are 1.
 
-With S = blkdiag(1/sqrt(rho) I, Lambda^-1/2) of the base row, S M S has the level and every gate's
-multiplier as numbers near 1, and the rows of gate j are sqrt(lambda_j) v_j and e_j. For l2 inputs
-dx enters only through the rows that read it: a basis of their span stands for it. For linf inputs
-xi is (1, dx, psi), the level s and every tau have a square of their own, and dx_k is a gate which
-1 enters (|dx_k| <= 1 = |u|).
+With S = blkdiag(1/sqrt(rho) I, Lambda^-1/2) of the base row (`frame`), S M S has the level and
+every gate's multiplier as numbers near 1, and the rows of gate j are sqrt(lambda_j) v_j and e_j.
 
 A sorted group of up to six keeps its multiplier, which a block (`sort_blocks`) may change by any
 amount: blkdiag(I, -I) is 0 at every vertex.
@@ -15,7 +12,6 @@ and are not part of the problem.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
@@ -25,11 +21,11 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from verifier.certificate import LmiRow
-from verifier.methods.lipsdp import Form, forward_start, helmert
+from verifier.methods.lipsdp import Form, helmert
+from verifier.methods.refinement.frame import frame_of, interior_of
 from verifier.methods.refinement.terms import Blocks, Problem, Squares
 
 WIDEST_BLOCK = 6  #: n! vertices are too many beyond
-_SPAN = 1e-13  #: singular values below this share of the largest are rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,7 +43,10 @@ class Assembly:
     """The base's inequality in scaled coordinates."""
 
     form: Form
-    entering: Float64[Tensor, "gates xi"]  #: v of scalar gates; for linf, inputs come first
+    inputs: Int64[Tensor, " inputs"]  #: those with a tau, for linf
+    entering: Float64[
+        Tensor, "gates xi"
+    ]  #: v of scalar gates; for one output and linf, inputs first
     leaving: Float64[Tensor, "gates xi"]  #: psi of the same
     scales: Float64[Tensor, " gates"]  #: sqrt(lambda) of the same, or sqrt(tau)
     names: tuple[tuple[str, int], ...]  #: node and entry of the same
@@ -79,58 +78,57 @@ class Assembly:
         return Problem(goal=goal, squares=squares, blocks=self.blocks, constant=self.constant)
 
 
-def l2_assembly(form: Form, rows: Float64[Tensor, "selected outputs"], base: LmiRow) -> Assembly:
-    """The assembly of a row for l2 inputs, of the outputs `rows` y."""
+def assembled(form: Form, rows: Float64[Tensor, "selected outputs"], base: LmiRow) -> Assembly:
+    """The assembly of a row, of the outputs `rows` y."""
     gates = _multipliers(form, base)
     kept = torch.nonzero(_kept(form, rows)[form.owner]).flatten()
     owner = form.owner[kept]
-    basis = _basis(torch.cat([form.inflow[kept], rows @ form.outflow])[:, : form.inputs])
     roots = gates[owner].sqrt()
-    inputs = basis.shape[1]
-
-    def scaled(matrix: Float64[Tensor, "k whole"]) -> Float64[Tensor, "k xi"]:
-        head = matrix[:, : form.inputs] @ basis / math.sqrt(base.level)
-        return torch.cat([head, matrix[:, form.inputs + kept] / roots], dim=1)
-
-    entering = scaled(form.inflow[kept]) * roots[:, None]
-    outflow = scaled(rows @ form.outflow)
-    unit = torch.eye(inputs + len(kept), dtype=torch.float64)
-    leaving = unit[inputs:]
+    frame = frame_of(form, rows, base, kept, roots)
+    front = frame.lead + len(frame.inputs)
+    entering, unit = frame.entering, torch.eye(front + len(kept), dtype=torch.float64)
+    leaving = unit[front:]
     entries = _entries(form)
     names = [entries[int(i)][:2] for i in owner]
     steps = torch.tensor([entries[int(i)][2] for i in owner], dtype=torch.int64)
     groups = _groups(entering, leaving, names, steps, roots)
     plain = torch.nonzero((steps == 1) | (WIDEST_BLOCK <= steps)).flatten()
     owners, own = torch.unique(owner[plain], return_inverse=True)
+    first = 1 + len(frame.inputs)
+    heads = torch.cat([torch.zeros(frame.lead, dtype=torch.int64), torch.arange(1, first)])
     squares = Squares(
-        rows=torch.cat([unit[:inputs], leaving[plain], entering[plain]]),
-        sign=torch.cat([torch.ones(inputs + len(plain)), -torch.ones(len(plain))]).double(),
-        owner=torch.cat([torch.zeros(inputs, dtype=torch.int64), 1 + own, 1 + own]),
-        count=1 + len(owners),
-        runs=_runs(inputs, len(plain), len(plain)),
+        rows=torch.cat([unit[:front], leaving[plain], entering[plain]]),
+        sign=torch.cat([torch.ones(front + len(plain)), -torch.ones(len(plain))]).double(),
+        owner=torch.cat([heads, first + own, first + own]),
+        count=first + len(owners),
+        runs=_runs(frame.lead, len(frame.inputs), len(plain), len(plain)),
     )
-    goal = torch.zeros(squares.count, dtype=torch.float64)
-    goal[0] = 1.0
-    constant = outflow.T @ outflow
-    level, factors = _interior(form, kept, entering, inputs, constant)
-    first = torch.searchsorted(owner, owners)
+    blocks = [block.start for block in form.blocks]
+    levels, factors = interior_of(
+        frame, owner, torch.bucketize(kept, torch.tensor(blocks), right=True)
+    )
     fixed = torch.cat([group.places.flatten() for group in groups] or [plain[:0]])
     held = leaving[fixed].T @ leaving[fixed] - entering[fixed].T @ entering[fixed]
     scalar = torch.nonzero(steps == 1).flatten()
+    heads_in, heads_out = frame.input_gates()
     return Assembly(
         form=form,
-        entering=entering[scalar],
-        leaving=leaving[scalar],
-        scales=roots[scalar],
-        names=tuple(names[int(i)] for i in scalar),
+        inputs=frame.inputs,
+        entering=torch.cat([heads_in, entering[scalar]]),
+        leaving=torch.cat([heads_out, leaving[scalar]]),
+        scales=torch.cat([frame.units[1:].sqrt()[: len(heads_in)], roots[scalar]]),
+        names=(
+            *(("", int(i)) for i in frame.inputs[: len(heads_in)]),
+            *(names[int(i)] for i in scalar),
+        ),
         base=squares,
         owners=tuple(entries[int(i)][:2] for i in owners),
-        goal=goal,
-        unit=torch.cat([gates.new_tensor([base.level]), gates[owners]]),
+        goal=torch.cat([frame.goal, frame.goal.new_zeros(len(owners))]),
+        unit=torch.cat([frame.units, gates[owners]]),
         groups=groups,
-        interior=torch.cat([gates.new_tensor([1.3 * level]), factors[first]]),
+        interior=torch.cat([levels, factors[torch.searchsorted(owner, owners)]]),
         interior_blocks=_interior_blocks(groups, factors),
-        constant=constant - held,
+        constant=frame.constant - held,
     )
 
 
@@ -146,13 +144,6 @@ def _runs(*sizes: int) -> tuple[slice, ...]:
     for size in sizes:
         ends.append(ends[-1] + size)
     return tuple(slice(a, b) for a, b in pairwise(ends) if a < b)
-
-
-def _basis(reading: Float64[Tensor, "rows inputs"]) -> Float64[Tensor, "inputs rank"]:
-    """Orthonormal columns that span the rows."""
-    _, values, right = torch.linalg.svd(reading, full_matrices=False)
-    largest = float(values[0]) if len(values) else 0.0
-    return right[values > _SPAN * largest].T
 
 
 def _kept(form: Form, rows: Float64[Tensor, "selected outputs"]) -> Bool[Tensor, " multipliers"]:
@@ -224,48 +215,3 @@ def _vertices(steps: int) -> Float64[Tensor, "permutations order steps"]:
             for moved in permutations(range(steps + 1))
         ]
     )
-
-
-def _interior(
-    form: Form,
-    kept: Int64[Tensor, " kept"],
-    entering: Float64[Tensor, "kept xi"],
-    inputs: int,
-    constant: Float64[Tensor, "xi xi"],
-) -> tuple[float, Float64[Tensor, " kept"]]:
-    """(the least level, multipliers) of LipSDP's start, their factor the one with the least."""
-    drive, spread = entering[:, :inputs], entering[:, inputs:]
-    chosen = torch.zeros(len(form.inflow), dtype=torch.int64)
-    chosen[kept] = 1
-    ends = torch.cumsum(chosen, dim=0)
-    cuts = [0, *(int(ends[block.stop - 1]) for block in form.blocks if block.stop)]
-    blocks = [slice(a, b) for a, b in pairwise(cuts) if a < b]
-    owner = torch.unique(form.owner[kept], return_inverse=True)[1]
-    start = forward_start(spread, drive @ drive.T, owner, blocks)
-    gates = 1 / start.gates[owner]
-    levels = [
-        (least_level(_base_matrix(entering, gates * factor, inputs) - constant, inputs), factor)
-        for factor in (2.0**power for power in range(-12, 13))
-    ]
-    level, factor = min((found, factor) for found, factor in levels if found is not None)
-    return level, gates * factor
-
-
-def _base_matrix(
-    entering: Float64[Tensor, "kept xi"],
-    weight: Float64[Tensor, " kept"],
-    inputs: int,
-) -> Float64[Tensor, "xi xi"]:
-    """M + C of level 0."""
-    matrix = -(entering.T @ (entering * weight[:, None]))
-    matrix.diagonal()[inputs:] += weight
-    return matrix
-
-
-def least_level(matrix: Float64[Tensor, "xi xi"], inputs: int) -> float | None:
-    """The least rho with 0 <= M + blkdiag(rho I, 0) for M of level 0; None where there is none."""
-    factor, failed = torch.linalg.cholesky_ex(matrix[inputs:, inputs:])
-    if failed:
-        return None
-    cross = torch.linalg.solve_triangular(factor, matrix[inputs:, :inputs], upper=False)
-    return float(torch.linalg.eigvalsh(cross.T @ cross - matrix[:inputs, :inputs])[-1])

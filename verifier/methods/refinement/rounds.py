@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.methods.refinement.assembly import Assembly, least_level
+from verifier.methods.refinement.assembly import Assembly
 from verifier.methods.refinement.cuts import Cuts, Separation
+from verifier.methods.refinement.frame import least_level
 from verifier.methods.refinement.solver import Solver
 from verifier.methods.refinement.terms import Problem
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.certificate import Candidate, LmiItem, LmiProof, LmiRow, PairCuts
+from verifier.certificate import Candidate, LmiItem, LmiProof, LmiRow
 from verifier.methods import lipsdp
 from verifier.methods.clock import Clock
-from verifier.methods.items import Item, items_of, varying_inputs
-from verifier.methods.lipsdp import Form, form_of, global_slopes
+from verifier.methods.items import items_of, varying_inputs
+from verifier.methods.lipsdp import SIGNS, Form, form_of, global_slopes, of_signs, with_signs
 from verifier.methods.progress import NO_AIM, Aim, Step
 from verifier.methods.refinement import vertices
-from verifier.methods.refinement.assembly import Assembly, l2_assembly
-from verifier.methods.refinement.rounds import Found, rounds
+from verifier.methods.refinement.assembly import assembled
+from verifier.methods.refinement.rounds import rounds
+from verifier.methods.refinement.stored import reach, stored_row
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
@@ -33,7 +32,6 @@ _FEWEST_CUTS = 12  #: times the gates, at any time, in small networks
 _MOST_CUTS = 1500  #: in large ones, but not fewer than twice the gates
 _GAP = 3e-4  #: that every round is solved to
 _STALLED = 3e-5  #: rounds go on while two of them gain this share
-L2 = NormPair(Norm.L2, Norm.L2)
 
 
 def candidates(
@@ -54,25 +52,24 @@ def candidates(
         options: of LipSDP; only its own solver refines.
         clock: no step begins after it has expired.
         aim: when a bound is enough, and who is told of steps.
-        base: of LipSDP, with global slopes.
+        base: of LipSDP, with global slopes; inputs in l1 are left as they are.
         limit: rounds of each row, at most.
     """
     norms = plain_norms(asked.norm)
     if not isinstance(base.proof, LmiProof) or options.solver != "interior_point":
         return
-    if norms.input is not Norm.L2:
+    if norms.input is Norm.L1:
         return
     form = form_of_property(network, asked)
     if LARGEST < len(form.inflow):
         return
-    refiner = _Refiner(form, clock, aim, limit)
+    refiner = _Refiner(form, norms.input, clock, aim, limit)
     best = base
     items = items_of(asked, network.output_size)
     for place in sorted(range(len(items)), key=lambda i: -base.estimates[i]):
-        for rows, estimate in refiner.item(
-            base.proof.items[place].rows, items[place], norms.output, base.estimates[place]
-        ):
-            best = _replaced(best, place, rows, estimate)
+        rows = base.proof.items[place].rows
+        for better, estimate in refiner.item(rows, items[place].rows, base.estimates[place]):
+            best = _replaced(best, place, better, estimate)
             yield best
 
 
@@ -81,11 +78,9 @@ def vertex_maximum(network: Network, asked: Property, clock: Clock) -> float:
 
     No bound that the activations' constraints prove is below it: an estimate of how tight they are.
     """
-    form = form_of_property(network, asked)
+    form, norms = form_of_property(network, asked), plain_norms(asked.norm)
     return max(
-        vertices.search(
-            form, item.rows, plain_norms(asked.norm), rounds=_VERTEX_ROUNDS, clock=clock
-        )
+        vertices.search(form, item.rows, norms, rounds=_VERTEX_ROUNDS, clock=clock)
         for item in items_of(asked, network.output_size)
     )
 
@@ -102,49 +97,73 @@ class _Refiner:
     """One run."""
 
     form: Form
+    norm: Norm  #: of the inputs: l2 or linf
     clock: Clock
     aim: Aim
     limit: int
 
     def item(
-        self, rows: tuple[LmiRow, ...], item: Item, output: Norm, estimate: float
+        self,
+        rows: tuple[LmiRow, ...],
+        outputs: Float64[Tensor, "selected outputs"],
+        estimate: float,
     ) -> Iterator[tuple[tuple[LmiRow, ...], float]]:
-        """Rows of one item that prove less and less, and the estimates."""
-        measured = _measured(rows, output)
-        if not 0 < measured or any(_is_bordered(row) for row in rows):
+        """Rows of one item that prove less and less, and the estimates.
+
+        Several rows are of one output each, and their maximum counts: the greatest is refined as
+        far as it goes, and later ones only until they are below it.
+        """
+        share = estimate / max(reach(row) for row in rows) if rows else 0.0
+        if not 0 < share or not math.isfinite(share):
             return
-        share = estimate / measured
-        current = [*rows]
-        for place in sorted(range(len(rows)), key=lambda i: -rows[i].level):
-            row = rows[place]
-            chosen = item.rows if row.output is None else item.rows[[row.output]]
-            enough = (self.aim.enough / share) ** 2 if output is Norm.LINF or not place else 0.0
-            others = [other.level for i, other in enumerate(current) if i != place]
-            if output is Norm.LINF and others:
-                # The greatest of the others is the item's bound from there on.
-                enough = max(enough, *others)
-            for better in self._refined(chosen, row, enough):
-                current[place] = better
-                estimate = share * _measured(current, output)
-                yield tuple(current), estimate
-            if self.clock.has_expired or estimate <= self.aim.enough:
+        current, least, settled = [*rows], estimate, 0.0
+        for place in sorted(range(len(rows)), key=lambda i: -reach(rows[i])):
+            if self.clock.has_expired or reach(rows[place]) <= settled:
                 return
+            enough = max(self.aim.enough / share, settled)
+            for better in self._refined(rows[place], outputs, enough):
+                current[place] = better
+                found = share * max(map(reach, current))
+                if found < least:
+                    least = found
+                    yield tuple(current), found
+            settled = max(settled, reach(current[place]))
 
     def _refined(
-        self, rows: Float64[Tensor, "selected outputs"], base: LmiRow, enough: float
+        self, base: LmiRow, outputs: Float64[Tensor, "selected outputs"], enough: float
     ) -> Iterator[LmiRow]:
-        """Rows of lower and lower levels, until one is enough."""
+        """Rows that prove less and less, until one is enough."""
+        form, chosen = self.form, outputs
+        if base.output is not None:
+            chosen = outputs[[base.output]]
+        if base.output_multipliers is not None:
+            form, chosen = with_signs(form, outputs), outputs.new_ones(1, 1)
+            multipliers = {**base.multipliers, SIGNS: base.output_multipliers}
+            base = replace(base, output=0, multipliers=multipliers, output_multipliers=None)
+            for row in self._found(form, chosen, base, enough):
+                yield of_signs(row)
+        else:
+            yield from self._found(form, chosen, base, enough)
+
+    def _found(
+        self, form: Form, rows: Float64[Tensor, "selected outputs"], base: LmiRow, enough: float
+    ) -> Iterator[LmiRow]:
+        """The same, of a form whose outputs `rows` y the row bounds in l2."""
+        first = reach(base)
+        pair = NormPair(self.norm if base.input_multipliers is not None else Norm.L2, Norm.L2)
         budget = Clock.start(_VERTEX_SHARE * self.clock.remaining)
-        reached = vertices.search(self.form, rows, L2, rounds=_VERTEX_ROUNDS, clock=budget)
-        enough = max((reached * (1 + TIGHT)) ** 2, enough) / base.level
-        if 1 <= enough:
+        reached = vertices.search(form, rows, pair, rounds=_VERTEX_ROUNDS, clock=budget)
+        enough = max(reached * (1 + TIGHT), enough)
+        if first <= enough or not len(form.inflow):
             return
-        assembly = l2_assembly(self.form, rows, base)
+        power = 2 if base.input_multipliers is None else 1
+        goal = (enough / first) ** power
+        assembly = assembled(form, rows, base)
         gates = max(1, len(assembly.names))
-        levels = [base.level] * 3
+        met = [first] * 3
 
         def stop(objective: float) -> bool:
-            return self.clock.has_expired or objective <= enough
+            return self.clock.has_expired or objective <= goal
 
         found = rounds(
             assembly,
@@ -156,81 +175,12 @@ class _Refiner:
         )
         for count, each in enumerate(found, start=1):
             self.aim.report(Step(phase="refining", iteration=count))
-            row = _row(assembly, base, each)
-            if row.level < min(levels):
+            row = stored_row(assembly, base, each)
+            if reach(row) < min(met):
                 yield row
-            levels.append(row.level)
-            if count > 2 and min(levels[:-2]) * (1 - _STALLED) < min(levels):
+            met.append(reach(row))
+            if count > 2 and min(met[:-2]) * (1 - _STALLED) < min(met):
                 return
-
-
-def _is_bordered(row: LmiRow) -> bool:
-    """Whether a row is of another form than (1) of LipSDP."""
-    return row.input_multipliers is not None or row.output_multipliers is not None
-
-
-def _measured(rows: Sequence[LmiRow], output: Norm) -> float:
-    """What the rows prove together, but for factors of the norms."""
-    bounds = [math.sqrt(row.level) for row in rows]
-    match output:
-        case Norm.LINF:
-            return max(bounds, default=0.0)
-        case Norm.L2:
-            return math.hypot(*bounds)
-        case Norm.L1:
-            return math.fsum(bounds)
-
-
-def _row(assembly: Assembly, base: LmiRow, found: Found) -> LmiRow:
-    """What the certificate stores."""
-    values = (found.base * assembly.unit).numpy()
-    multipliers = {gate: array.copy() for gate, array in base.multipliers.items()}
-    for (gate, entry), value in zip(assembly.owners, values[1:], strict=True):
-        multipliers[gate][entry] = value
-    return replace(
-        base,
-        level=float(values[0]),
-        multipliers=multipliers,
-        cuts=_pair_cuts(assembly, found),
-        sort_blocks=_sort_blocks(assembly, base, found),
-    )
-
-
-def _pair_cuts(assembly: Assembly, found: Found) -> tuple[PairCuts, ...]:
-    """The cuts by pairs of nodes."""
-    cuts, names, scales = found.cuts, assembly.names, assembly.scales
-    weights = torch.cat(
-        [cuts.p * scales[cuts.first][:, None], cuts.r * scales[cuts.second][:, None]], dim=1
-    ).numpy()
-    grouped: dict[tuple[str, str], list[tuple[int, int, np.ndarray]]] = {}
-    for one, other, weight in zip(cuts.first.tolist(), cuts.second.tolist(), weights, strict=True):
-        (first, entry), (second, target) = names[one], names[other]
-        grouped.setdefault((first, second), []).append((entry, target, weight))
-    return tuple(
-        PairCuts(
-            first=first,
-            second=second,
-            first_entries=tuple(entry for entry, _, _ in members),
-            second_entries=tuple(target for _, target, _ in members),
-            weights=np.concatenate([weight for _, _, weight in members]),
-        )
-        for (first, second), members in grouped.items()
-    )
-
-
-def _sort_blocks(assembly: Assembly, base: LmiRow, found: Found) -> dict[str, np.ndarray]:
-    """The blocks by node: lower triangles over contrasts, which are sqrt(j(j+1)) as long."""
-    arrays: dict[str, np.ndarray] = {}
-    for group, blocks in zip(assembly.groups, found.blocks, strict=True):
-        steps = torch.arange(1, blocks.shape[1] // 2 + 1, dtype=torch.float64)
-        roots = (steps * (steps + 1)).rsqrt().repeat(2)
-        scaled = blocks * roots[:, None] * roots * group.multipliers[:, None, None]
-        row, column = group.blocks.triangle
-        for (node, entry), values in zip(group.names, scaled[:, row, column], strict=True):
-            count = len(base.multipliers[node])
-            whole = arrays.setdefault(node, np.zeros(count * len(row)))
-            whole[entry * len(row) : (entry + 1) * len(row)] = values.numpy()
-    return arrays
 
 
 def _replaced(

@@ -12,9 +12,9 @@ The search alternates. With u the dual vector of y = J(T) dx and p the derivativ
 
 so T_g = sign(p_g v_g), and for groups the permutation that sorts v like p, do not lower it. v
 depends on earlier gates only and p on later ones: one sweep forward, one backward, each gate by
-what was just computed, never lowers |J(T) dx|. Many starts run side by side; the best are disturbed
-and run again. What is found is a lower end of the maximum: an estimate, and a value of |J(T)| that
-no input need reach.
+what was just computed, never lowers |J(T) dx|. Many starts run side by side; the best ones go on
+by single gates (`flips`), and are disturbed and run again. What is found is a lower end of the
+maximum: an estimate, and a value of |J(T)| that no input need reach.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from torch import Tensor
 
 from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import Form, helmert
+from verifier.methods.refinement.flips import climbed
 from verifier.norms import Norm, NormPair
 
 STARTS = 48  #: side by side
 SWEEPS = 24  #: of each start
 _DISTURBED = (0.03, 0.1, 0.3)  #: shares of gates that later rounds redraw
+_PATIENCE = 6  #: rounds without a gain, after which the search ends
 _GAIN = 1e-9  #: sweeps go on while some start gains this share
 
 
@@ -56,7 +58,7 @@ def search(
     """
     sweep = _Sweep(form, rows @ form.outflow, norm)
     generator = torch.Generator().manual_seed(seed)
-    best, held = 0.0, list[_Kept]()
+    best, since, held = 0.0, 0, list[_Kept]()
     for turn in range(rounds):
         if turn and clock.has_expired:
             break
@@ -64,8 +66,12 @@ def search(
         start = sweep.drawn(generator) if fresh else sweep.disturbed(held, turn, generator)
         values, kept = sweep.climbed(start)
         top = int(values.argmax())
-        best = max(best, float(values[top]))
+        last = best
+        best = max(best, float(values[top]), sweep.flipped(kept.row(top)))
         held = sorted([*held, kept.row(top)], key=_standing)[:8]
+        since = since + 1 if best <= last * (1 + _GAIN) else 0
+        if _PATIENCE <= since:
+            break
     return best
 
 
@@ -125,6 +131,16 @@ class _Sweep:
             dx, pull = self._backward(_dual(y, self._norm.output), moved)
         return values, _Kept(dx, pull, float(values.max()))
 
+    def flipped(self, kept: _Kept) -> float:
+        """|J(T)| after flips of single gates from where one start stands."""
+        _, moved = self._forward(kept.dx, kept.pull)
+        turn = torch.block_diag(*(vertex.matrix() for vertex in moved)) if moved else kept.dx[:0]
+        steps = [torch.full_like(vertex.entering[0], vertex.steps) for vertex in moved]
+        scalar = torch.nonzero(torch.cat([kept.dx.new_zeros(0), *steps]) == 1).flatten()
+        if not len(scalar):
+            return 0.0
+        return climbed(self._form, self._outflow, turn, scalar, self._norm)
+
     def _forward(
         self, dx: Float64[Tensor, "starts inputs"], pull: Float64[Tensor, "starts psis"]
     ) -> tuple[Float64[Tensor, "starts selected"], list[_Vertex]]:
@@ -175,6 +191,13 @@ class _Vertex:
         choice = torch.empty_like(order)
         choice.scatter_(-1, order, _expanded(entering, steps).argsort(dim=-1))
         return _Vertex(choice, steps, entering)
+
+    def matrix(self) -> Float64[Tensor, "psis psis"]:
+        """T of one start."""
+        size = self.entering.shape[1]
+        whole = self.choice.expand(size, *self.choice.shape[1:])
+        unit = torch.eye(size, dtype=torch.float64)
+        return _Vertex(whole, self.steps, self.entering).applied(unit).T
 
     def applied(self, entering: Float64[Tensor, "starts psis"]) -> Float64[Tensor, "starts psis"]:
         """T v."""
