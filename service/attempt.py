@@ -74,6 +74,7 @@ class Attempt:
         self._rejection: Mapping[str, Any] | None = None  #: of the last check
         self._best: Mapping[str, Any] | None = claim.incumbent
         self._phase: str | None = None
+        self._done: int | None = None  #: steps of the phase
         self._shown = 0.0
         self._is_shown = True  #: nothing is known that the row does not say
         self._error: Mapping[str, object] | None = None
@@ -90,6 +91,7 @@ class Attempt:
         match report:
             case Progressed(progress):
                 self._phase = str(progress.get("phase"))[:200]
+                self._done = _count(progress.get("iteration"))
                 self._is_shown = False
             case Improved(certificate):
                 self._hold(certificate)
@@ -206,7 +208,14 @@ class Attempt:
         summary: Mapping[str, Any] = {} if self._best is None else self._best["summary"]
         upper, lower = summary.get("bound"), summary.get("lower")
         gap = upper / lower - 1 if upper is not None and lower else None
-        return {**NO_PROGRESS, "upper": upper, "lower": lower, "gap": gap, "phase": self._phase}
+        return {
+            **NO_PROGRESS,
+            "upper": upper,
+            "lower": lower,
+            "gap": gap,
+            "phase": self._phase,
+            "done": self._done,
+        }
 
     def _show(self, incumbent: Mapping[str, Any] | None) -> None:
         with self._tools.database.write() as connection:
@@ -315,3 +324,10 @@ def _level(outcome: Mapping[str, Any]) -> tuple[bool, float]:
     if summary["bound"] is not None:
         return False, summary["bound"]
     return True, summary["log10_bound"]
+
+
+def _count(value: object) -> int | None:
+    """A number of steps, from a process that is not trusted to send one."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value < 2**53 else None

@@ -249,6 +249,7 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
             {
                 "progress": {
                     "phase": progress.phase,
+                    "iteration": progress.iteration,
                     "upper": progress.upper,
                     "lower": progress.lower,
                     "seconds": progress.seconds,

@@ -82,6 +82,7 @@ def certify(
         list[str] | None, typer.Option(help="An option of the method: name=value. Repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Show the layers' constants.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """The best proved bound within the budget, as a certificate. Ctrl-C keeps the best so far."""
@@ -114,6 +115,8 @@ def certify(
         terminal.print_json(outcome.certificate)
     else:
         terminal.print_certificate(outcome.certificate)
+        if report:
+            terminal.print_layers(outcome.certificate)
     return {"violated": NO, "undecided": UNDECIDED}.get(str(outcome.certificate["verdict"]), OK)
 
 

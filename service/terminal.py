@@ -85,7 +85,9 @@ class _Lines:
 def _progress_text(progress: Mapping[str, object]) -> str:
     upper, lower = number(progress["upper"]), number(progress["lower"])
     seconds = cast("float", progress["seconds"])
-    return plain(f"{progress['phase']}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
+    step = progress.get("iteration")
+    phase = progress["phase"] if step is None else f"{progress['phase']}, step {step}"
+    return plain(f"{phase}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
 
 
 def print_certificate(certificate: Mapping[str, object]) -> None:
@@ -111,6 +113,27 @@ def print_certificate(certificate: Mapping[str, object]) -> None:
         typer.echo(f"  {label}: {number(item['bound'])}")
     if bounds is not None and LIST_ROWS < len(bounds):
         typer.echo(f"  and {len(bounds) - LIST_ROWS} more, in the JSON")
+
+
+def print_layers(certificate: Mapping[str, object]) -> None:
+    """What the certificate's report says of the layers, as a table."""
+    members = cast("Mapping[str, Sequence[Mapping[str, object]]]", certificate.get("report") or {})
+    layers = members.get("layers", ())
+    if not layers:
+        typer.echo("no layers are reported: the product bound did not run")
+        return
+    rows = [("layer", "norm", "from the input", "to the output")]
+    rows += [
+        (
+            plain(layer["node"]) or "(output)",
+            *(number(layer[name]) for name in ("norm", "prefix", "suffix")),
+        )
+        for layer in layers
+    ]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        typer.echo("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
 
 
 def _verdict_text(certificate: Mapping[str, object]) -> str | None:

@@ -85,7 +85,16 @@ def _verify(order: Order, tell: Tell) -> None:
         tell(CERTIFICATE, text(certificate))
 
     def on_progress(progress: Any) -> None:  # noqa: ANN401 - the verifier's own record
-        tell(PROGRESS, _json({"phase": str(progress.phase)[:200], "seconds": progress.seconds}))
+        tell(
+            PROGRESS,
+            _json(
+                {
+                    "phase": str(progress.phase)[:200],
+                    "iteration": progress.iteration,
+                    "seconds": progress.seconds,
+                }
+            ),
+        )
 
     verify = load_entry(order.entry)
     result = verify(

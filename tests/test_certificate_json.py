@@ -23,6 +23,7 @@ from verifier.certificate import (
     LmiItem,
     LmiProof,
     LmiRow,
+    PairCuts,
     Pattern,
     ProductItem,
     ProductProof,
@@ -50,6 +51,22 @@ ROW = LmiRow(
     input_multipliers=np.array([0.1, 0.2]),
     multipliers={"b": np.array([1.0, 0.1])},
 )
+REFINED = LmiRow(
+    output=0,
+    level=1.5,
+    input_multipliers=None,
+    multipliers={"b": np.array([1.0, 0.1])},
+    cuts=(
+        PairCuts(
+            first="b",
+            second="b",
+            first_entries=(0, 1),
+            second_entries=(1, 0),
+            weights=np.arange(8.0),
+        ),
+    ),
+    sort_blocks={"c": np.arange(10.0)},
+)
 FORWARD = ForwardProof(
     technique="linear", lines={"b": Lines(lower=np.array([0.0]), upper=np.array([1.0]))}
 )
@@ -64,7 +81,7 @@ PROOFS: dict[str, Proof] = {
             ),
         ),
     ),
-    "lmi": LmiProof(patterns=PATTERNS, items=(LmiItem(rows=(ROW,)),)),
+    "lmi": LmiProof(patterns=PATTERNS, items=(LmiItem(rows=(ROW, REFINED)),)),
     "propagation": PropagationProof(patterns=PATTERNS, forward=FORWARD, technique="interval"),
     "gate-lmi": GateLmiProof(
         patterns=PATTERNS,

@@ -20,6 +20,8 @@ PURE = (
     "verifier.certificate_reader",
     "verifier.checker",
     "verifier.errors",
+    "verifier.json_shapes",
+    "verifier.norm_json",
     "verifier.norms",
     "verifier.property",
     "verifier.regions",

@@ -57,6 +57,9 @@ class FactorNorm:
     norm: float
 
 
+ProductTechnique: TypeAlias = Literal["sums", "joint", "balanced", "absolute"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductItem:
     """Norms for one item of the claim; hidden increments are measured in `internal`."""
@@ -64,6 +67,7 @@ class ProductItem:
     internal: Norm
     blocks: tuple[BlockNorm, ...] = ()
     factors: tuple[FactorNorm, ...] = ()
+    techniques: tuple[ProductTechnique, ...] = ("sums",)  #: the item's bound is their least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +80,31 @@ class ProductProof:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairCuts:
+    """Cuts between gates of two nodes, each weighted by the root of its multiplier."""
+
+    first: str  #: a nonlinear node; "" in rows for linf inputs: the selected inputs
+    second: str
+    first_entries: tuple[int, ...]  #: for each cut, which gate of the first node
+    second_entries: tuple[int, ...]
+    weights: Float64[np.ndarray, " four_for_each"]  #: p_1, p_2, r_1, r_2 of every cut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LmiRow:
     """One linear matrix inequality: of all outputs of the item jointly, or of one of them."""
 
-    output: int | None  #: position among the item's outputs; None: all of them, in l2
-    level: float  #: rho for l2 inputs (the bound is its root), s for linf inputs
+    output: int | None  #: position among the item's outputs; None: all of them, in l2 (or l1)
+    level: float  #: rho for l2 inputs (the bound is its root), s for linf inputs; unused for l1
     input_multipliers: Float64[np.ndarray, " inputs"] | None  #: tau, for linf inputs only
     multipliers: Mapping[str, Float64[np.ndarray, " gates"]]  #: lambda by nonlinear node
+    cuts: tuple[PairCuts, ...] = ()
+    #: Q of every group, by sorting node: lower triangles, row by row, group after group
+    sort_blocks: Mapping[str, Float64[np.ndarray, " triangles"]] = field(
+        default_factory=dict[str, "Float64[np.ndarray, ' triangles']"]
+    )
+    #: of the signs of the outputs: the row bounds all outputs in l1
+    output_multipliers: Float64[np.ndarray, " outputs"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +249,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """A claim with its proof. Outside the id: attempts, producer, resources."""
+    """A claim with its proof. Outside the id: attempts, producer, resources, report."""
 
     claim: Claim
     proof: Proof
@@ -238,6 +260,7 @@ class Certificate:
     attempts: tuple[Attempt, ...] = ()
     producer: Mapping[str, str | int | None] = field(default_factory=dict[str, str | int | None])
     resources: Mapping[str, float] = field(default_factory=dict[str, float])
+    report: Mapping[str, object] | None = None  #: layers and estimates; no part of the proof
 
 
 def verdict_of(

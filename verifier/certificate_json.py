@@ -20,6 +20,7 @@ from verifier.certificate import (
     GateLmiProof,
     LmiItem,
     LmiProof,
+    LmiRow,
     ProductItem,
     ProductProof,
     Proof,
@@ -43,6 +44,7 @@ def certificate_json(certificate: Certificate) -> dict[str, object]:
         ],
         "producer": dict(certificate.producer),
         "resources": dict(certificate.resources),
+        **({} if certificate.report is None else {"report": dict(certificate.report)}),
     }
 
 
@@ -146,23 +148,39 @@ def _product_item_json(item: ProductItem) -> dict[str, object]:
         "internal": item.internal.value,
         "blocks": [{"target": b.target, "source": b.source, "norm": b.norm} for b in item.blocks],
         "factors": [{"node": f.node, "norm": f.norm} for f in item.factors],
+        # Absent where there is one way only, which keeps the ids of what was written before.
+        **({} if item.techniques == ("sums",) else {"techniques": list(item.techniques)}),
     }
 
 
 def _lmi_item_json(item: LmiItem) -> dict[str, object]:
-    return {
-        "rows": [
-            {
-                "output": row.output,
-                "level": row.level,
-                "input_multipliers": None
-                if row.input_multipliers is None
-                else _array_json(row.input_multipliers),
-                "multipliers": _arrays_json(row.multipliers),
-            }
-            for row in item.rows
-        ]
+    return {"rows": [_lmi_row_json(row) for row in item.rows]}
+
+
+def _lmi_row_json(row: LmiRow) -> dict[str, object]:
+    tau = row.input_multipliers
+    members: dict[str, object] = {
+        "output": row.output,
+        "level": row.level,
+        "input_multipliers": None if tau is None else _array_json(tau),
+        "multipliers": _arrays_json(row.multipliers),
     }
+    if row.cuts:
+        members["cuts"] = [
+            {
+                "first": cuts.first,
+                "second": cuts.second,
+                "first_entries": list(cuts.first_entries),
+                "second_entries": list(cuts.second_entries),
+                "weights": _array_json(cuts.weights),
+            }
+            for cuts in row.cuts
+        ]
+    if row.sort_blocks:
+        members["sort_blocks"] = _arrays_json(row.sort_blocks)
+    if row.output_multipliers is not None:
+        members["output_multipliers"] = _array_json(row.output_multipliers)
+    return members
 
 
 def _forward_json(forward: ForwardProof) -> dict[str, object]:

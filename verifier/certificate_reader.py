@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from verifier.certificate import (
     LmiItem,
     LmiProof,
     LmiRow,
+    PairCuts,
     Pattern,
     ProductItem,
     ProductProof,
+    ProductTechnique,
     Proof,
     PropagationProof,
     RecursionProof,
@@ -73,6 +75,7 @@ def certificate_from_json(value: object) -> Certificate:
         value,
         "certificate",
         "format id claim lower_bound target soundness verdict proof attempts producer resources",
+        optional="report",
     )
     if members["format"] != FORMAT:
         raise MalformedCertificate(f"format is {members['format']!r}, this reader knows {FORMAT!r}")
@@ -94,6 +97,7 @@ def certificate_from_json(value: object) -> Certificate:
             name: _number(value, f"resources.{name}")
             for name, value in _mapping(members["resources"], "resources").items()
         },
+        report=_optional(members.get("report"), "report", _mapping),
     )
     if certificate_id(certificate) != members["id"]:
         raise MalformedCertificate("the id is not that of the content")
@@ -241,12 +245,17 @@ def _pattern(value: object, at: str) -> Pattern:
 
 
 def _product_item(value: object, at: str) -> ProductItem:
-    members = _exact(value, at, "internal blocks factors")
+    members = _exact(value, at, "internal blocks factors", optional="techniques")
     return ProductItem(
         internal=Norm(cast("str", _one_of(members["internal"], tuple(Norm), at))),
         blocks=_list(members["blocks"], f"{at}.blocks", _block_norm),
         factors=_list(members["factors"], f"{at}.factors", _factor_norm),
+        techniques=_list(members.get("techniques", ["sums"]), f"{at}.techniques", _way),
     )
+
+
+def _way(value: object, at: str) -> ProductTechnique:
+    return cast("ProductTechnique", _one_of(value, get_args(ProductTechnique), at))
 
 
 def _block_norm(value: object, at: str) -> BlockNorm:
@@ -268,7 +277,12 @@ def _lmi_item(value: object, at: str) -> LmiItem:
 
 
 def _lmi_row(value: object, at: str) -> LmiRow:
-    members = _exact(value, at, "output level input_multipliers multipliers")
+    members = _exact(
+        value,
+        at,
+        "output level input_multipliers multipliers",
+        optional="cuts sort_blocks output_multipliers",
+    )
     return LmiRow(
         output=_optional(members["output"], f"{at}.output", _index),
         level=_number(members["level"], f"{at}.level"),
@@ -276,6 +290,22 @@ def _lmi_row(value: object, at: str) -> LmiRow:
             members["input_multipliers"], f"{at}.input_multipliers", _array
         ),
         multipliers=_arrays(members["multipliers"], f"{at}.multipliers"),
+        cuts=_list(members.get("cuts", []), f"{at}.cuts", _pair_cuts),
+        sort_blocks=_arrays(members.get("sort_blocks", {}), f"{at}.sort_blocks"),
+        output_multipliers=_optional(
+            members.get("output_multipliers"), f"{at}.output_multipliers", _array
+        ),
+    )
+
+
+def _pair_cuts(value: object, at: str) -> PairCuts:
+    members = _exact(value, at, "first second first_entries second_entries weights")
+    return PairCuts(
+        first=_text(members["first"], at),
+        second=_text(members["second"], at),
+        first_entries=_list(members["first_entries"], f"{at}.first_entries", _index),
+        second_entries=_list(members["second_entries"], f"{at}.second_entries", _index),
+        weights=_array(members["weights"], f"{at}.weights"),
     )
 
 
@@ -341,10 +371,11 @@ def _mapping(value: object, at: str) -> Object:
     return cast("Object", value)
 
 
-def _exact(value: object, at: str, names: str) -> Object:
+def _exact(value: object, at: str, names: str, optional: str = "") -> Object:
     members = _mapping(value, at)
-    if set(members) != set(names.split()):
-        wrong = sorted(set(members) ^ set(names.split()))
+    needed = set(names.split())
+    wrong = sorted((set(members) ^ needed) - (set(optional.split()) & set(members)))
+    if wrong:
         raise MalformedCertificate(f"{at}: missing or unknown members {wrong}")
     return members
 

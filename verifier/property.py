@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from verifier.norms import Norm, NormPair
+from verifier.norms import Norm, NormPair, Norms
 from verifier.regions import Everywhere, Region
 
 Kind: TypeAlias = Literal["lipschitz"]
@@ -52,7 +52,7 @@ class Property:
 
     kind: Kind = "lipschitz"
     scope: Scope = "global"
-    norm: NormPair = field(default_factory=lambda: NormPair(Norm.L2, Norm.L2))
+    norm: Norms = field(default_factory=lambda: NormPair(Norm.L2, Norm.L2))
     region: Region = field(default_factory=Everywhere)
     inputs: Inputs = field(default_factory=All)
     outputs: Outputs = field(default_factory=All)

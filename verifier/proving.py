@@ -37,6 +37,7 @@ from verifier.certificate import (
 )
 from verifier.checker import Verdict, check, witness_value
 from verifier.methods.items import Item
+from verifier.methods.report import layers_json
 from verifier.property import Each, Margins, Property
 
 if TYPE_CHECKING:
@@ -80,14 +81,21 @@ def prove(
         certificate = certify(case, proof, claims, None, witness, attempts)
         verdict = check(certificate, case.model)
         if verdict.valid:
-            return certificate
+            return _reporting(certificate, verdict)
         if verdict.proved is not None:
             certificate = certify(case, proof, verdict.proved, verdict.log10, witness, attempts)
             verdict = check(certificate, case.model)
             if verdict.valid:
-                return certificate
+                return _reporting(certificate, verdict)
     assert verdict is not None  # noqa: S101 (the loop runs)
     return Unproved(verdict)
+
+
+def _reporting(certificate: Certificate, verdict: Verdict) -> Certificate:
+    """The certificate with what the checker found of the layers; no part of its id."""
+    if not verdict.layers:
+        return certificate
+    return replace(certificate, report={"layers": layers_json(verdict.layers)})
 
 
 def certify(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +17,6 @@ from verifier.certificate import Attempt, Candidate, Certificate, Witness
 from verifier.errors import (
     CapabilityBlocked,
     CheckRejected,
-    InvalidRequest,
     JobFailed,
     LipcertError,
     NotCheckable,
@@ -25,15 +24,15 @@ from verifier.errors import (
     ResourceExhausted,
     TooLarge,
 )
-from verifier.methods import lipsdp, product, propagation, witness
+from verifier.methods import witness
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.progress import Aim, Step
 from verifier.onnx_import import load
-from verifier.options import RunOptions, read_options, refuse_unknown
+from verifier.options import RunOptions, read_options
 from verifier.property import Request
 from verifier.proving import Case, Unproved, confirmed, prove, with_witness
-from verifier.regions import Everywhere
+from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
 
 WITNESS_SECONDS = 2.0  #: the most that a search for a lower bound may take
@@ -50,14 +49,6 @@ class Progress:
     seconds: float
     iteration: int | None = None  #: of the search that is running
     gap: float | None = None  #: which that search sees between its own two sides; not proved
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """One method, ready to run: candidates in the order found, each better than those before."""
-
-    name: str
-    run: Callable[[Clock, Aim], Iterable[Candidate]]
 
 
 def inspect(model: bytes) -> dict[str, object]:
@@ -96,6 +87,7 @@ def verify(
     asked = request.property
     varying_inputs(asked, network.input_size)
     options = read_options(RunOptions, request.options)
+    tiers = tiers_of(request, network)
     case = Case(
         model=model,
         model_id=imported.sha256,
@@ -106,45 +98,11 @@ def verify(
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )
 
-    propagating = read_options(propagation.Options, request.options)
-    solving = read_options(lipsdp.Options, request.options)
-
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
 
-    tiers = {
-        "product": Tier("product", lambda _, __: [product.candidate(network, asked)]),
-        "propagation": Tier(
-            "propagation",
-            lambda left, _: [propagation.candidate(network, asked, propagating, left)],
-        ),
-        "lipsdp": Tier(
-            "lipsdp", lambda left, aim: [lipsdp.candidate(network, asked, solving, left, aim)]
-        ),
-    }
     run = _Run(case, request, clock, seek, on_certificate, on_progress)
-    return run.best_of([tiers[name] for name in plan(request)])
-
-
-def plan(request: Request) -> list[str]:
-    """The tiers of a request, cheapest first.
-
-    Raises:
-        InvalidRequest: an option is unknown, or the method does not fit the scope.
-    """
-    is_global = isinstance(request.property.region, Everywhere)
-    kinds = {"propagation": propagation.Options, "lipsdp": lipsdp.Options}
-    if request.method != "auto":
-        refuse_unknown(request.options, [RunOptions, kinds.get(request.method, RunOptions)])
-        if request.method == "propagation" and is_global:
-            raise InvalidRequest(
-                "method propagation bounds the Jacobian over a region, and the scope is global",
-                fix='give a region with scope "local", or ask for method "lipsdp"',
-                pointer="/method",
-            )
-        return [request.method]
-    refuse_unknown(request.options, [RunOptions, *kinds.values()])
-    return ["product", "lipsdp"] if is_global else ["product", "propagation", "lipsdp"]
+    return run.best_of(tiers)
 
 
 class _Run:

@@ -26,10 +26,12 @@ from verifier.regions import CenterBox
 def bounds_of(
     whole: Network, asked: Property, internal: Norm, *, names: tuple[BlockNorm, ...] = ()
 ) -> list[float]:
+    assert isinstance(asked.norm, NormPair)
     chosen = selection(asked, whole.input_size, whole.output_size)
     item = ProductItem(internal=internal, blocks=names)
     proof = ProductProof(patterns=(), items=(item,) * len(chosen.items))
-    return [m.upper() for m in prove_product(proof, whole, asked.norm, chosen)]
+    assert isinstance(asked.norm, NormPair)
+    return [m.upper() for m in prove_product(proof, whole, asked.norm, chosen).bounds]
 
 
 def squared(values: list[Fraction], norm: Norm) -> Fraction:
@@ -141,7 +143,9 @@ def test_a_factor_below_the_truth_is_not_believed(norm: float) -> None:
     whole = dense_network([np.diag([1.0, 0.5])])
     item = ProductItem(internal=Norm.L2, factors=(FactorNorm(node="z0", norm=norm),))
     proof = ProductProof(patterns=(), items=(item,))
-    (bound,) = prove_product(proof, whole, NormPair(Norm.L2, Norm.L2), selection(Property(), 2, 2))
+    (bound,) = prove_product(
+        proof, whole, NormPair(Norm.L2, Norm.L2), selection(Property(), 2, 2)
+    ).bounds
     assert 1.0 <= bound.upper()
 
 

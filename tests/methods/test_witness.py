@@ -15,11 +15,13 @@ from verifier.methods import propagation, witness
 from verifier.methods.clock import Clock
 from verifier.methods.derivatives import Derivatives
 from verifier.methods.secant import secant_values
+from verifier.methods.weights import Measure
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
 from verifier.property import Each, Indices, Margins, Property
 from verifier.regions import Ball, Bounded, CenterBox, EndsBox, Everywhere
 
+UNIT = torch.eye(2, dtype=torch.float64)
 PAIRS = [NormPair(*pair) for pair in itertools.product(Norm, Norm)]
 
 
@@ -175,7 +177,7 @@ def test_secant_values_hold_at_every_distance(norm: NormPair, power: int) -> Non
     x = torch.from_numpy(rng.normal(size=(11, 3)))
     y = x + 2.0**-power * torch.from_numpy(rng.normal(size=(11, 3)))
     rows = torch.eye(2, dtype=torch.float64)
-    values = secant_values(network, rows, norm, x, y)
+    values = secant_values(network, rows, Measure(plain=norm, change=None), x, y)
     for value, start, end in zip(values.tolist(), x.tolist(), y.tolist(), strict=True):
         assert holds_exactly(network, norm, value, tuple(start), tuple(end))
 
@@ -187,7 +189,7 @@ def test_within_a_piece_the_secant_is_the_slope() -> None:
     y = x.clone()
     y[0, 0] += 2.0**-8
     norm = NormPair(Norm.LINF, Norm.LINF)
-    (value,) = secant_values(network, torch.eye(2, dtype=torch.float64), norm, x, y).tolist()
+    (value,) = secant_values(network, UNIT, Measure(plain=norm, change=None), x, y).tolist()
     assert value == pytest.approx(float(slope.abs().max()), rel=1e-11)
 
 
@@ -195,7 +197,7 @@ def test_equal_points_reach_nothing() -> None:
     network = chain(np.random.default_rng(131), (3, 5, 2))
     x = torch.zeros(1, 3, dtype=torch.float64)
     norm = NormPair(Norm.L2, Norm.L2)
-    assert secant_values(network, torch.eye(2, dtype=torch.float64), norm, x, x).item() == 0
+    assert secant_values(network, UNIT, Measure(plain=norm, change=None), x, x).item() == 0
 
 
 @pytest.mark.parametrize("norm", PAIRS, ids=named)

@@ -41,6 +41,8 @@ class Progress:
     upper: float | None
     lower: float | None
     seconds: float
+    iteration: int | None = None
+    gap: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ the package, and nothing else. CERTIFICATE.md is its specification.
 """
 
 from verifier.checker.api import check, witness_value
+from verifier.checker.layers import Layer
 from verifier.checker.verdict import Verdict
 
-__all__ = ["Verdict", "check", "witness_value"]
+__all__ = ["Layer", "Verdict", "check", "witness_value"]

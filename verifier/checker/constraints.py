@@ -45,6 +45,7 @@ class Constraint:
 
     name: str  #: what the proof calls the node
     gates: int  #: how many multipliers the node has, gates without psi included
+    psis: int  #: of each gate that has any: 1, or n - 1 of a sort of n
     entering: Carried  #: xi by entries
     share: Float64[np.ndarray, " entries"]
     owner: Int64[np.ndarray, " entries"]
@@ -146,6 +147,7 @@ def _gate(
         Constraint(
             name=name,
             gates=len(lower),
+            psis=1,
             entering=entering.columns(free),
             share=ones,
             owner=free,
@@ -179,6 +181,7 @@ def _sort(found: Increments, node: Sort, entering: Carried) -> Carried:
         Constraint(
             name=node.name,
             gates=count,
+            psis=width - 1,
             entering=contrasts,
             share=np.tile(1 / length, count),
             owner=np.repeat(np.arange(count, dtype=np.int64), width - 1),

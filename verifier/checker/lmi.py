@@ -5,20 +5,27 @@ With xi = (dx, psi) and the constraints of `verifier.checker.constraints`, for l
     l2 inputs:    0 <= blkdiag(rho I, Lambda) - Y'Y - sum_g lambda_g (C_g V_g)'(C_g V_g)
                   implies  |Y xi|_2^2 <= rho |dx|_2^2;                                      (1)
     linf inputs:  0 <= [[s, -c'Y], [., blkdiag(diag tau, Lambda) - sum_g lambda_g ...]]
-                  implies  |c'Y xi| <= (s + sum tau)/2  for |dx|_inf <= 1.                  (2)
+                  implies  |c'Y xi| <= (s + sum tau)/2  for |dx|_inf <= 1,                  (2)
+                  and with s I and Y in the place of s and c'Y the same of |Y xi|_2.
 
-Proof: the quadratic form at xi, at (1, xi) for (2), and the constraints. The float64 matrix is
-D - R'R, R the rows sqrt(lambda) C V and, in (1), Y; if |R_true - R| <= E_R entrywise, then for
-every scaling S
+Proof: the quadratic form at xi, at (u, xi) for (2), |u|_2 = 1, and the constraints. A row may be of
+steps in each input alone, or count the signs of the outputs among the gates: `columns`, `signs`.
 
-    |S (R'R - R_true'R_true) S|_2 <= 2 |RS|_2 |E_R S|_F + |E_R S|_F^2
-    |S (fl(R'R) - R'R) S|_2      <= gamma_(k+2) | |RS|'|RS| |_2,    k the rows of R.        (3)
+Forms that are at least 0 at the vertices of the gates, pair cuts and blocks of sorts, are
+subtracted like the constraints; all are signed squares of rows. So the float64 matrix is
+D - R' diag(sign) R, R the rows sqrt(lambda) C V, in (1) Y, and those of the forms; if
+|R_true - R| <= E_R entrywise, then for every scaling S
+
+    |S (R' diag(sign) R - R_true' diag(sign) R_true) S|_2 <= 2 |RS|_2 |E_R S|_F + |E_R S|_F^2
+    |S (fl(R' diag(sign) R) - R' diag(sign) R) S|_2      <= gamma_(k+2) | |RS|'|RS| |_2,    (3)
+
+k the rows of R.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,11 +44,16 @@ from verifier.checker.arithmetic import (
     sum_up,
     total,
 )
-from verifier.checker.carry import push
-from verifier.checker.constraints import Increments, increments
+from verifier.checker.carry import Carried, push
+from verifier.checker.columns import column_levels
+from verifier.checker.constraints import Constraint, Increments, increments
 from verifier.checker.definite import NotProved, column_sums_bound, proves_psd, row_sums_bound
 from verifier.checker.network import Elementwise
 from verifier.checker.operator_norms import norm_factor
+from verifier.checker.pair_cuts import Signs, cut_squares, signs_of
+from verifier.checker.signs import SIGNS, with_signs
+from verifier.checker.sort_blocks import block_squares, require_vertices, triangles
+from verifier.checker.squares import Squares
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
@@ -50,7 +62,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
     from verifier.certificate import LmiItem, LmiRow
-    from verifier.checker.carry import Carried, Sparse
+    from verifier.checker.carry import Sparse
     from verifier.checker.constraints import Slopes
     from verifier.checker.items import Selection
     from verifier.checker.lowering import Lowered
@@ -87,52 +99,75 @@ def prove_lmi(
     """
     if len(items) != len(selected.items):
         raise NotProved(f"{len(items)} items for {len(selected.items)} of the claim")
-    system = _System(increments(lowered, selected.inputs, slopes))
+    systems = _Systems(increments(lowered, selected.inputs, slopes))
     return tuple(
-        _item_bound(system, claimed.rows, item.rows, pair)
+        _item_bound(systems, claimed.rows, item.rows, pair)
         for claimed, item in zip(items, selected.items, strict=True)
     )
 
 
 def _item_bound(
-    system: _System, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
+    systems: _Systems, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
 ) -> Magnitude:
-    """The best that the rows of one item prove together.
+    """The best that the rows of one item prove together: for l1 inputs, input by input."""
+    proved = [(row, systems.proved(row, outputs, pair.input)) for row in rows]
+    steps = max((len(bounds) for _, bounds in proved), default=0)
+    if not steps:
+        raise NotProved("an item without rows")
+    apart = [
+        _together([(row, b[place % len(b)]) for row, b in proved], len(outputs.index), pair.output)
+        for place in range(steps)
+    ]
+    return greatest(apart)
 
-    A row for all outputs bounds the l2 norm, and with it each output. Outputs each bounded by b_i
-    give the greatest b_i in linf, the root of their squares in l2, their sum in l1.
+
+def _together(proved: Sequence[tuple[LmiRow, Magnitude]], count: int, output: Norm) -> Magnitude:
+    """The best that rows prove together for outputs measured in one norm.
+
+    A row for all outputs bounds the l2 norm, and with it each output; one with signs the l1 norm,
+    which the others do not exceed. Outputs each bounded by b_i give the greatest b_i in linf, the
+    root of their squares in l2, their sum in l1.
     """
-    count = len(outputs.index)
-    leaving = push(outputs, system.output).transposed()
-    joint: Magnitude | None = None
-    single: dict[int, Magnitude] = {}
-    for row in rows:
-        bound = system.proved(row, leaving, pair.input)
-        if row.output is None:
-            joint = bound if joint is None else least(joint, bound)
-        else:
-            single[row.output] = least(bound, single.get(row.output, bound))
-    if joint is not None:
-        single = {i: least(joint, single.get(i, joint)) for i in range(count)}
-    if len(single) != count:
-        raise NotProved(f"the rows bound {len(single)} of {count} outputs")
-    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[pair.output]
-    apart = combine(single.values())
-    if joint is None:
-        return apart
-    return least(apart, joint * Magnitude.of(norm_factor(NormPair(Norm.L2, pair.output), count)))
+    signed = [bound for row, bound in proved if row.output_multipliers is not None]
+    joint = [bound for row, bound in proved if row.output is None]
+    each = [[b for row, b in proved if row.output == i] + joint for i in range(count)]
+    if not all(each):
+        raise NotProved(f"the rows bound {sum(map(bool, each))} of {count} outputs")
+    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[output]
+    factor = Magnitude.of(norm_factor(NormPair(Norm.L2, output), count))
+    apart = combine([least(*bounds) for bounds in each])
+    return least(apart, *signed, *(bound * factor for bound in joint))
+
+
+class _Systems:
+    """The constraints of a network, and those with signs of some outputs."""
+
+    def __init__(self, found: Increments) -> None:
+        self._found = found
+        self._whole = _System(found)
+
+    def proved(self, row: LmiRow, outputs: Sparse, measured: Norm) -> tuple[Magnitude, ...]:
+        """The bound that one row of an item proves, per unit of |dx| in a norm of inputs.
+
+        One number for all steps, or one for steps in each input.
+        """
+        if row.output_multipliers is None:
+            return self._whole.proved(row, push(outputs, self._whole.output).transposed(), measured)
+        if row.output is not None or SIGNS in row.multipliers:
+            raise NotProved("a row with signs is of all outputs, and names the signs once")
+        signed = _System(with_signs(self._found, push(outputs, self._found.output)))
+        multipliers = {**row.multipliers, SIGNS: row.output_multipliers}
+        only = replace(row, output=0, multipliers=multipliers)
+        return signed.proved(only, signed.output.transposed(), measured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inequality:
-    """0 <= D - R'R, bordered by one row and column (corner, border) in (2)."""
+    """0 <= D - R' diag(sign) R; in (2), with a border in its first row and column besides."""
 
-    diagonal: Float64[np.ndarray, " xi"]
-    rows: Float64[np.ndarray, "k xi"]
-    error: Float64[np.ndarray, "k xi"]
-    corner: float | None = None
-    border: Float64[np.ndarray, " xi"] | None = None
-    border_error: Float64[np.ndarray, " xi"] | None = None
+    diagonal: Float64[np.ndarray, " n"]
+    squares: Squares
+    border: Carried | None = None  #: one row, without the corner
 
 
 class _System:
@@ -141,16 +176,20 @@ class _System:
     def __init__(self, found: Increments) -> None:
         self._found = found
         self.output = _padded(found.output, found.size)
-        entering = [_padded(c.entering, found.size).transposed() for c in found.constraints]
+        self._entering = {
+            c.name: _padded(c.entering, found.size).transposed() for c in found.constraints
+        }
+        entering = self._entering.values()
         shape = (0, found.size)
         self._value = np.concatenate([np.zeros(shape), *(e.value for e in entering)])
         self._error = np.concatenate([np.zeros(shape), *(e.errors() for e in entering)])
 
-    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> Magnitude:
+    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> tuple[Magnitude, ...]:
         """The bound that one row proves, per unit of |dx| in the claim's input norm.
 
         A row with `input_multipliers` speaks of |dx|_inf, which no other norm is below; one
-        without of |dx|_2, which |dx|_1 is not below and sqrt(n) |dx|_inf is not below.
+        without of |dx|_2, which sqrt(n) |dx|_inf is not below, and for l1 inputs of steps in
+        each of them.
         """
         if row.output is not None and row.output >= leaving.rows:
             raise NotProved(f"output {row.output} of an item that has {leaving.rows}")
@@ -160,18 +199,36 @@ class _System:
         rows = root[:, None] * self._value
         # sqrt, its argument and the product round: 6u covers them.
         error = enlarged(spread + (6 * UNIT) * np.abs(rows), 4)
+        squares = [Squares(Carried(rows, error), np.ones(len(rows))), *self._blocks(row)]
         if row.input_multipliers is not None:
-            return self._linf(row, row.input_multipliers, leaving, diagonal, rows, error)
-        diagonal[: self._found.inputs] = row.level
+            return (self._linf(row, row.input_multipliers, leaving, diagonal, squares),)
         index = slice(None) if row.output is None else slice(row.output, row.output + 1)
-        inequality = _Inequality(
-            diagonal=diagonal,
-            rows=np.concatenate([rows, leaving.value[index]]),
-            error=np.concatenate([error, leaving.errors()[index]]),
-        )
-        _require_psd(inequality, "rho")
+        outputs = Carried(leaving.value[index], leaving.errors()[index])
+        squares += [
+            Squares(outputs, np.ones(outputs.rows)),
+            *cut_squares(row.cuts, self._signs(row)),
+        ]
+        stacked = Squares.stacked(squares, len(diagonal))
+        if measured is Norm.L1:
+            return self._columns(stacked, diagonal)
+        diagonal[: self._found.inputs] = row.level
+        _require_psd(_Inequality(diagonal=diagonal, squares=stacked), "rho")
         factor = norm_factor(NormPair(measured, Norm.L2), self._found.inputs)
-        return Magnitude.of(root_up(row.level)) * Magnitude.of(factor)
+        return (Magnitude.of(root_up(row.level)) * Magnitude.of(factor),)
+
+    def _columns(
+        self, squares: Squares, diagonal: Float64[np.ndarray, " xi"]
+    ) -> tuple[Magnitude, ...]:
+        """What a row for l2 inputs proves of steps in each input."""
+        inputs = self._found.inputs
+        rows = squares.rows
+        inner = Squares(Carried(rows.value[:, inputs:], rows.errors()[:, inputs:]), squares.sign)
+
+        def holds(weights: Float64[np.ndarray, " psis"]) -> bool:
+            return not len(weights) or _holds(_Inequality(diagonal=weights, squares=inner))
+
+        levels = column_levels(squares, diagonal[inputs:], inputs, holds)
+        return tuple(Magnitude.of(root_up(float(level))) for level in levels)
 
     def _linf(
         self,
@@ -179,25 +236,74 @@ class _System:
         tau: Float64[np.ndarray, " inputs"],
         leaving: Carried,
         diagonal: Float64[np.ndarray, " xi"],
-        rows: Float64[np.ndarray, "k xi"],
-        error: Float64[np.ndarray, "k xi"],
+        squares: Sequence[Squares],
     ) -> Magnitude:
-        if row.output is None:
-            raise NotProved("a row for linf inputs bounds one output")
-        if tau.shape != (self._found.inputs,):
-            raise NotProved(f"{tau.shape} input multipliers for {self._found.inputs} inputs")
+        inputs = self._found.inputs
+        if tau.shape != (inputs,):
+            raise NotProved(f"{tau.shape} input multipliers for {inputs} inputs")
         _require_multipliers(tau, "input multipliers")
-        diagonal[: self._found.inputs] = tau
+        diagonal[:inputs] = tau
+        if row.output is None:
+            self._require_joint(row, leaving, diagonal, squares)
+            return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
+        # In (2) the increment is (1, xi), and the 1 is to dx_k what v is to psi.
+        signs = {name: _bordered_signs(each) for name, each in self._signs(row).items()}
+        one = np.zeros((inputs, len(diagonal) + 1))
+        one[:, 0] = 1.0
+        signs[""] = signs_of(Carried(one), 1 + np.arange(inputs), np.arange(inputs))
+        bordered = [Squares(_bordered(each.rows), each.sign) for each in squares]
         inequality = _Inequality(
-            diagonal=diagonal,
-            rows=rows,
-            error=error,
-            corner=row.level,
-            border=-leaving.value[row.output],
-            border_error=leaving.errors()[row.output],
+            diagonal=np.concatenate([[row.level], diagonal]),
+            squares=Squares.stacked([*bordered, *cut_squares(row.cuts, signs)], len(diagonal) + 1),
+            border=Carried(-leaving.value[row.output], leaving.errors()[row.output]),
         )
         _require_psd(inequality, "s")
         return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
+
+    def _require_joint(
+        self,
+        row: LmiRow,
+        leaving: Carried,
+        diagonal: Float64[np.ndarray, " xi"],
+        squares: Sequence[Squares],
+    ) -> None:
+        """Equation (2) for all outputs at once, by the Schur complement of s I."""
+        if row.level == 0:
+            raise NotProved("a row of all outputs for linf inputs needs a level above 0")
+        root = math.sqrt(row.level)
+        value = leaving.value / root
+        # The root and the quotient round.
+        error = enlarged(leaving.errors() / root + (4 * UNIT) * np.abs(value), 4)
+        outputs = Squares(Carried(value, error), np.ones(len(value)))
+        every = [*squares, outputs, *cut_squares(row.cuts, self._signs(row))]
+        inequality = _Inequality(diagonal=diagonal, squares=Squares.stacked(every, len(diagonal)))
+        _require_psd(inequality, "s")
+
+    def _signs(self, row: LmiRow) -> dict[str, Signs]:
+        """The scalar gates that the row's cuts name."""
+        named = {name for cuts in row.cuts for name in (cuts.first, cuts.second)}
+        signs: dict[str, Signs] = {}
+        for constraint in self._found.constraints:
+            if constraint.name in named and constraint.psis == 1:
+                place = np.full(constraint.gates, -1)
+                place[constraint.owner] = np.arange(len(constraint.owner))
+                entering = self._entering[constraint.name]
+                signs[constraint.name] = signs_of(entering, constraint.coordinates, place)
+        return signs
+
+    def _blocks(self, row: LmiRow) -> list[Squares]:
+        """The forms of the row's sorting groups, each shown to be one."""
+        sorts = {c.name: c for c in self._found.constraints if 1 < c.psis}
+        if unknown := sorted(set(row.sort_blocks) - set(sorts)):
+            raise NotProved(f"blocks for {unknown}, which are no sorts of three and more")
+        found: list[Squares] = []
+        for name, values in row.sort_blocks.items():
+            constraint = sorts[name]
+            blocks = triangles(values, constraint.gates, constraint.psis + 1, name)
+            require_vertices(blocks, name)
+            leaving = _leaving(constraint, self._found.size)
+            found += block_squares(blocks, self._entering[name], leaving)
+        return found
 
     def _weights(
         self, multipliers: Mapping[str, Float64[np.ndarray, " gates"]]
@@ -235,6 +341,25 @@ def _padded(rows: Carried, height: int) -> Carried:
     return type(rows)(value, error)
 
 
+def _leaving(constraint: Constraint, size: int) -> Carried:
+    """The contrasts of what leaves a sort: k(k+1) psi_k, exact."""
+    value = np.zeros((len(constraint.coordinates), size))
+    value[np.arange(len(value)), constraint.coordinates] = constraint.weight
+    return Carried(value)
+
+
+def _bordered(rows: Carried) -> Carried:
+    """Rows over (1, xi) that do not read the 1."""
+    edge = np.zeros((rows.rows, 1))
+    return Carried(
+        np.concatenate([edge, rows.value], axis=1), np.concatenate([edge, rows.errors()], axis=1)
+    )
+
+
+def _bordered_signs(signs: Signs) -> Signs:
+    return Signs(alpha=_bordered(signs.alpha), beta=_bordered(signs.beta), place=signs.place)
+
+
 def _require_psd(inequality: _Inequality, level: str) -> None:
     """The inequality holds.
 
@@ -246,40 +371,43 @@ def _require_psd(inequality: _Inequality, level: str) -> None:
 
 
 def _holds(given: _Inequality) -> bool:
-    """Whether 0 <= D - R'R, or its bordered form, is shown for all R within the error."""
-    size = len(given.diagonal)
-    inner = -(given.rows.T @ given.rows)
-    inner[np.arange(size), np.arange(size)] += given.diagonal
-    if given.corner is None or given.border is None or given.border_error is None:
-        return proves_psd(inner, lambda scale: _scaled_error(given, scale), given.diagonal)
-    matrix = np.empty((size + 1, size + 1))
-    matrix[0, 0], matrix[0, 1:], matrix[1:, 0] = given.corner, given.border, given.border
-    matrix[1:, 1:] = inner
-    border_error = given.border_error
+    """Whether 0 <= D - R' diag(sign) R is shown for all R and borders within the error."""
+    rows, size = given.squares.rows.value, len(given.diagonal)
+    sizes = given.diagonal + np.square(rows[given.squares.sign < 0]).sum(axis=0)
+    matrix = -((rows * given.squares.sign[:, None]).T @ rows)
+    matrix[np.arange(size), np.arange(size)] += given.diagonal
+    if given.border is None:
+        return proves_psd(matrix, lambda scale: _scaled_error(given, scale), sizes)
+    border, border_error = given.border.value, given.border.errors()
+    matrix[0, 1:] += border
+    matrix[1:, 0] += border
+    # The border is added to what cuts with inputs have there: one rounding of the sum.
+    border_error = enlarged(border_error + 2 * UNIT * np.abs(matrix[0, 1:]), 2)
 
     def error(scale: Float64[np.ndarray, " n"]) -> float:
         # |[[0, e'], [e, 0]]|_2 = |e|_2.
         edge = root_up(squares_up(border_error * scale[1:])) * float(scale[0])
-        return _scaled_error(given, scale[1:]) + edge * (1 + 4 * UNIT)
+        return _scaled_error(given, scale) + edge * (1 + 4 * UNIT)
 
-    return proves_psd(matrix, error, np.concatenate([[given.corner], given.diagonal]))
+    return proves_psd(matrix, error, sizes)
 
 
 def _scaled_error(given: _Inequality, scale: Float64[np.ndarray, " n"]) -> float:
-    """A number that |S E S|_2 does not exceed, E all errors of D - R'R, by (3)."""
-    rows, count = given.rows * scale, len(given.rows)
+    """A number that |S E S|_2 does not exceed, E all errors of D - R' diag(sign) R, by (3)."""
+    rows = given.squares.rows.value * scale
+    count = len(rows)
     sums = float(column_sums_bound(rows, None).max(initial=0.0)) * float(
         row_sums_bound(rows, None).max(initial=0.0)
     )
     square = min(squares_up(rows), sums * (1 + 4 * UNIT))  # of | |RS| |_2
-    spread = root_up(squares_up(given.error * scale))
+    spread = root_up(squares_up(given.squares.rows.errors() * scale))
     largest = float((given.diagonal * np.square(scale)).max(initial=0.0))
     size = len(scale)
     underflow = LEAST * size * (count + 4) * (1 + float(scale.max(initial=1.0))) ** 2
     error = (
         2 * root_up(square) * spread
         + spread * spread
-        + gamma(count + 2) * square
+        + gamma(count + 4) * square
         # The diagonal of D, of the sum, and of the scaled rows above.
         + 8 * UNIT * largest
         + underflow

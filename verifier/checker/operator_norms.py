@@ -31,7 +31,9 @@ from verifier.checker.definite import (
     magnitude_bound,
     row_sums_bound,
 )
-from verifier.checker.maps import Adjoint
+from verifier.checker.maps import Adjoint, Composed, Convolution, Dense
+from verifier.checker.stencils import Stencil
+from verifier.checker.symbols import stencil_norm
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from verifier.checker.network import Map
 
+WORK = 2e11  #: multiplications that the Gram matrix of one dense weight may cost
 FACTOR: dict[tuple[Norm, Norm], float] = {
     (Norm.L2, Norm.L1): 0.5,
     (Norm.LINF, Norm.L1): 1.0,
@@ -125,15 +128,37 @@ def _column_norms_bound(
     return row_norms_bound(value.T, None if error is None else error.T)
 
 
-def operator_norm(linear: Map, hint: float) -> float:
+def operator_norm(linear: Map, hint: float | None) -> float:
     """A number that |A_true|_2 does not exceed: the hint, if it can be shown.
 
-    A map that is small enough is formed; a convolution is tested on a grid of frequencies.
+    A map that is small enough is formed; of stacked rows one is enough; a convolution is tested
+    frequency by frequency, and a composition in its parts.
     """
     if is_formable(linear.out_size, linear.in_size):
         test = SpectralTest(*dense(linear))
-        return hint if test.proves(hint) else min(test.bound(), map_norm(linear, Norm.L2))
-    return map_norm(linear, Norm.L2)
+        if hint is not None and test.proves(hint):
+            return hint
+        return min(test.bound(), map_norm(linear, Norm.L2))
+    match linear:
+        case Adjoint():
+            return operator_norm(linear.of, hint)
+        case Composed():
+            first, second = (operator_norm(part, None) for part in (linear.first, linear.second))
+            return up(first * second)
+        case Convolution():
+            return min(stencil_norm(Stencil.of(linear), hint), map_norm(linear, Norm.L2))
+        case Dense() if _gram_work(linear) <= WORK:
+            return min(
+                spectral_norm(Carried(linear.weight, linear.error), hint), map_norm(linear, Norm.L2)
+            )
+        case _:
+            return map_norm(linear, Norm.L2)
+
+
+def _gram_work(linear: Dense) -> float:
+    """Multiplications of the Gram matrix of the weight."""
+    rows, columns = linear.weight.shape
+    return float(rows) * columns * min(rows, columns)
 
 
 def dense(

@@ -12,10 +12,12 @@ beyond float64 keeps its logarithm. The table of |phi| is in CERTIFICATE.md.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verifier.checker.absolute import prove_absolute
 from verifier.checker.arithmetic import (
     ONE,
     Magnitude,
@@ -28,6 +30,8 @@ from verifier.checker.arithmetic import (
 from verifier.checker.carry import Carried, push
 from verifier.checker.composites import DENSE_ENTRIES, Composites, is_formable
 from verifier.checker.definite import NotProved
+from verifier.checker.joint import CUTS, Cut, Joint
+from verifier.checker.layers import Layer, greatest_layers, layers_of
 from verifier.checker.lowering import lowered_maximum
 from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
 from verifier.checker.operator_norms import map_norm, matrix_norm, norm_factor, operator_norm
@@ -36,15 +40,23 @@ from verifier.norms import Norm, NormPair
 if TYPE_CHECKING:
     from jaxtyping import Int64
 
-    from verifier.certificate import ProductItem, ProductProof
+    from verifier.certificate import ProductItem, ProductProof, ProductTechnique
     from verifier.checker.carry import Sparse
     from verifier.checker.items import Selection
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What a product proof proves."""
+
+    bounds: tuple[Magnitude, ...]  #: one for each item
+    layers: tuple[Layer, ...]  #: of all items, by sums; none where no item uses them
+
+
 def prove_product(
     proof: ProductProof, network: Network, pair: NormPair, selected: Selection
-) -> tuple[Magnitude, ...]:
-    """The bounds that the proof proves, one for each item.
+) -> Product:
+    """The bounds that the proof proves, and the layers' constants on the way.
 
     Raises:
         NotProved: the proof has another number of items, or names what the network has not.
@@ -53,10 +65,11 @@ def prove_product(
     if len(proof.items) != len(selected.items):
         raise NotProved(f"{len(proof.items)} items for {len(selected.items)} of the claim")
     graphs = _Graphs(network)
-    return tuple(
-        graphs.of(claimed).bound(claimed, pair, item.rows, selected.inputs)
+    bounds = tuple(
+        graphs.bound(claimed, pair, item.rows, selected.inputs)
         for claimed, item in zip(proof.items, selected.items, strict=True)
     )
+    return Product(bounds, greatest_layers(graphs.layers))
 
 
 class _Graphs:
@@ -65,6 +78,40 @@ class _Graphs:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._graphs: dict[frozenset[str], _Graph] = {}
+        self.layers: list[tuple[Layer, ...]] = []  #: of every item that was bounded by sums
+
+    def bound(
+        self, item: ProductItem, pair: NormPair, rows: Sparse, inputs: Int64[np.ndarray, " k"]
+    ) -> Magnitude:
+        """The least that the item's techniques prove; one that does not apply proves nothing."""
+        found: list[Magnitude] = []
+        refused = NotProved("no technique")
+        for technique in item.techniques:
+            try:
+                found.append(self._by(technique, item, pair, rows, inputs))
+            except NotProved as error:
+                refused = error
+        if not found:
+            raise refused
+        return least(*found)
+
+    def _by(
+        self,
+        technique: ProductTechnique,
+        item: ProductItem,
+        pair: NormPair,
+        rows: Sparse,
+        inputs: Int64[np.ndarray, " k"],
+    ) -> Magnitude:
+        match technique:
+            case "sums":
+                layers = self.of(item).sums(item, pair, rows, inputs)
+                self.layers.append(layers)
+                return layers[-1].prefix
+            case "absolute":
+                return prove_absolute(self._network, pair, rows, inputs)
+            case "joint" | "balanced":
+                return self.of(item).joint(pair, item.internal, rows, inputs, technique)
 
     def of(self, item: ProductItem) -> _Graph:
         """The graph in which the item's names are those of nodes."""
@@ -87,39 +134,64 @@ class _Graph:
         self._composites = Composites(self._network)
         self._norms: dict[tuple[object, ...], Magnitude] = {}
         self._constants: dict[tuple[str, Norm], Magnitude] = {}
+        self._joint: dict[Cut, Joint] = {}
 
-    def bound(
+    def sums(
         self, item: ProductItem, pair: NormPair, rows: Sparse, inputs: Int64[np.ndarray, " k"]
-    ) -> Magnitude:
-        """The bound of one item, by (1)."""
+    ) -> tuple[Layer, ...]:
+        """(1) for one item; the bound is the last layer's prefix."""
         hints = {(block.target, block.source): block.norm for block in item.blocks}
         factors = {factor.node: factor.norm for factor in item.factors}
         inner = item.internal
-        leaving = {"": ONE}
         columns = inputs if len(inputs) < self._network.input_size else None
+        hops: dict[tuple[str, str], Magnitude] = {}
+        constants: dict[str, Magnitude] = {}
+        sizes = {"": rows.out_size}
         for node in self._network.nodes:
             if isinstance(node, Affine):
                 continue
-            parts = [
-                self._hop(
+            name = self._label(node.name)
+            constants[name] = self._constant(node, inner)
+            sizes[name] = self._network.tensors[node.source]
+            for source in self._composites.sources(node.source):
+                hops[name, self._label(source)] = self._hop(
                     node.source,
                     source,
                     NormPair(pair.input if source == "" else inner, inner),
-                    hints.get((self._label(node.name), self._label(source))),
+                    hints.get((name, self._label(source))),
                     factors,
                     columns if source == "" else None,
                 )
-                * leaving[source]
-                for source in self._composites.sources(node.source)
-            ]
-            leaving[node.name] = self._constant(node, inner) * total(parts)
-        last: list[Magnitude] = []
         for source in self._composites.sources(self._network.output):
             hop = NormPair(pair.input if source == "" else inner, pair.output)
             hint = hints.get(("", self._label(source)))
             chosen = columns if source == "" else None
-            last.append(self._last(rows, source, hop, hint, factors, chosen) * leaving[source])
-        return total(last)
+            norm = self._last(rows, source, hop, hint, factors, chosen)
+            hops["", self._label(source)] = norm
+        return layers_of(hops, constants, sizes, inner)
+
+    def joint(
+        self,
+        pair: NormPair,
+        internal: Norm,
+        rows: Sparse,
+        inputs: Int64[np.ndarray, " k"],
+        technique: ProductTechnique,
+    ) -> Magnitude:
+        """The bound of one item, by the product of joint norms over the better cut."""
+        found: list[Magnitude] = []
+        refused = NotProved("no cut")
+        for cut in CUTS:
+            try:
+                if cut not in self._joint:
+                    self._joint[cut] = Joint(self._network, self._constant, cut)
+                balanced = technique == "balanced"
+                found.append(self._joint[cut].bound(pair, internal, rows, inputs, balanced))
+            except NotProved as error:
+                refused = error
+        if not found:
+            raise refused
+        return least(*found)
 
     def _label(self, name: str) -> str:
         return self._labels.get(name, name)
@@ -212,7 +284,7 @@ class _Graph:
         hint = factors.get(node.name) if norm is Norm.L2 else None
         key = (node.name, place, norm, hint)
         if key not in self._norms:
-            bound = map_norm(linear, norm) if hint is None else operator_norm(linear, hint)
+            bound = operator_norm(linear, hint) if norm is Norm.L2 else map_norm(linear, norm)
             self._norms[key] = Magnitude.of(bound)
         return self._norms[key].upper()
 

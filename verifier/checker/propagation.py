@@ -7,6 +7,7 @@ rows are bounded jointly.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from verifier.checker.jacobian import Jacobian
 from verifier.checker.lmi import prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.operator_norms import matrix_norm
+from verifier.checker.weighting import unweighted
 from verifier.norms import Norm
 
 if TYPE_CHECKING:
@@ -47,25 +49,26 @@ def prove_propagation(
     rows = np.concatenate(
         [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
     )
-    jacobian = Jacobian(
-        small.network, slopes_over(small, signals), rows, linear=proof.technique == "linear"
-    )
     # A coordinate that the region fixes has no increment.
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = varies(asked.region)[selected.inputs]
+    plain, pair = unweighted(small.network, asked.norm, np.flatnonzero(wanted))
+    jacobian = Jacobian(
+        plain, slopes_over(small, signals), rows, linear=proof.technique == "linear"
+    )
     entries = jacobian.entries(wanted)
     greatest = entries.magnitude()
-    from_linf = asked.norm.input is Norm.LINF
+    from_linf = pair.input is Norm.LINF
     sums = jacobian.row_sums(entries, wanted) if from_linf else np.zeros(len(rows))
     bounds: list[Magnitude] = []
     end = 0
     for item in selected.items:
         begin, end = end, end + len(item.rows.index)
         if from_linf:
-            bounds.append(Magnitude.of(_of_row_sums(sums[begin:end], asked.norm.output)))
+            bounds.append(Magnitude.of(_of_row_sums(sums[begin:end], pair.output)))
         else:
             chosen = Carried(greatest[begin:end][:, wanted])
-            bounds.append(Magnitude.of(matrix_norm(chosen, asked.norm)))
+            bounds.append(Magnitude.of(matrix_norm(chosen, pair)))
     return tuple(bounds)
 
 
@@ -92,7 +95,8 @@ def prove_gate_lmi(
     small = lowered(network, sorts="compare")
     signals = forward_bounds(network, small, asked.region, proof.forward)
     slopes = stored_slopes(small, slopes_over(small, signals), proof.slopes)
-    return prove_lmi(proof.items, small, slopes, asked.norm, selected)
+    plain, pair = unweighted(small.network, asked.norm, selected.inputs)
+    return prove_lmi(proof.items, replace(small, network=plain), slopes, pair, selected)
 
 
 def stored_slopes(

@@ -8,7 +8,7 @@ proof proves no more than the claim for every item, and the witness reaches what
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,14 @@ from verifier.certificate import (
 from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
 from verifier.checker.definite import NotProved
 from verifier.checker.items import Selection, selection
+from verifier.checker.layers import Layer
 from verifier.checker.lmi import global_slopes, prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
 from verifier.checker.recursion import prove_recursion
 from verifier.checker.torus import prove_torus
+from verifier.checker.weighting import unweighted
 from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
 from verifier.property import Property
@@ -54,6 +56,7 @@ class Verdict:
     proved: tuple[float, ...] | None = None  #: for each item, rounded up; inf beyond float64
     log10: float | None = None  #: of the greatest, rounded up; also beyond float64
     node: str | None = None  #: the node that stood in the way
+    layers: tuple[Layer, ...] = ()  #: what a product proof proves of each layer
 
 
 class Rejected(Exception):
@@ -74,12 +77,12 @@ def judge(certificate: Certificate, network: Network) -> Verdict:
                 certificate.claim.property, network.input_size, network.output_size
             )
             _require_consistent(certificate, selected)
-            proved = prove(certificate, network, selected)
+            proved, layers = prove(certificate, network, selected)
             _require_proved(certificate.claim, proved)
             _require_witness(certificate, network, selected)
     except Exception as error:  # noqa: BLE001 (fail closed: no exception may pass for acceptance)
         return rejection(error, proved)
-    return _verdict(True, "valid", "the proof proves the claim", proved)
+    return replace(_verdict(True, "valid", "the proof proves the claim", proved), layers=layers)
 
 
 def rejection(error: Exception, proved: tuple[Magnitude, ...] | None = None) -> Verdict:
@@ -110,28 +113,33 @@ def _verdict(
     )
 
 
-def prove(certificate: Certificate, network: Network, selected: Selection) -> tuple[Magnitude, ...]:
-    """What the proof proves, one number for each item.
+def prove(
+    certificate: Certificate, network: Network, selected: Selection
+) -> tuple[tuple[Magnitude, ...], tuple[Layer, ...]]:
+    """What the proof proves: one number for each item, and what it says of layers.
 
     Raises:
         NotProved: the proof does not hold.
         CapabilityBlocked: a node has no constant of the kind that the proof needs.
     """
     asked: Property = certificate.claim.property
+    # Proofs without a region know plain norms only: they are of the network behind one more map.
+    plain, pair = unweighted(network, asked.norm, selected.inputs)
     match certificate.proof:
         case ProductProof() as proof:
-            return prove_product(proof, network, asked.norm, selected)
+            product = prove_product(proof, plain, pair, selected)
+            return product.bounds, product.layers
         case LmiProof() as proof:
-            small = lowered(network, sorts="keep")
-            return prove_lmi(proof.items, small, global_slopes(small), asked.norm, selected)
+            small = lowered(plain, sorts="keep")
+            return prove_lmi(proof.items, small, global_slopes(small), pair, selected), ()
         case GateLmiProof() as proof:
-            return prove_gate_lmi(proof, network, asked, selected)
+            return prove_gate_lmi(proof, network, asked, selected), ()
         case PropagationProof() as proof:
-            return prove_propagation(proof, network, asked, selected)
+            return prove_propagation(proof, network, asked, selected), ()
         case RecursionProof() as proof:
-            return prove_recursion(proof, network, asked.norm, selected)
+            return prove_recursion(proof, plain, pair, selected), ()
         case TorusProof() as proof:
-            return prove_torus(proof, network, asked.norm, selected)
+            return prove_torus(proof, plain, pair, selected), ()
 
 
 # --- Consistency ---------------------------------------------------------------------------------

@@ -18,11 +18,9 @@ from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval, affine_image
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Affine, Elementwise
-from verifier.norms import Norm
+from verifier.checker.weighting import squared_length, squared_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from verifier.certificate import Witness
     from verifier.checker.items import Item, Selection
     from verifier.checker.network import Network
@@ -72,7 +70,7 @@ def least_quotient(
     chosen = set(selected.inputs.tolist())
     if any(step != 0 for place, step in enumerate(steps) if place not in chosen):
         raise NotProved("the witness differs in an input that the claim holds fixed")
-    run = squared_norm(steps, asked.norm.input)
+    run = squared_length(steps, asked.norm)
     if run == 0:
         raise NotProved("the witness is one point")
     return squared_norm(_least_rises(witness, network, item), asked.norm.output) / run
@@ -129,15 +127,3 @@ def point_values(network: Network, points: np.ndarray) -> Interval:
         else:
             raise NotProved("a group was not lowered")
     return signals[small.output]
-
-
-def squared_norm(values: Sequence[Fraction], norm: Norm) -> Fraction:
-    """|values|^2, exactly."""
-    magnitudes = [abs(value) for value in values]
-    match norm:
-        case Norm.L1:
-            return sum(magnitudes, Fraction(0)) ** 2
-        case Norm.L2:
-            return sum((m * m for m in magnitudes), Fraction(0))
-        case Norm.LINF:
-            return max(magnitudes, default=Fraction(0)) ** 2

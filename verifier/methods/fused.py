@@ -40,7 +40,7 @@ def can_fuse(network: Network) -> bool:
     return all(
         can_form(sizes[signal], sizes[source])
         for _, _, signal in _targets(network)
-        for source in _sources_of(network, signal)
+        for source in sources_of(network, signal)
     )
 
 
@@ -65,7 +65,8 @@ def _affine_nodes(network: Network) -> dict[str, Affine]:
     return {node.name: node for node in network.nodes if isinstance(node, Affine)}
 
 
-def _sources_of(network: Network, signal: str) -> set[str]:
+def sources_of(network: Network, signal: str) -> set[str]:
+    """The nonlinear nodes, and the input, on which a signal depends linearly."""
     affine, found, pending = _affine_nodes(network), set[str](), [signal]
     seen: set[str] = set()
     while pending:

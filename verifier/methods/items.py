@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from verifier.errors import InvalidRequest
+from verifier.norms import Metric, WeightedPair, Weighting, Weights
 from verifier.property import All, Each, Indices, Margins, Property
 from verifier.regions import Everywhere
 
@@ -54,7 +55,8 @@ def varying_inputs(asked: Property, input_size: int) -> Int64[Tensor, " selected
     """The inputs in which x and y may differ.
 
     Raises:
-        InvalidRequest: an input index is out of range, or the region has another dimension.
+        InvalidRequest: an input index is out of range, or the region or the weighting of the
+            norm has another dimension.
     """
     if not isinstance(asked.region, Everywhere) and asked.region.dimension != input_size:
         raise InvalidRequest(
@@ -62,10 +64,26 @@ def varying_inputs(asked: Property, input_size: int) -> Int64[Tensor, " selected
             fix=f"give {input_size} numbers, flat and row-major",
             pointer="/property/region",
         )
+    if isinstance(asked.norm, WeightedPair):
+        _refuse_misfit(asked.norm.weighting, input_size)
     if isinstance(asked.inputs, All):
         return torch.arange(input_size)
     _refuse_beyond(asked.inputs.indices, input_size, "inputs")
     return torch.tensor(asked.inputs.indices)
+
+
+def _refuse_misfit(weighting: Weighting, size: int) -> None:
+    match weighting:
+        case Weights(values):
+            count, member = len(values), "weights"
+        case Metric(rows):
+            count, member = len(rows), "matrix"
+    if count != size:
+        raise InvalidRequest(
+            f"the norm has `{member}` for {count} inputs, and the model has {size}",
+            fix=f"give one for each of the {size} inputs, chosen or not, flat and row-major",
+            pointer=f"/property/norm/input/{member}",
+        )
 
 
 def _refuse_beyond(indices: tuple[int, ...] | list[int], size: int, member: str) -> None:

@@ -12,21 +12,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.certificate import BlockNorm, Candidate, FactorNorm, ProductItem, ProductProof
+from verifier.certificate import (
+    BlockNorm,
+    Candidate,
+    FactorNorm,
+    ProductItem,
+    ProductProof,
+    ProductTechnique,
+)
 from verifier.errors import NotLipschitzGlobally
-from verifier.methods.fused import Target, can_form, can_fuse, fused
+from verifier.methods.absolute import jacobian_magnitudes
+from verifier.methods.fused import Target, can_form, can_fuse, fused, sources_of
 from verifier.methods.items import Item, items_of, varying_inputs
+from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Grouped, Network
 from verifier.network.linear_map import to_dense
 from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 
+JOINT: tuple[ProductTechnique, ...] = ("joint", "balanced")  #: for graphs that are no chain
 FACTOR_WORK = 1e11  #: multiplications that single operators' norms may cost together
 SLACK = 1e-11  #: relative: what a verified test of a norm needs above the norm itself
 
@@ -39,25 +50,44 @@ def candidate(network: Network, asked: Property) -> Candidate:
     Raises:
         NotLipschitzGlobally: an activation's slopes are unbounded.
     """
+    inputs = varying_inputs(asked, network.input_size)
+    pair, network = plain_norms(asked.norm), fronted(network, asked.norm, inputs)
     if not can_fuse(network):
-        return _by_operators(network, asked)
-    targets = list(fused(network, varying_inputs(asked, network.input_size)))
+        return _by_operators(network, asked, pair)
+    targets = list(fused(network, inputs))
     norms = _BlockNorms()
-    found = [
-        min(
-            (_product(targets, item, asked.norm, internal, norms) for internal in Norm),
-            key=lambda pair: pair[0],
+    techniques = () if is_chain(network) else JOINT
+    found: list[tuple[float, ProductItem]] = []
+    for item in items_of(asked, network.output_size):
+        log, proof = min(
+            (_product(targets, item, pair, internal, norms) for internal in Norm),
+            key=lambda found: found[0],
         )
-        for item in items_of(asked, network.output_size)
-    ]
+        magnitudes = jacobian_magnitudes(network, item, inputs)
+        absolute = math.inf if magnitudes is None else operator_norm(magnitudes, pair)
+        helps = absolute < _exp(log) * (1 - 1e-9)
+        chosen: tuple[ProductTechnique, ...] = ("absolute",) if helps else ()
+        log = min(log, _log(absolute))
+        # What joint norms prove the checker alone knows: a claim of 0 makes it say so.
+        estimate = 0.0 if techniques else _exp(log)
+        found.append((estimate, replace(proof, techniques=("sums", *techniques, *chosen))))
     return Candidate(
         method="product",
-        estimates=tuple(_exp(log) for log, _ in found),
+        estimates=tuple(estimate for estimate, _ in found),
         proof=ProductProof(patterns=network.patterns, items=tuple(item for _, item in found)),
     )
 
 
-def _by_operators(network: Network, asked: Property) -> Candidate:
+def is_chain(network: Network) -> bool:
+    """Whether every nonlinear node, and the output, is entered from a source of its own."""
+    entered = [node.source for node in network.nodes if not isinstance(node, Affine)]
+    reached = [sources_of(network, signal) for signal in (*entered, network.output)]
+    return all(len(sources) == 1 for sources in reached) and len(set().union(*reached)) == len(
+        reached
+    )
+
+
+def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidate:
     """A product over single operators, whose norms the checker finds; ours only help it.
 
     The estimate is left to the checker as well: it is the only one that forms these products.
@@ -65,7 +95,7 @@ def _by_operators(network: Network, asked: Property) -> Candidate:
     for node in network.nodes:
         if not isinstance(node, Affine):
             node_norm(node, Norm.L2)
-    internal = asked.norm.input if asked.norm.input is asked.norm.output else Norm.L2
+    internal = pair.input if pair.input is pair.output else Norm.L2
     factors = _factors(network) if internal is Norm.L2 else ()
     items = items_of(asked, network.output_size)
     return Candidate(

@@ -22,8 +22,8 @@ from verifier.methods.duality import norm_of
 from verifier.network.nodes import Affine, Elementwise
 
 if TYPE_CHECKING:
+    from verifier.methods.weights import Measure
     from verifier.network.graph import Network
-    from verifier.norms import NormPair
 
 #: Twice the unit roundoff.
 _ULP = 2.0**-52
@@ -32,7 +32,7 @@ _ULP = 2.0**-52
 def secant_values(
     lowered: Network,
     rows: Float64[Tensor, "selected outputs"],
-    norm: NormPair,
+    norm: Measure,
     x: Float64[Tensor, "pairs inputs"],
     y: Float64[Tensor, "pairs inputs"],
 ) -> Float64[Tensor, " pairs"]:
@@ -41,7 +41,7 @@ def secant_values(
     Args:
         lowered: a network of affine and elementwise nodes only.
         rows: C.
-        norm: p and q.
+        norm: of inputs, p, and of outputs, q.
         x: one end of every pair.
         y: the other.
     """
@@ -51,7 +51,7 @@ def secant_values(
     wrong = errors @ rows.abs().T + gamma * (values.abs() @ rows.abs().T)
     first, second = image.chunk(2)
     rise = (first - second).abs() * (1 - _ULP) - sum(wrong.chunk(2))
-    run = norm_of(norm.input, x - y) * (1 + _gamma(x.shape[1]))
+    run = norm.length(x - y) * (1 + _gamma(x.shape[1]))
     reached = norm_of(norm.output, rise.clamp(min=0)) * (1 - _gamma(len(rows)))
     return torch.where(0 < run, reached / run * (1 - _ULP), 0.0)
 

@@ -27,9 +27,10 @@ from verifier.certificate import Witness
 from verifier.methods.clock import Clock
 from verifier.methods.derivatives import Derivatives, gradients, smoothed_rise
 from verifier.methods.domain import Domain
-from verifier.methods.duality import attained_norm, dual_vector, norm_of
+from verifier.methods.duality import dual_vector, norm_of
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.secant import secant_values
+from verifier.methods.weights import Measure
 from verifier.network.graph import Network
 from verifier.norms import Norm
 from verifier.property import Property
@@ -104,7 +105,6 @@ class _Climb:
         self._network = network
         self._lowered = network.lowered("compare")
         self._region = asked.region
-        self._norm = asked.norm
         self._random = random
         self._elite: _Points | None = None  #: the best points of all rounds
         self._domain = Domain.of(asked.region, network.input_size).shrunk()
@@ -118,6 +118,8 @@ class _Climb:
         varying[varying_inputs(asked, network.input_size)] = 1
         # A coordinate without room is no direction, although it is an input that may vary.
         self._varying = varying * (0 < self._domain.reach)
+        moving = self._varying.nonzero().flatten()
+        self._norm = Measure.of(asked.norm, moving, network.input_size)
 
     def round(self, width: float, clock: Clock) -> Witness | None:
         """The best pair from fresh points, smoothed with windows of `width` at first."""
@@ -164,7 +166,7 @@ class _Climb:
         readings: list[_Points] = []
         for item in range(len(self._mask)):
             own = self._mask[item].nonzero().flatten()
-            attained = attained_norm(self._norm, jacobian[:, own])
+            attained = self._norm.attained(jacobian[:, own])
             functional = x.new_zeros(len(x), len(self._rows))
             functional[:, own] = attained.functional
             readings.append(
@@ -184,7 +186,7 @@ class _Climb:
         value = torch.zeros_like(x[:, 0])
         for _ in range(_POWER_STEPS):
             pulled = self._derivatives.pulled(x, functional) * self._varying
-            direction = self._moving(dual_vector(self._norm.input, pulled))
+            direction = self._moving(self._norm.steepest(pulled))
             pushed = self._derivatives.pushed(x, direction) * self._mask[item]
             functional = dual_vector(self._norm.output.dual, pushed)
             value = norm_of(self._norm.output, pushed)
@@ -216,7 +218,7 @@ class _Climb:
         self, starts: _Points, width: float, clock: Clock
     ) -> Float64[Tensor, "points inputs"]:
         """Where the gradient of smoothed slopes has led the points."""
-        x, direction = starts.x, dual_vector(self._norm.input, self._slopes(starts))
+        x, direction = starts.x, self._norm.steepest(self._slopes(starts))
         direction = self._moving(direction)
         mask = (starts.functional != 0) * self._mask[starts.item]
         size = self._size(x)
@@ -230,9 +232,7 @@ class _Climb:
                 smoothed_rise(self._lowered, x, direction, window) @ self._rows.T * mask,
             )
             by_x, by_direction = gradients(rise.sum(), x, direction)
-            direction = self._moving(
-                dual_vector(self._norm.input, by_direction * self._varying), direction
-            )
+            direction = self._moving(self._norm.steepest(by_direction * self._varying), direction)
             x = self._within(x.detach() + min(1.0, window) * self._ascent(by_x, size))
         return x
 
@@ -266,7 +266,7 @@ class _Climb:
         """The directions, and others where they are 0."""
         other = self._varying.expand_as(direction) if before is None else before.detach()
         moves = direction.abs().sum(dim=1, keepdim=True) != 0
-        return torch.where(moves, direction, other / norm_of(self._norm.input, other)[:, None])
+        return torch.where(moves, direction, other / self._norm.length(other)[:, None])
 
     def _mutated(self, points: _Points, clock: Clock) -> _Points:
         """The points after mutations, each kept where the slope of its functional rose."""
@@ -279,7 +279,7 @@ class _Climb:
             children = _Points(
                 x=x, functional=elite.functional[parent], item=elite.item[parent], value=x[:, 0]
             )
-            value = norm_of(self._norm.input.dual, self._slopes(children))
+            value = self._norm.slope(self._slopes(children))
             by_parent = value.unflatten(0, (_MUTANTS, len(elite.x)))
             chosen = by_parent.argmax(dim=0) * len(elite.x) + torch.arange(len(elite.x))
             rose = elite.value < value[chosen]
@@ -306,7 +306,7 @@ class _Climb:
 
     def _pair(self, points: _Points, clock: Clock) -> Witness | None:
         """The pair x +- t d that reaches most, over all points and scales t."""
-        directions = self._moving(dual_vector(self._norm.input, self._slopes(points)))
+        directions = self._moving(self._norm.steepest(self._slopes(points)))
         farthest = torch.minimum(self._domain.farthest(directions), self._size(points.x))
         best: tuple[float, Tensor, Tensor, int] | None = None
         for x, direction, far, item in zip(

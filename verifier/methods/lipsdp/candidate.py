@@ -12,6 +12,7 @@ from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.rows import Search
 from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
 from verifier.methods.progress import NO_AIM, Aim
+from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
 from verifier.property import Property
 from verifier.regions import Everywhere
@@ -37,8 +38,9 @@ def candidate(
     else:
         lowered = network.lowered("compare")
         slopes, forward = local_slopes(lowered, asked.region)
-    form = form_of(lowered, inputs, slopes)
-    search = Search(form=form, norm=asked.norm, options=options, clock=clock, aim=aim)
+    form = form_of(fronted(lowered, asked.norm, inputs), inputs, slopes)
+    norms = plain_norms(asked.norm)
+    search = Search(form=form, norm=norms, options=options, clock=clock, aim=aim)
     found = search.items([item.rows for item in items])
     proved = tuple(item for item, _ in found)
     return Candidate(

@@ -22,7 +22,7 @@ def solved(
     inputs_in_linf: bool,
     solver: Literal["scs", "clarabel"],
 ) -> Multipliers | None:
-    """What the solver prints for (1), or for (3) with one row; None where it gives up.
+    """What the solver prints for (1), or for (3); None where it gives up.
 
     Equations are those of the package.
     """
@@ -38,7 +38,7 @@ def solved(
     if inputs_in_linf:
         inputs = cp.Variable(form.inputs, nonneg=True)
         core = cp.diag(cp.hstack([inputs, per_psi])) - inflow.T @ cp.diag(per_psi) @ inflow
-        corner = cp.reshape(level, (1, 1), order="C")
+        corner = level * torch.eye(len(outflow)).numpy()
         matrix = cp.bmat([[corner, -outflow], [-outflow.T, core]])
         objective = (level + cp.sum(inputs)) / 2
     else:
@@ -47,7 +47,10 @@ def solved(
         matrix = diagonal - outflow.T @ outflow - inflow.T @ cp.diag(per_psi) @ inflow
         objective = level
     problem = cp.Problem(cp.Minimize(objective), [matrix + matrix.T >> 0])
-    problem.solve(solver={"scs": cp.SCS, "clarabel": cp.CLARABEL}[solver])
+    try:
+        problem.solve(solver={"scs": cp.SCS, "clarabel": cp.CLARABEL}[solver])
+    except cp.SolverError:
+        return None
     if gates.value is None or level.value is None:
         return None
     tau = [] if inputs is None else inputs.value

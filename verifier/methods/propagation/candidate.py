@@ -25,6 +25,7 @@ from verifier.methods.propagation.forward import (
 from verifier.methods.propagation.jacobian import Jacobian
 from verifier.methods.propagation.norms import norm_bound
 from verifier.methods.propagation.tighten import Slopes, tightened_lines
+from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
@@ -81,6 +82,7 @@ class _Question:
     """What is asked, of a network that is lowered."""
 
     lowered: Network
+    measured: Network  #: the same of coordinates in which the input norm is plain
     domain: Domain
     norm: NormPair
     items: tuple[Item, ...]
@@ -97,12 +99,15 @@ class _Question:
             )
         inputs = varying_inputs(asked, network.input_size)
         domain = Domain.of(asked.region, network.input_size)
+        moving = inputs[0 < domain.reach[inputs]]
+        lowered = network.lowered("compare")
         return _Question(
-            lowered=network.lowered("compare"),
+            lowered=lowered,
+            measured=fronted(lowered, asked.norm, moving),
             domain=domain,
-            norm=asked.norm,
+            norm=plain_norms(asked.norm),
             items=items_of(asked, network.output_size),
-            inputs=inputs[0 < domain.reach[inputs]],
+            inputs=moving,
         )
 
     def tilted(self, steps: int, clock: Clock) -> Slopes:
@@ -159,4 +164,4 @@ class _Question:
         return tuple(norm_bound(self.norm, entries, sums) for entries, sums in pairs)
 
     def _jacobian(self, ranges: Mapping[str, Interval], clock: Clock) -> Jacobian:
-        return Jacobian(self.lowered, ranges, torch.cat([item.rows for item in self.items]), clock)
+        return Jacobian(self.measured, ranges, torch.cat([item.rows for item in self.items]), clock)
