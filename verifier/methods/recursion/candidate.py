@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from typing import TypeAlias
 
 import numpy as np
@@ -111,19 +111,18 @@ class _Hunt:
 
     def candidates(self) -> Iterator[Candidate]:
         """Closed forms, the first-order search, and the barrier's path."""
-        yield from self._followed(_CLOSED, self._closed(), patient=False)
+        yield from self._followed(_CLOSED, self._closed())
         if self._best is None or not math.isfinite(self._bound(self._best)):
             raise beyond_range()
         if not gated(self._steps) or not 0 < self._bound(self._best) or self._is_over():
             return
         yield from self._followed("descent", self._descent(self._origin or self._best))
         if self._may_centre(self._best):
-            yield from self._followed("central path", self._centred(self._origin or self._best))
+            path = self._centred(self._origin or self._best)
+            yield from self._followed("central path", islice(path, self._options.iterations))
         yield from self._told_best(1.0 - 1e-6)
 
-    def _followed(
-        self, phase: str, points: Iterable[Found], *, patient: bool = True
-    ) -> Iterator[Candidate]:
+    def _followed(self, phase: str, points: Iterable[Found]) -> Iterator[Candidate]:
         """The points of a search that are worth a certificate, and its last one."""
         for count, found in enumerate(points, 1):
             gap = found.gap
@@ -133,7 +132,7 @@ class _Hunt:
                 self._origin = found
             if self._is_over() or (gap is not None and gap <= self._options.gap):
                 break
-            if not patient or self._is_due():
+            if self._is_due():
                 yield from self._told_best()
         yield from self._told_best()
 
