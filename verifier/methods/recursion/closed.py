@@ -31,7 +31,8 @@ _MOST = 1e6  #: 1 + |m|/r is not greater than this
 _DENSE = 600  #: the greatest order whose eigenvalues are all computed
 _STEPS = 40  #: of Lanczos' method for larger ones
 _SHORTEST, _LONGEST = 2.0**-40, 2.0**40  #: covariances beyond are rescaled
-_NOTHING = 1e-30  #: the scale of a gate that nothing enters
+_FELT = 1e-11  #: no scale is below this share of the greatest covariance, or rounding exceeds it
+_NOTHING = 1e-30  #: nor below this, where nothing varies
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def chosen(
         if rule.flattened and len(step.before) == 1:
             covariance = _flat(covariance)
         if step.psis:
-            noise = _scales(step.gated, covariance[step.entrance, step.entrance], rule)
+            noise = _scales(step, covariance, rule)
             through = crossed(step, covariance, noise)
             if through is None:
                 return None
@@ -91,7 +92,7 @@ def normalised(steps: Sequence[Step], start: Float64[Tensor, "inputs inputs"]) -
     for step in steps:
         noise: Tensor | None = None
         if step.psis:
-            noise = _scales(step.gated, covariance[step.entrance, step.entrance], FAST)
+            noise = _scales(step, covariance, FAST)
             through = crossed(step, covariance, noise)
             covariance = covariance if through is None else through[1]
         after = moved(step, covariance, noise)
@@ -109,17 +110,22 @@ def _flat(covariance: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
     return greatest_eigenvalue(covariance) * torch.eye(size).to(covariance)
 
 
-def _scales(gate: Gate, covariance: Float64[Tensor, "n n"], rule: Rule) -> Float64[Tensor, " psis"]:
-    entering = gate.inflow(gate.inflow(covariance).T)
+def _scales(
+    step: Step, covariance: Float64[Tensor, "before before"], rule: Rule
+) -> Float64[Tensor, " psis"]:
+    gate = step.gated
+    entering = gate.inflow(gate.inflow(covariance[step.entrance, step.entrance]).T)
     diagonal = _shared(entering.diagonal(), gate)
     largest = diagonal.max()
+    floor = max(_FELT * float(covariance.diagonal().max()), _NOTHING)
     if not 0 < largest:
-        return torch.full_like(diagonal, _NOTHING)
+        return torch.full_like(diagonal, floor)
     # What hardly varies gets a scale that costs little and still exceeds rounding.
     shape = (diagonal / largest).clamp(min=1e-9) ** rule.power
     roots = shape.sqrt()
     least = greatest_eigenvalue(entering / roots / roots[:, None])
-    return least * shape * (_even(gate, rule.room) if rule.factor is None else rule.factor)
+    factor = _even(gate, rule.room) if rule.factor is None else rule.factor
+    return (least * shape * factor).clamp(min=floor)
 
 
 def _even(gate: Gate, room: float) -> Float64[Tensor, " psis"]:
