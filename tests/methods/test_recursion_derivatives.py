@@ -11,7 +11,7 @@ from tests.methods.lipsdp_networks import NETWORKS
 from verifier.methods.lipsdp import global_slopes
 from verifier.methods.recursion.closed import Rule, chosen, greatest_eigenvalue, normalised
 from verifier.methods.recursion.curvature import curvature
-from verifier.methods.recursion.descent import Landscape
+from verifier.methods.recursion.descent import Landscape, Stage
 from verifier.methods.recursion.frontier import backward, forward
 from verifier.methods.recursion.idle import settled
 from verifier.methods.recursion.objective import Objective
@@ -96,17 +96,17 @@ def test_gradient_of_the_search(name: str, kind: str) -> None:
     steps, start, scales = start_of(name)
     rows = torch.tensor([[1.0, 0.5], [0.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
     objective = Objective(rows, kind)  # pyright: ignore[reportArgumentType] (parametrised)
-    where = settled(steps, start, scales, rows)
+    where = settled(steps, start, scales, objective, 0.01)
     inputs = torch.arange(len(start))
     landscape = Landscape(steps, start, objective, where, inputs)
-    point = landscape.origin
-    here = landscape.value(point, 7.0)
+    point, stage = landscape.origin, Stage(power=7.0, share=0.3, flat=0.0)
+    here = landscape.value(point, stage)
     assert here is not None
     moving = torch.nonzero(here.gradient).flatten()
     for i in moving.tolist():
         nudge = torch.zeros_like(point)
         nudge[i] = 1e-5
-        ahead, behind = landscape.value(point + nudge, 7.0), landscape.value(point - nudge, 7.0)
+        ahead, behind = landscape.value(point + nudge, stage), landscape.value(point - nudge, stage)
         assert ahead is not None
         assert behind is not None
         slope = (ahead.log - behind.log) / 2e-5

@@ -22,8 +22,8 @@ from verifier.methods.lipsdp import Options, global_slopes
 from verifier.methods.progress import NO_AIM, Aim
 from verifier.methods.recursion.barrier import MOST, Barrier, centred
 from verifier.methods.recursion.closed import FAST, PRODUCT, SCAN, Found, chosen, normalised
-from verifier.methods.recursion.descent import FINE, ROUGH, Landscape, descend
-from verifier.methods.recursion.idle import settled
+from verifier.methods.recursion.descent import FINE, FIRST_SHARE, ROUGH, Landscape, descend
+from verifier.methods.recursion.idle import Settled, settled
 from verifier.methods.recursion.objective import Objective, bound_of
 from verifier.methods.recursion.plan import Step, gated, steps_of
 from verifier.methods.weights import plain_norms
@@ -179,8 +179,7 @@ class _Hunt:
 
     def _descent(self, best: Found) -> Iterator[Found]:
         steps, start = self._steps, self._question.start
-        objective = self._objective(best)
-        where = settled(steps, start, best.scales, objective.rows)
+        objective, where = self._settled(best)
         landscape = Landscape(steps, start, objective, where, self._question.searched)
         return descend(landscape, ROUGH if self._may_centre(best) else FINE)
 
@@ -191,10 +190,16 @@ class _Hunt:
 
     def _centred(self, best: Found) -> Iterator[Found]:
         steps, start = self._steps, self._question.start
-        objective = self._objective(best)
-        where = settled(steps, start, best.scales, objective.rows)
+        objective, where = self._settled(best)
         level = float(objective.spectrum(best.covariance).max())
         return centred(Barrier(steps, start, objective, where, level))
+
+    def _settled(self, best: Found) -> tuple[Objective, Settled]:
+        objective = self._objective(best)
+        order = sum(step.psis for step in gated(self._steps)) + len(objective.rows)
+        barrier = FIRST_SHARE / order
+        start = self._question.start
+        return objective, settled(self._steps, start, best.scales, objective, barrier)
 
     def _objective(self, best: Found) -> Objective:
         return Objective.of(self._question.items, self._question.norm.output, best.covariance)
