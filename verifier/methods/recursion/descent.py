@@ -105,6 +105,10 @@ class Landscape:
             return None
         log, weight = self._objective.smoothed(run.covariance, stage.power)
         barrier = stage.share / self._order
+        if inputs is not None:
+            # Scales and e may grow together, and (1) may not fall: log det S/s takes its place.
+            grown = 1 + barrier * sum(map(len, scales))
+            log, weight = grown * log, grown * weight
         log -= barrier * run.log_det
         gradients, first = backward(self._steps, run, weight, barrier=barrier, relative=True)
         noises = [left.noise for left in run.passed if left is not None]
