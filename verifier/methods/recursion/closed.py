@@ -27,11 +27,12 @@ from verifier.methods.recursion.frontier import crossed, moved
 from verifier.methods.recursion.gates import Gate, Scalars
 from verifier.methods.recursion.plan import Step
 
-BARELY = 1e-6  #: by how much scales exceed what they must, where there is nothing to gain
+_MOST = 1e6  #: 1 + |m|/r is not greater than this
 _DENSE = 600  #: the greatest order whose eigenvalues are all computed
 _STEPS = 40  #: of Lanczos' method for larger ones
 _SHORTEST, _LONGEST = 2.0**-40, 2.0**40  #: covariances beyond are rescaled
-_NOTHING = 1e-30  #: the scale of a gate that nothing enters
+_FELT = 1e-11  #: no scale is below this share of the greatest covariance, or rounding exceeds it
+_NOTHING = 1e-30  #: nor below this, where nothing varies
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class Rule:
     """How to choose the scales of a gate: equation (1)."""
 
     factor: float | None  #: f; None for 1 + |m|/r
-    power: float = 0.0
+    power: float = 0.0  #: p
+    room: float = 1e-6  #: by how much scales exceed what they must, where there is nothing to gain
     flattened: bool = False  #: whether single signals count as if they were isotropic
 
 
@@ -47,7 +49,7 @@ class Rule:
 class Found:
     """Scales for which the recursion passes, and the output's covariance."""
 
-    scales: tuple[Float64[Tensor, " psis"], ...]
+    scales: tuple[Float64[Tensor, " _"], ...]
     covariance: Float64[Tensor, "outputs outputs"]
     inputs: Float64[Tensor, " searched"] | None = None  #: the inputs' covariance, if it is searched
     gap: float | None = None  #: of the bound against the best scales' bound, where it is known
@@ -55,8 +57,11 @@ class Found:
 
 FAST = Rule(factor=2.0)
 PRODUCT = Rule(factor=None, flattened=True)
-#: From a narrow choice to a wide one: deep nets want small factors, one layer wants 2.
-SCAN = tuple(Rule(factor, power) for power in (0.5, 1.0) for factor in (1.3, 1.4, 1.6, 2.0, 2.5))
+#: Deep nets want small factors, one layer wants 2; the last one is near the product.
+SCAN = (
+    *(Rule(factor, power) for power in (0.5, 1.0) for factor in (1.4, 1.3, 1.6, 2.0, 2.5)),
+    Rule(factor=None, room=0.02, flattened=True),
+)
 
 
 def chosen(
@@ -69,7 +74,7 @@ def chosen(
         if rule.flattened and len(step.before) == 1:
             covariance = _flat(covariance)
         if step.psis:
-            noise = _scales(step.gated, covariance[step.entrance, step.entrance], rule)
+            noise = _scales(step, covariance, rule)
             through = crossed(step, covariance, noise)
             if through is None:
                 return None
@@ -87,7 +92,7 @@ def normalised(steps: Sequence[Step], start: Float64[Tensor, "inputs inputs"]) -
     for step in steps:
         noise: Tensor | None = None
         if step.psis:
-            noise = _scales(step.gated, covariance[step.entrance, step.entrance], FAST)
+            noise = _scales(step, covariance, FAST)
             through = crossed(step, covariance, noise)
             covariance = covariance if through is None else through[1]
         after = moved(step, covariance, noise)
@@ -105,25 +110,30 @@ def _flat(covariance: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
     return greatest_eigenvalue(covariance) * torch.eye(size).to(covariance)
 
 
-def _scales(gate: Gate, covariance: Float64[Tensor, "n n"], rule: Rule) -> Float64[Tensor, " psis"]:
-    entering = gate.inflow(gate.inflow(covariance).T)
+def _scales(
+    step: Step, covariance: Float64[Tensor, "before before"], rule: Rule
+) -> Float64[Tensor, " psis"]:
+    gate = step.gated
+    entering = gate.inflow(gate.inflow(covariance[step.entrance, step.entrance]).T)
     diagonal = _shared(entering.diagonal(), gate)
     largest = diagonal.max()
+    floor = max(_FELT * float(covariance.diagonal().max()), _NOTHING)
     if not 0 < largest:
-        return torch.full_like(diagonal, _NOTHING)
+        return torch.full_like(diagonal, floor)
     # What hardly varies gets a scale that costs little and still exceeds rounding.
     shape = (diagonal / largest).clamp(min=1e-9) ** rule.power
     roots = shape.sqrt()
     least = greatest_eigenvalue(entering / roots / roots[:, None])
-    return least * shape * (_even(gate) if rule.factor is None else rule.factor)
+    factor = _even(gate, rule.room) if rule.factor is None else rule.factor
+    return (least * shape * factor).clamp(min=floor)
 
 
-def _even(gate: Gate) -> Float64[Tensor, " psis"]:
+def _even(gate: Gate, room: float) -> Float64[Tensor, " psis"]:
     """1 + |m|/r of every psi."""
     if isinstance(gate, Scalars):
         ratio = gate.middle[gate.owner].abs() / gate.half
-        return 1 + ratio.clamp(BARELY, 1 / BARELY)
-    return torch.full(gate.owner.shape, 1 + BARELY, dtype=torch.float64)
+        return 1 + ratio.clamp(room, _MOST)
+    return torch.full(gate.owner.shape, 1 + room, dtype=torch.float64)
 
 
 def _shared(values: Float64[Tensor, " psis"], gate: Gate) -> Float64[Tensor, " psis"]:

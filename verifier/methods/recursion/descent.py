@@ -1,11 +1,14 @@
 """First-order search over all scales at once: L-BFGS in relative logarithms.
 
-    D_t = exp(theta_t) tr K_t / n_t,    minimise log of the bound over theta              (1)
+    minimise  log s - nu sum_t log det S_t  over theta,    D_t = exp(theta_t) tr K_t / n_t    (1)
 
-In these variables a change of an early gate's scales carries the later ones with it, and the
-search needs some tens of gradients where absolute scales need hundreds. The greatest eigenvalue
-is smoothed by a p-norm of growing power. For linf inputs the inputs' covariance diag(e) is
-searched as well: |dx|_2 in the norm of 1/e is at most sqrt(sum 1/e) |dx|_inf.
+with s the bound's square. In these variables a change of an early gate's scales carries the later
+ones with it, and the search needs some tens of gradients where absolute scales need hundreds. The
+greatest eigenvalue is smoothed by a p-norm of growing power. The barrier keeps off the edge of what
+is feasible, where |.| has its best scales and no descent goes on; it falls stage by stage.
+
+For linf inputs the inputs' covariance diag(e) is searched as well: sqrt(dx' diag(e)^-1 dx) is at
+most sqrt(sum 1/e) |dx|_inf.
 
 Source: Liu and Nocedal 1989, "On the limited memory BFGS method".
 """
@@ -28,15 +31,21 @@ from verifier.methods.recursion.plan import Step, gated
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How far the search goes."""
+class Stage:
+    """What is minimised, and for how long."""
 
-    powers: tuple[float, ...]  #: of the p-norm, one after another
-    flat: float  #: progress over `_WINDOW` iterations, in the logarithm, that ends a power
+    power: float  #: of the p-norm
+    share: float  #: what the barrier may cost of the bound's square
+    flat: float  #: progress over `_WINDOW` iterations, in the logarithm, that ends the stage
 
 
-ROUGH = Patience((20.0,), 2e-3)  #: for a start
-FINE = Patience((20.0, 80.0, 320.0), 2e-4)
+FIRST_SHARE = 0.1
+ROUGH = (Stage(20.0, FIRST_SHARE, 2e-3),)  #: for a start
+FINE = (
+    Stage(20.0, FIRST_SHARE, 1e-3),
+    Stage(80.0, FIRST_SHARE / 5, 3e-4),
+    Stage(320.0, FIRST_SHARE / 25, 1e-4),
+)
 
 _MEMORY = 20  #: pairs of L-BFGS
 _WINDOW = 8
@@ -65,6 +74,7 @@ class Landscape:
         self._steps, self._start, self._objective = steps, start, objective
         self._settled, self._searched = settled, searched
         self._sizes = [step.gated.multipliers for step in gated(steps)]
+        self._order = sum(step.psis for step in gated(steps)) + len(objective.rows)
         moving = torch.zeros(len(searched), dtype=torch.bool)
         self._is_fixed = torch.cat([settled.is_fixed, moving])
 
@@ -81,7 +91,7 @@ class Landscape:
         ]
         return torch.cat([*parts, self._start.diagonal()[self._searched].log()])
 
-    def value(self, point: Float64[Tensor, " variables"], power: float) -> _Value | None:
+    def value(self, point: Float64[Tensor, " variables"], stage: Stage) -> _Value | None:
         """Value and gradient; None where a scale is too small."""
         *thetas, last = point.split([*self._sizes, len(self._searched)])
         gates = [step.gated for step in gated(self._steps)]
@@ -93,8 +103,14 @@ class Landscape:
         run = forward(self._steps, start, scales, keeps=True, relative=True)
         if run is None or not bool(run.covariance.isfinite().all()):
             return None
-        log, weight = self._objective.smoothed(run.covariance, power)
-        gradients, first = backward(self._steps, run, weight, relative=True)
+        log, weight = self._objective.smoothed(run.covariance, stage.power)
+        barrier = stage.share / self._order
+        if inputs is not None:
+            # Scales and e may grow together, and (1) may not fall: log det S/s takes its place.
+            grown = 1 + barrier * sum(map(len, scales))
+            log, weight = grown * log, grown * weight
+        log -= barrier * run.log_det
+        gradients, first = backward(self._steps, run, weight, barrier=barrier, relative=True)
         noises = [left.noise for left in run.passed if left is not None]
         slopes = [
             gate.pooled((each.felt - each.drawn) * noise)
@@ -109,28 +125,28 @@ class Landscape:
         return _Value(log, gradient, found)
 
 
-def descend(landscape: Landscape, patience: Patience) -> Iterator[Found]:
+def descend(landscape: Landscape, stages: Sequence[Stage]) -> Iterator[Found]:
     """Points of falling objective, one an iteration, until progress ends."""
     point = landscape.origin
-    for power in patience.powers:
-        for reached, found in _lbfgs(landscape, point, power, patience.flat):
+    for stage in stages:
+        for reached, found in _lbfgs(landscape, point, stage):
             point = reached
             yield found
 
 
 def _lbfgs(
-    landscape: Landscape, point: Float64[Tensor, " variables"], power: float, flat: float
+    landscape: Landscape, point: Float64[Tensor, " variables"], stage: Stage
 ) -> Iterator[tuple[Float64[Tensor, " variables"], Found]]:
-    here = landscape.value(point, power)
+    here = landscape.value(point, stage)
     pairs: list[tuple[Tensor, Tensor]] = []
     logs: list[float] = []
     while here is not None and float(here.gradient.norm()):
         yield point, here.found
         logs.append(here.log)
-        if _WINDOW < len(logs) and logs[-1 - _WINDOW] - logs[-1] < flat:
+        if _WINDOW < len(logs) and logs[-1 - _WINDOW] - logs[-1] < stage.flat:
             return
         way = _direction(here.gradient, pairs)
-        length, ahead = _step_along(landscape, point, power, here, way)
+        length, ahead = _step_along(landscape, point, stage, here, way)
         if ahead is None:
             return
         moved, bent = length * way, ahead.gradient - here.gradient
@@ -161,14 +177,14 @@ def _direction(
 def _step_along(
     landscape: Landscape,
     point: Float64[Tensor, " n"],
-    power: float,
+    stage: Stage,
     here: _Value,
     way: Float64[Tensor, " n"],
 ) -> tuple[float, _Value | None]:
     """The longest of halved steps that falls enough; none where none does."""
     slope, length = float(here.gradient @ way), 1.0
     while 1e-6 < length and slope < 0:
-        ahead = landscape.value(point + length * way, power)
+        ahead = landscape.value(point + length * way, stage)
         if ahead is not None and ahead.log <= here.log + _ARMIJO * length * slope:
             return length, ahead
         length /= 2

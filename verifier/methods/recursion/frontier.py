@@ -77,7 +77,7 @@ class Gradient:
 def forward(
     steps: Sequence[Step],
     start: Float64[Tensor, "inputs inputs"],
-    scales: Sequence[Float64[Tensor, " psis"]],
+    scales: Sequence[Float64[Tensor, " _"]],
     *,
     keeps: bool = False,
     relative: bool = False,
@@ -150,6 +150,7 @@ def backward(
     run: Pass,
     weight: Float64[Tensor, "outputs outputs"],
     *,
+    barrier: float = 0.0,
     relative: bool = False,
 ) -> tuple[list[Gradient], Float64[Tensor, "inputs inputs"]]:
     """Equation (3): the gradients in every D, and in the inputs' covariance.
@@ -158,6 +159,7 @@ def backward(
         steps: of the network.
         run: with what derivatives need.
         weight: the gradient in the output's covariance.
+        barrier: how much of -sum log det S there is besides.
         relative: whether D moves with the mean of K; the gradients are in D all the same.
     """
     gradients: list[Gradient] = []
@@ -170,7 +172,7 @@ def backward(
         gate, pull = step.gated, left.pull
         felt = gate.noise_adjoint(gate.noise_adjoint(spread).T).diagonal() * step.scale**2
         drawn = gamma @ pull
-        core = pull.T @ drawn
+        core = torch.addmm(left.inverse, pull.T, drawn, beta=barrier)
         gradients.append(Gradient(felt, core.diagonal().clone()))
         if relative:
             share = ((felt - core.diagonal()) * left.noise).sum()

@@ -1,8 +1,10 @@
 """Scales that no search need move: of gates that nothing varying enters or no output feels.
 
 The first add noise and nothing else, so theirs are as small as rounding allows; the second cost
-the others something, and theirs are large. So are to be those that the outputs hardly feel: with
-D's gradient `felt` - `drawn`, where `drawn` falls like 1/(D - K)^2, they belong where both agree.
+the others something, and theirs are large. So are to be those that are hardly felt: with the
+gradient `felt` - `drawn` of objective and barrier, where `drawn` falls like 1/(D - K)^2, scales
+belong where both agree. The barrier has to be part of it: what enters a gate |.| is felt by the
+scales that this gate needs, and by nothing else.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from verifier.methods.recursion.frontier import backward, forward
+from verifier.methods.recursion.objective import Objective
 from verifier.methods.recursion.plan import Step, gated
 
 _RAISED = 2.0**20  #: the greatest factor of scales
@@ -25,15 +28,16 @@ _UNEVEN = 4.0  #: quotients of `drawn` and `felt` up to this are let be
 class Settled:
     """Feasible scales, and which multipliers are to stay."""
 
-    scales: tuple[Float64[Tensor, " psis"], ...]
+    scales: tuple[Float64[Tensor, " _"], ...]
     is_fixed: Bool[Tensor, " multipliers"]
 
 
 def settled(
     steps: Sequence[Step],
     start: Float64[Tensor, "inputs inputs"],
-    scales: Sequence[Float64[Tensor, " psis"]],
-    rows: Float64[Tensor, "selected outputs"],
+    scales: Sequence[Float64[Tensor, " _"]],
+    objective: Objective,
+    barrier: float,
 ) -> Settled:
     """The scales with those that idle at their places.
 
@@ -41,12 +45,14 @@ def settled(
         steps: of the network.
         start: the inputs' covariance.
         scales: feasible.
-        rows: the outputs that count.
+        objective: what is searched.
+        barrier: its weight there.
     """
     run = forward(steps, start, scales, keeps=True)
     if run is None:
         raise ValueError("the scales are not feasible")
-    gradients, _ = backward(steps, run, rows.T @ rows)
+    _, weight = objective.smoothed(run.covariance, 2.0)
+    gradients, _ = backward(steps, run, weight, barrier=barrier)
     passed = [left for left in run.passed if left is not None]
     found, fixed = list[Tensor](), list[Tensor]()
     for step, left, each in zip(gated(steps), passed, gradients, strict=True):
