@@ -25,6 +25,8 @@ from tests.checker.tori import (
     on_torus,
 )
 from tests.methods.torus_networks import NETWORKS
+from tests.tiny_networks import vertex_constant
+from tests.tiny_topologies import tiny_network
 from verifier.certificate import Certificate, Claim, TorusProof, decimal_upper, log10_upper
 from verifier.certificate_json import certificate_text
 from verifier.certificate_reader import parse_certificate
@@ -155,6 +157,21 @@ def test_two_readings_of_a_file_prove_the_same(name: str) -> None:
     assert isinstance(found.proof, TorusProof)
     (bound,) = prove_torus(found.proof, whole, L2, chosen)
     assert bound.upper() == pytest.approx(found.estimates[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", [6, 7, 8, 10, 17, 18, 19, 21])
+def test_bound_is_not_below_the_choices_of_sides(seed: int) -> None:
+    """Every gate and topology of images; slopes alone cannot prove less than these Jacobians."""
+    tiny = tiny_network(seed)
+    searched = load(tiny.network.model, differential=False).network
+    assert searched is not None
+    asked = Property(norm=L2)
+    found = next(torus.candidates(searched, asked, Options(), Clock.start(0.0)))
+    whole = read_network(tiny.network.model, found.proof.patterns)
+    chosen = selection(asked, whole.input_size, whole.output_size)
+    assert isinstance(found.proof, TorusProof)
+    (bound,) = prove_torus(found.proof, whole, L2, chosen)
+    assert vertex_constant(tiny, ("l2", "l2")) <= Fraction(bound.upper())
 
 
 def test_a_certificate_is_checked_with_the_file_alone() -> None:
