@@ -193,6 +193,16 @@ def test_a_certificate_is_checked_with_the_file_alone() -> None:
     assert check(Certificate(claim=claim, proof=small), model).code == "proof-refuted"
 
 
+@pytest.mark.parametrize("kind", ["chain", "strided"])
+def test_large_maps_are_taken_in_parts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, sides = made(kind, 1)
+    found = on_torus(net, sides)
+    whole = attempt(net, sides, found)
+    monkeypatch.setattr("verifier.checker.crop.WORKING_ENTRIES", 1)
+    monkeypatch.setattr("verifier.checker.flat.WORKING_ENTRIES", 24)
+    assert attempt(net, sides, found) == pytest.approx(whole, rel=1e-9)
+
+
 # --- The size rule -------------------------------------------------------------------------------
 
 
