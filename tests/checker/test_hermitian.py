@@ -17,8 +17,9 @@ from verifier.checker.batches import (
     norm_up,
     real_part,
 )
+from verifier.checker.blocks import Block, Rows
 from verifier.checker.definite import NotProved
-from verifier.checker.hermitian import Covariance, Rows, identity, require_formable
+from verifier.checker.hermitian import Covariance, identity, require_formable
 
 CASES = [(real, spread) for real in (True, False) for spread in (0, 12)]
 
@@ -78,6 +79,27 @@ def test_a_linear_map_is_bounded_with_its_error(real: bool, spread: int) -> None
                 middle = product(linear, exact(start, frequency))
                 image = product(middle, transposed(linear))
                 assert is_psd(minus(exact(found, frequency), image))
+
+
+@pytest.mark.parametrize(("real", "spread"), CASES)
+def test_blocks_are_one_map(real: bool, spread: int) -> None:
+    """[[1, K], [1, 0], [0, L]] of two signals of two entries each."""
+    rng = np.random.default_rng(spread)
+    start = drawn(rng, 4, real=real, spread=spread)
+    value = np.zeros((2, 6, 4), np.float64 if real else np.complex128)
+    value[:, :2, :2] = value[:, 2:4, :2] = np.eye(2)
+    value[:, :2, 2:] = rng.standard_normal((2, 2, 2)) * (1.0 if real else 1j)
+    value[:, 4:, 2:] = rng.standard_normal((2, 2, 2))
+    places = ((0, 0, True), (0, 2, False), (2, 0, True), (4, 2, False))
+    blocks = tuple(Block(slice(i, i + 2), slice(j, j + 2), unit) for i, j, unit in places)
+    found = start.carried(Rows(value, None, blocks))
+    for frequency in range(2):
+        linear = embedded(value[frequency])
+        image = product(product(linear, exact(start, frequency)), transposed(linear))
+        assert is_psd(minus(exact(found, frequency), image))
+    one = start.carried(Rows(value))
+    assert np.array_equal(one.exponent, found.exponent)
+    assert np.allclose(one.value, found.value, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("real", "spread"), CASES)
