@@ -25,6 +25,8 @@ from tests.checker.tori import (
     on_torus,
 )
 from tests.methods.torus_networks import NETWORKS
+from tests.tiny_networks import vertex_constant
+from tests.tiny_topologies import tiny_network
 from verifier.certificate import Certificate, Claim, TorusProof, decimal_upper, log10_upper
 from verifier.certificate_json import certificate_text
 from verifier.certificate_reader import parse_certificate
@@ -157,6 +159,21 @@ def test_two_readings_of_a_file_prove_the_same(name: str) -> None:
     assert bound.upper() == pytest.approx(found.estimates[0], rel=1e-9)
 
 
+@pytest.mark.parametrize("seed", [6, 7, 8, 10, 17, 18, 19, 21])
+def test_bound_is_not_below_the_choices_of_sides(seed: int) -> None:
+    """Every gate and topology of images; slopes alone cannot prove less than these Jacobians."""
+    tiny = tiny_network(seed)
+    searched = load(tiny.network.model, differential=False).network
+    assert searched is not None
+    asked = Property(norm=L2)
+    found = next(torus.candidates(searched, asked, Options(), Clock.start(0.0)))
+    whole = read_network(tiny.network.model, found.proof.patterns)
+    chosen = selection(asked, whole.input_size, whole.output_size)
+    assert isinstance(found.proof, TorusProof)
+    (bound,) = prove_torus(found.proof, whole, L2, chosen)
+    assert vertex_constant(tiny, ("l2", "l2")) <= Fraction(bound.upper())
+
+
 def test_a_certificate_is_checked_with_the_file_alone() -> None:
     net, sides = made("doubled")
     found, model = on_torus(net, sides), net.model()
@@ -174,6 +191,16 @@ def test_a_certificate_is_checked_with_the_file_alone() -> None:
     assert check(Certificate(claim=lower, proof=proof), model).code == "bound-not-proved"
     small = replace(proof, sides=(6,))
     assert check(Certificate(claim=claim, proof=small), model).code == "proof-refuted"
+
+
+@pytest.mark.parametrize("kind", ["chain", "strided"])
+def test_large_maps_are_taken_in_parts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, sides = made(kind, 1)
+    found = on_torus(net, sides)
+    whole = attempt(net, sides, found)
+    monkeypatch.setattr("verifier.checker.crop.WORKING_ENTRIES", 1)
+    monkeypatch.setattr("verifier.checker.flat.WORKING_ENTRIES", 24)
+    assert attempt(net, sides, found) == pytest.approx(whole, rel=1e-9)
 
 
 # --- The size rule -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.checker.oracles import dense_network
+from tests.checker.recursions import reference
 from verifier.canonical_json import content_id
 from verifier.certificate import (
     BlockNorm,
@@ -27,6 +28,7 @@ from verifier.certificate import (
     ProductProof,
     Proof,
     PropagationProof,
+    RecursionProof,
     SlopeRange,
     Witness,
     decimal_upper,
@@ -107,6 +109,10 @@ PROOFS: dict[str, tuple[Proof, Property]] = {
     "propagation": (
         PropagationProof(patterns=(), forward=ForwardProof(technique="linear"), technique="linear"),
         Property(scope="local", region=BOX, norm=LINF),
+    ),
+    "block-recursion": (
+        RecursionProof(patterns=(), inputs=None, scales=reference(toy()).scales),
+        Property(norm=L2),
     ),
 }
 
@@ -480,7 +486,7 @@ def test_the_json_of_a_valid_certificate_is_valid(kind: str) -> None:
     assert verdict_of_json(dict(certificate_json(valid(kind))))
 
 
-@pytest.mark.parametrize("kind", ["lmi", "gate-lmi"])
+@pytest.mark.parametrize("kind", ["lmi", "gate-lmi", "block-recursion"])
 def test_no_byte_of_an_array_changes_unseen(kind: str) -> None:
     text = certificate_text(valid(kind))
     place = text.index('"float64": "') + len('"float64": "') + 5

@@ -36,26 +36,41 @@ FARTHEST = 4000  #: powers of two beyond 2^+-4000 over- or underflow like those
 
 def product(left: Batch, right: Batch) -> tuple[Batch, Norms]:
     """(fl(X Y), a bound of the Frobenius norm of its error) at every frequency, by (1)."""
-    inner = left.shape[2]
     mass = norm_up(left) * norm_up(right)
+    return multiplied(left, right), rounding_share(left.shape[2], left, right) * mass + TINY
+
+
+def rounding_share(inner: int, left: Batch, right: Batch) -> float:
+    """The factor of (1) for sums of `inner` products."""
     is_complex = np.iscomplexobj(left) or np.iscomplexobj(right)
-    share = 1.5 * gamma(2 * inner + 4) if is_complex else gamma(inner + 4)
-    return multiplied(left, right), share * mass + TINY
+    return 1.5 * gamma(2 * inner + 4) if is_complex else gamma(inner + 4)
 
 
 def multiplied(left: Batch, right: Batch) -> Batch:
     """fl(X Y) by real products."""
-    if not (np.iscomplexobj(left) or np.iscomplexobj(right)):
-        return left @ right
-    rows, columns, inner = left.shape[1], right.shape[2], left.shape[2]
+    if not np.iscomplexobj(right):
+        if not np.iscomplexobj(left):
+            return left @ right
+        rows = left.shape[1]
+        tall = np.concatenate([real_part(left), imaginary_part(left)], axis=1) @ right
+        return _complex(tall[:, :rows], tall[:, rows:])
+    columns = right.shape[2]
+    if not np.iscomplexobj(left):
+        wide = left @ np.concatenate([real_part(right), imaginary_part(right)], axis=2)
+        return _complex(wide[:, :, :columns], wide[:, :, columns:])
+    rows, inner = left.shape[1:]
     one, other = real_part(left), imaginary_part(left)
-    wide = np.empty((len(left), 2 * rows, 2 * inner))
-    wide[:, :rows, :inner] = wide[:, rows:, inner:] = one
-    wide[:, rows:, :inner] = other
-    np.negative(other, out=wide[:, :rows, inner:])
-    both = wide @ np.concatenate([real_part(right), imaginary_part(right)], axis=1)
-    value = np.empty((len(both), rows, columns), np.complex128)
-    value.real, value.imag = both[:, :rows], both[:, rows:]
+    square = np.empty((len(left), 2 * rows, 2 * inner))
+    square[:, :rows, :inner] = square[:, rows:, inner:] = one
+    square[:, rows:, :inner] = other
+    np.negative(other, out=square[:, :rows, inner:])
+    both = square @ np.concatenate([real_part(right), imaginary_part(right)], axis=1)
+    return _complex(both[:, :rows], both[:, rows:])
+
+
+def _complex(one: Batch, other: Batch) -> Batch:
+    value = np.empty(one.shape, np.complex128)
+    value.real, value.imag = one, other
     return value
 
 

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.arithmetic import UNIT, above, below
+from verifier.checker.blocks import Block, Rows
 from verifier.checker.carry import Carried, push, summed
 from verifier.checker.constraints import centred
 from verifier.checker.definite import NotProved
-from verifier.checker.hermitian import Covariance, Rows
+from verifier.checker.hermitian import Covariance
 from verifier.checker.maps import Adjoint
 from verifier.checker.network import Affine, Elementwise, Sort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jaxtyping import Float64
+    from jaxtyping import Float64, Int64
 
     from verifier.checker.constraints import Slopes
     from verifier.checker.frontier import Frontier
@@ -56,14 +57,16 @@ class FlatState:
         if height * width > MAP_ENTRIES:
             raise NotProved(f"a map of {height} by {width} entries is too large")
         value, error = np.zeros((height, width)), np.zeros((height, width))
+        blocks: list[Block] = []
         for name, rows in _places(cut, self._sizes).items():
             for source, part in pulled(frontier, name, self._sizes).items():
-                block = np.ix_(rows, before[source])
-                value[block] = part.value
+                here, there = _slice(rows), _slice(before[source])
+                blocks.append(Block(here, there, is_unit=source == name))
+                value[here, there] = part.value
                 if part.error is not None:
-                    error[block] = part.error
-        exact = not np.any(error)
-        self.covariance = self.covariance.carried(Rows(value[None], None if exact else error))
+                    error[here, there] = part.error
+        loose = error if np.any(error) else None
+        self.covariance = self.covariance.carried(Rows(value[None], loose, tuple(blocks)))
 
     def pass_gate(
         self, node: Node, cut: Sequence[str], stays: bool, scales: Float64[np.ndarray, " gates"]
@@ -190,6 +193,10 @@ def pulled_rows(path: Sequence[Affine], signal: str, rows: Carried) -> dict[str,
         for term in node.terms:
             arrived.setdefault(term.source, []).append(push(Adjoint(term.map), whole))
     return {name: summed(parts).required_finite() for name, parts in arrived.items()}
+
+
+def _slice(place: Int64[np.ndarray, " n"]) -> slice:
+    return slice(int(place[0]), int(place[-1]) + 1) if len(place) else slice(0, 0)
 
 
 def _stacked(parts: list[Carried]) -> Carried:

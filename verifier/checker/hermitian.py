@@ -28,24 +28,19 @@ from verifier.checker.batches import (
     norm_up,
     product,
     real_part,
+    rounding_share,
 )
+from verifier.checker.blocks import applied
 from verifier.checker.definite import NotProved
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int64, Shaped
 
     from verifier.checker.batches import Batch, Norms
+    from verifier.checker.blocks import Rows
 
 WIDEST = 2**13  #: a covariance of more entries is not formed
 EXPONENTS = 2**40  #: row exponents stay below, so that their sums are exact
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """A linear map B of stacked signals: |B_true(f) - value(f)| <= error entrywise, at every f."""
-
-    value: Batch
-    error: Float64[np.ndarray, "rows columns"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +75,9 @@ class Covariance:
         require_formable(rows.value.shape[1])
         linear, spread, exponent = _balanced(rows, self.exponent)
         length = norm_up(linear)
+        # Blocks are added up: as many terms more in a sum.
+        count = rows.value.shape[2] + (0 if rows.blocks is None else len(rows.blocks))
+        share = rounding_share(count, linear, self.value)
         if self.value.ndim == 2:
             first = linear * self.value[:, None, :]
             inner = norm_up(first)
@@ -88,11 +86,12 @@ class Covariance:
             mass = np.abs(self.value).max(axis=1) * length
             own = np.abs(self.value).max(axis=1)
         else:
-            first, lost = product(linear, self.value)
-            inner = norm_up(first)
+            first = applied(linear, rows.blocks, self.value)
+            own, inner = norm_up(self.value), norm_up(first)
+            lost = share * length * own + TINY
             mass = inner + lost
-            own = norm_up(self.value)
-        second, last = product(first, adjoint(linear))
+        second = adjoint(applied(linear, rows.blocks, adjoint(first)))
+        last = share * length * inner + TINY
         error = lost * length + last + spread * (2 * mass + spread * own)
         return raised(second, error, exponent)
 

@@ -22,7 +22,12 @@ from verifier.checker.arithmetic import (
     up,
 )
 from verifier.checker.batches import TINY
-from verifier.checker.definite import GROWTHS, greatest_eigenvalue_estimate, proves_psd
+from verifier.checker.definite import (
+    GROWTHS,
+    NotProved,
+    greatest_eigenvalue_estimate,
+    proves_psd,
+)
 from verifier.checker.operator_norms import norm_factor
 from verifier.norms import Norm, NormPair
 
@@ -43,7 +48,10 @@ def item_bound(covariance: Covariance, rows: Sparse, norm: Norm) -> Magnitude:
         rows: the item's outputs, or its one difference of two.
         norm: of the outputs.
     """
-    count = len(rows.index)
+    covariance = covariance.full()
+    count, width = rows.index.shape
+    if width > 2 or (width > 1 and count > 1) or not np.all(np.abs(rows.weight) == 1):
+        raise NotProved("an item is neither outputs nor a difference of two")
     if count == 1 or norm is Norm.LINF:
         return greatest(_entries(covariance, rows))
     joint = _norm_of(covariance.picked(rows.index[:, 0]))
@@ -77,9 +85,9 @@ def _entry(
         return ZERO
     # To 53 bits, rounded up.
     shift = 64 - (square.numerator.bit_length() - square.denominator.bit_length())
-    mantissa = math.ceil(square * Fraction(2) ** shift)
-    value = Magnitude.of(up(float(mantissa))).shifted(-shift)
-    return value.root().shifted(base)
+    whole = math.ceil(square * Fraction(2) ** shift)
+    rounded = float(whole) if whole <= Fraction(float(whole)) else up(float(whole))
+    return Magnitude.of(rounded).shifted(-shift).root().shifted(base)
 
 
 def _norm_of(covariance: Covariance) -> Magnitude:

@@ -8,9 +8,10 @@ import numpy as np
 
 from verifier.checker.arithmetic import UNIT, gamma
 from verifier.checker.batches import norm_up
+from verifier.checker.blocks import Block, Rows
 from verifier.checker.definite import NotProved
 from verifier.checker.flat import elementwise_step
-from verifier.checker.hermitian import Covariance, Rows, identity, raised
+from verifier.checker.hermitian import Covariance, identity, raised
 from verifier.checker.phases import Frequencies
 from verifier.checker.torus_masks import widened
 from verifier.checker.torus_symbols import Symbol, symbol_of, unit
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     Places = Mapping[str, Int64[np.ndarray, " channels"]]
 
 
+MOST_ENTRIES = 2**27  #: of the covariances of all frequencies
+
+
 class TorusState:
     """The covariance of the base's tensors, at the frequencies of their torus."""
 
@@ -39,13 +43,20 @@ class TorusState:
         self.covariance = identity(count, np.ones(start.channels), real=False)
 
     def move(self, frontier: Frontier, cut: Sequence[str]) -> None:
-        """From the frontier's base to a cut of tensors of one torus."""
+        """From the frontier's base to a cut of tensors of one torus.
+
+        Raises:
+            NotProved: there is no such torus, or the covariance would be too large.
+        """
         tensors = self._torus.tensors
         sides = {tensors[name].sides for name in cut}
         if len(sides) != 1:
             raise NotProved(f"node {cut[0]!r} meets signals of other resolutions")
         if tuple(cut) == frontier.base:
             return
+        height = sum(tensors[name].channels for name in cut)
+        if len(self.frequencies.chosen) * height**2 > MOST_ENTRIES:
+            raise NotProved(f"covariances of {height} channels on a torus {self.sides}")
         made = self.symbols(frontier, cut, self.frequencies.chosen)
         parts = [(tensors[name].channels, made[name]) for name in cut]
         self.covariance = self.covariance.carried(stacked(self.places(frontier.base), parts))
@@ -110,15 +121,17 @@ def stacked(places: Places, parts: Sequence[tuple[int, Mapping[str, Symbol]]]) -
     is_complex = any(np.iscomplexobj(symbol.value) for symbol in symbols)
     value = np.zeros((count, height, width), np.complex128 if is_complex else np.float64)
     error = np.zeros((height, width))
+    blocks: list[Block] = []
     start = 0
     for rows, row in parts:
         for name, symbol in row.items():
             here, there = slice(start, start + rows), places[name]
             columns = slice(int(there[0]), int(there[-1]) + 1)
+            blocks.append(Block(here, columns, symbol.is_unit))
             value[:, here, columns] = symbol.value
             error[here, columns] = symbol.error
         start += rows
-    return Rows(value, error if np.any(error) else None)
+    return Rows(value, error if np.any(error) else None, tuple(blocks))
 
 
 def folded(covariance: Covariance, fine: Frequencies, coarse: Frequencies) -> Covariance:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     Supports = tuple[Bool[np.ndarray, " side"], ...]
 
-MOST_SIDE = 2**12  #: a torus of a longer side is not taken on
+MOST_PLACES = 2**18  #: a torus of more places is not taken on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +130,9 @@ class _Reading:
         shape = self._shape("", network.input_size, ())
         if shape is None or len(shape) - 1 != len(sides):
             raise NotProved(f"the input is no tensor of {len(sides)} axes")
-        for side, size in zip(sides, shape[1:], strict=True):
-            if not size <= side <= MOST_SIDE:
-                raise NotProved(f"a torus of side {side} for an input of {size}")
+        fits = all(size <= side for side, size in zip(sides, shape[1:], strict=True))
+        if not fits or math.prod(sides) > MOST_PLACES:
+            raise NotProved(f"a torus with the sides {sides} for an input of {shape}")
         supports = _windows(sides, shape[1:])
         self.tensors[""] = Tensor(
             channels=shape[0], window=shape[1:], strides=(1,) * len(sides), supports=supports

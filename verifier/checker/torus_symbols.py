@@ -39,6 +39,7 @@ class Symbol:
     value: Batch
     error: Table
     bound: Table
+    is_unit: bool = False  #: the identity, exactly
 
     @staticmethod
     def of(value: Batch, error: Table) -> Symbol:
@@ -48,6 +49,8 @@ class Symbol:
 
     def after(self, first: Symbol) -> Symbol:
         """The product with what acts before."""
+        if self.is_unit or first.is_unit:
+            return first if self.is_unit else self
         inner = first.value.shape[1]
         rounding = 1.5 * gamma(2 * inner + 4) * (self.bound @ first.bound)
         loose = self.bound @ first.error + self.error @ first.bound
@@ -62,7 +65,8 @@ class Symbol:
 
 def unit(channels: int) -> Symbol:
     """The identity."""
-    return Symbol.of(np.eye(channels)[None], np.zeros((channels, channels)))
+    one = np.eye(channels)
+    return Symbol(one[None], np.zeros_like(one), one, is_unit=True)
 
 
 def symbol_of(
