@@ -19,6 +19,7 @@ from verifier.methods.torus.structure import refusal, structure_of
 from verifier.network.graph import Network
 from verifier.network.linear_map import Adjoint, Composed, Convolution, LinearMap
 from verifier.network.nodes import Affine
+from verifier.norms import NormPair
 from verifier.property import Property
 from verifier.regions import Everywhere
 
@@ -60,6 +61,8 @@ def candidates(
     """
     if not isinstance(asked.region, Everywhere):
         raise refusal("the scope is local")
+    if not isinstance(asked.norm, NormPair):
+        raise refusal("the input norm is weighted")
     measure = Measure(
         items=[item.rows for item in items_of(asked, network.output_size)],
         norm=asked.norm,

@@ -14,9 +14,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.methods.torus.bounds import Measure
-from verifier.methods.torus.plan import Gate
 from verifier.methods.torus.descent import Point
 from verifier.methods.torus.leaving import Infeasible
+from verifier.methods.torus.plan import Gate
 from verifier.methods.torus.recursion import Pass, Policy
 from verifier.methods.torus.starts import mean_diagonal, shared
 
@@ -40,11 +40,6 @@ class Recorded:
 def _anchor(gate: Gate, own: Tensor, weights: Tensor) -> Tensor:
     mean = shared(gate, mean_diagonal(own, weights))
     return mean.clamp(min=torch.finfo(mean.dtype).tiny ** 0.5)
-
-
-def fixed(scales: Mapping[str, Tensor]) -> Policy:
-    """The policy of given scales."""
-    return lambda gate, own, weights: scales[gate.key].to(weights)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
