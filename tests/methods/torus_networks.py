@@ -145,6 +145,15 @@ def residual(channels: int, projected: int = 0) -> Block:
 relu = act("Relu")
 leaky = act("LeakyRelu", alpha=0.8)
 
+
+def two_layers(between: Block | None, width: int, pad: int, side: int) -> Callable[[int], bytes]:
+    """Two padded convolutions along one axis, with something or nothing between them."""
+    flat = side + 2 * (2 * pad - width + 1)
+    first, second = (_conv(1, 1, width, pad=pad, axes=1) for _ in range(2))
+    blocks = [first, second] if between is None else [first, between, second]
+    return _chain(side, flat, blocks, axes=1)
+
+
 NETWORKS: Final[Mapping[str, Callable[[int], bytes]]] = {
     "one axis": _chain(
         5, 10, [_conv(1, 2, pad=1, axes=1), relu, _conv(2, 2, pad=1, axes=1), relu], axes=1
