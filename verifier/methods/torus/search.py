@@ -85,6 +85,8 @@ class _Search:
         if start is None or best is None:
             raise refusal("no start has a bound within the range of floats")
         yield best
+        if self._is_over(best):
+            return
         since, last = self._steps, None
         for point in self._descent(start):
             last = point
