@@ -15,12 +15,17 @@ import numpy as np
 import pytest
 
 from tests.attempts import GLOBAL, LIPSDP, LOCAL, Attempt
+from tests.checker.recursions import reference
 from tests.exact import Pair, Size, fractions, size, sqrt_below
 from tests.tiny_networks import Box, TinyNetwork, lipschitz_constant, vertex_constant
 from tests.tiny_topologies import tiny_network
-from verifier.certificate import Certificate, Witness
+from verifier.certificate import Certificate, RecursionProof, Witness
 from verifier.checker import check
+from verifier.checker.graph import read_network
+from verifier.checker.items import selection
+from verifier.checker.recursion import prove_recursion
 from verifier.norms import Norm, NormPair
+from verifier.onnx_import import load
 from verifier.property import Property
 from verifier.regions import EndsBox
 
@@ -67,6 +72,19 @@ def test_global_bound_is_above_every_choice_of_sides(
     assert certificate.claim.bound is not None
     assert vertex_constant(tiny, norms) <= Fraction(certificate.claim.bound)
     _assert_witness_is_reached(tiny, certificate, norms)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_recursion_of_any_scales_is_above_every_choice_of_sides(seed: int) -> None:
+    """The checker alone: scales need no finder, and any that it accepts are a proof."""
+    tiny, rng, norms = tiny_of(seed), np.random.default_rng(seed), PAIRS[seed % 9]
+    model, pair = tiny.network.model, _by_norms(norms)
+    whole = read_network(model, load(model).require_network().patterns)
+    chosen = selection(Property(norm=pair), whole.input_size, whole.output_size)
+    scales = reference(whole, share=float(rng.choice([1.05, 1.5, 4.0])), rng=rng).scales
+    proof = RecursionProof(patterns=(), inputs=None, scales=scales)
+    (bound,) = prove_recursion(proof, whole, pair, chosen)
+    assert vertex_constant(tiny, norms) <= Fraction(bound.upper())
 
 
 @pytest.mark.parametrize(("seed", "attempt", "norms"), _cases(LOCAL_SEEDS, LOCAL), ids=str)

@@ -94,6 +94,41 @@ def sorted_groups(
     return _least(level, total, [cp.abs(nu) <= held, cp.abs(tau) <= held])
 
 
+def sorted_chain(weights: Sequence[Matrix], count: int = 2) -> float | None:
+    """The same for sorts of `count` neighbours with T alone, which splits layer by layer.
+
+    It is what the authors' program solves: with T_0 = rho I,
+
+        0 <= T_(i-1) - W_i' T_i W_i,    0 <= T_(d-1) - W_d' W_d.
+
+    Weights are scaled to norm 1 first, and inputs beyond the first layer's rank left out.
+    """
+    scales = [float(np.linalg.norm(weight, 2)) for weight in weights]
+    first = np.linalg.cholesky(weights[0] @ weights[0].T) if _is_wide(weights[0]) else weights[0]
+    level = cp.Variable(nonneg=True)
+    before: Expression = level * np.eye(first.shape[1])
+    limits: list[Expression] = []
+    for weight, scale in zip([first, *weights[1:]], scales, strict=True):
+        unit, rows = weight / scale, len(weight)
+        after: Expression = np.eye(rows)
+        if len(limits) + 1 < len(weights):
+            groups = np.repeat(np.eye(rows // count), count, axis=0)
+            lam, gam = cp.Variable(rows // count, nonneg=True), cp.Variable(rows // count)
+            after = cp.diag(groups @ lam) + groups @ cp.diag(gam) @ groups.T
+        matrix = before - unit.T @ after @ unit
+        limits.append((matrix + matrix.T) / 2 >> 0)
+        before = after
+    problem = cp.Problem(cp.Minimize(level), limits)
+    problem.solve(solver=cp.CLARABEL)
+    if problem.status != cp.OPTIMAL or level.value is None:
+        return None
+    return math.prod(scales) * math.sqrt(float(level.value))
+
+
+def _is_wide(weight: Matrix) -> bool:
+    return weight.shape[0] < weight.shape[1]
+
+
 def eclipse(weights: Sequence[Matrix]) -> float | None:
     """ECLipsE, Xu and Sivaranjani 2024, for slopes in [0, 1]: one layer after another.
 

@@ -19,6 +19,7 @@ from tests.references.published import (
     mirror_group,
     product_bound,
     sort_groups,
+    sorted_chain,
     sorted_groups,
 )
 from tests.tiny_gates import GATES, LEAK, Attach, mirror
@@ -116,6 +117,13 @@ def test_groups_are_never_looser_than_published(gate: Attach, groups: Groups, he
     assert published is not None
     assert own <= published * (1 + SLACK)
     assert held < 30 or published <= own * 1.01
+
+
+def test_published_constraint_with_t_alone_splits_layer_by_layer() -> None:
+    weights = random_weights(2, (8, 6, 6, 2))
+    whole, split = sorted_groups(weights, [neighbours(2, 6)] * 2, held=0.0), sorted_chain(weights)
+    assert whole is not None
+    assert whole == pytest.approx(split, rel=1e-5)
 
 
 @pytest.mark.parametrize("depth", [5, 7])
