@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -48,12 +48,10 @@ class Images:
         self._constants.append(numpy_helper.from_array(kept, name))
         return name
 
-    def node(self, op: str, *inputs: str, **attributes: int | list[int]) -> str:
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 (of every type that ONNX has)
         """One operator."""
         name = f"t{len(self._nodes)}"
-        self._nodes.append(
-            helper.make_node(op, list(inputs), [name], None, None, None, **attributes)
-        )
+        self._nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name
 
     def conv(self, x: str, source: int, target: int, width: int = 3, stride: int = 1) -> str:
