@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from tests.oracles import to_bytes
 
@@ -20,17 +20,19 @@ class Model:
     def __init__(self, shape: Sequence[int], seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self._shape = tuple(shape)
-        self._nodes: list[object] = []
-        self._constants: list[object] = []
+        self._nodes: list[NodeProto] = []
+        self._constants: list[TensorProto] = []
 
     def constant(self, value: npt.ArrayLike) -> str:
+        """A number array of the file."""
         name = f"c{len(self._constants)}"
         array = np.asarray(value)
         kept = array if array.dtype == np.int64 else array.astype(np.float32)
         self._constants.append(numpy_helper.from_array(kept, name))
         return name
 
-    def node(self, op: str, *inputs: str, **attributes: object) -> str:
+    def node(self, op: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 (of every type that ONNX has)
+        """One operator."""
         name = f"t{len(self._nodes)}"
         self._nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name
@@ -56,6 +58,7 @@ class Model:
         )
 
     def batch_norm(self, x: str, channels: int) -> str:
+        """With random statistics."""
         scale, spread = self.rng.uniform(0.5, 1.5, (2, channels))
         shift, mean = self.rng.standard_normal((2, channels))
         parts = (self.constant(part) for part in (scale, shift, mean, spread))
@@ -71,10 +74,12 @@ class Model:
         return self.node("Concat", greatest, least, axis=1)
 
     def dense(self, x: str, inputs: int, outputs: int) -> str:
+        """Flattened, times a random matrix."""
         weight = self.rng.standard_normal((inputs, outputs)) / np.sqrt(inputs)
         return self.node("MatMul", self.node("Flatten", x), self.constant(weight))
 
     def finished(self, output: str, outputs: int) -> bytes:
+        """The serialised model."""
         return to_bytes(
             helper.make_graph(
                 self._nodes,
@@ -100,7 +105,7 @@ def _chain(side: int, flat: int, blocks: Sequence[Block], *, channels: int = 1, 
     return made
 
 
-def conv(source: int, target: int, width: int = 3, **attributes: int) -> Block:
+def _conv(source: int, target: int, width: int = 3, **attributes: int) -> Block:
     return lambda model, x: model.conv(x, (source, target), width, **attributes)
 
 
@@ -116,7 +121,7 @@ def maxmin(channels: int) -> Block:
     return lambda model, x: model.maxmin(x, channels)
 
 
-def pool(op: str, width: int = 2, stride: int = 2, **attributes: int) -> Block:
+def pool(op: str, width: int = 2, stride: int = 2, **attributes: int | list[int]) -> Block:
     def block(model: Model, x: str) -> str:
         return model.node(op, x, kernel_shape=[width] * 2, strides=[stride] * 2, **attributes)
 
@@ -140,51 +145,62 @@ def residual(channels: int, projected: int = 0) -> Block:
 relu = act("Relu")
 leaky = act("LeakyRelu", alpha=0.8)
 
+
+def two_layers(between: Block | None, width: int, pad: int, side: int) -> Callable[[int], bytes]:
+    """Two padded convolutions along one axis, with something or nothing between them."""
+    flat = side + 2 * (2 * pad - width + 1)
+    first, second = (_conv(1, 1, width, pad=pad, axes=1) for _ in range(2))
+    blocks = [first, second] if between is None else [first, between, second]
+    return _chain(side, flat, blocks, axes=1)
+
+
 NETWORKS: Final[Mapping[str, Callable[[int], bytes]]] = {
     "one axis": _chain(
-        5, 10, [conv(1, 2, pad=1, axes=1), relu, conv(2, 2, pad=1, axes=1), relu], axes=1
+        5, 10, [_conv(1, 2, pad=1, axes=1), relu, _conv(2, 2, pad=1, axes=1), relu], axes=1
     ),
-    "padded": _chain(4, 32, [conv(1, 2, pad=1), relu, conv(2, 2, pad=1), relu]),
-    "unpadded": _chain(5, 2, [conv(1, 2), relu, conv(2, 2), relu]),
-    "wide padding": _chain(3, 98, [conv(1, 2, pad=2), relu, conv(2, 2, pad=2), relu]),
-    "strided": _chain(5, 18, [conv(1, 2, pad=1), relu, conv(2, 2, pad=1, strides=2), relu]),
+    "padded": _chain(4, 32, [_conv(1, 2, pad=1), relu, _conv(2, 2, pad=1), relu]),
+    "unpadded": _chain(5, 2, [_conv(1, 2), relu, _conv(2, 2), relu]),
+    "wide padding": _chain(3, 98, [_conv(1, 2, pad=2), relu, _conv(2, 2, pad=2), relu]),
+    "strided": _chain(5, 18, [_conv(1, 2, pad=1), relu, _conv(2, 2, pad=1, strides=2), relu]),
     "strided twice": _chain(
-        6, 8, [conv(1, 2, pad=1, strides=2), relu, conv(2, 2, pad=1, strides=2), relu]
+        6, 8, [_conv(1, 2, pad=1, strides=2), relu, _conv(2, 2, pad=1, strides=2), relu]
     ),
-    "dilated": _chain(4, 32, [conv(1, 2, pad=2, dilations=2), relu, conv(2, 2, pad=1), relu]),
-    "leaky": _chain(4, 32, [conv(1, 2, pad=1), leaky, conv(2, 2, pad=1), leaky]),
+    "dilated": _chain(4, 32, [_conv(1, 2, pad=2, dilations=2), relu, _conv(2, 2, pad=1), relu]),
+    "leaky": _chain(4, 32, [_conv(1, 2, pad=1), leaky, _conv(2, 2, pad=1), leaky]),
     "two convolutions": _chain(
-        4, 16, [conv(1, 2, pad=1), conv(2, 2, pad=1), relu, conv(2, 1, pad=1)]
+        4, 16, [_conv(1, 2, pad=1), _conv(2, 2, pad=1), relu, _conv(2, 1, pad=1)]
     ),
-    "normalised": _chain(4, 32, [conv(1, 2, pad=1), norm(2), relu, conv(2, 2, pad=1), norm(2)]),
-    "normalised between": _chain(4, 16, [conv(1, 2, pad=1), norm(2), conv(2, 1, pad=1), relu]),
+    "normalised": _chain(4, 32, [_conv(1, 2, pad=1), norm(2), relu, _conv(2, 2, pad=1), norm(2)]),
+    "normalised between": _chain(4, 16, [_conv(1, 2, pad=1), norm(2), _conv(2, 1, pad=1), relu]),
     "identity block": _chain(
-        4, 32, [conv(1, 2, pad=1), relu, residual(2), relu, residual(2), relu]
+        4, 32, [_conv(1, 2, pad=1), relu, residual(2), relu, residual(2), relu]
     ),
-    "projection block": _chain(4, 8, [conv(1, 2, pad=1), relu, residual(2, 2), relu]),
-    "max-min": _chain(4, 32, [conv(1, 2, pad=1), maxmin(2), conv(2, 2, pad=1), maxmin(2)]),
-    "average pool": _chain(4, 8, [conv(1, 2, pad=1), relu, pool("AveragePool"), conv(2, 2, pad=1)]),
+    "projection block": _chain(4, 8, [_conv(1, 2, pad=1), relu, residual(2, 2), relu]),
+    "max-min": _chain(4, 32, [_conv(1, 2, pad=1), maxmin(2), _conv(2, 2, pad=1), maxmin(2)]),
+    "average pool": _chain(
+        4, 8, [_conv(1, 2, pad=1), relu, pool("AveragePool"), _conv(2, 2, pad=1)]
+    ),
     "padded average": _chain(
         4,
         32,
         [
-            conv(1, 2, pad=1),
+            _conv(1, 2, pad=1),
             relu,
             pool("AveragePool", 3, 1, pads=[1] * 4, count_include_pad=1),
-            conv(2, 2, pad=1),
+            _conv(2, 2, pad=1),
         ],
     ),
-    "max pool": _chain(4, 8, [conv(1, 2, pad=1), relu, pool("MaxPool"), conv(2, 2, pad=1), relu]),
-    "groups": _chain(4, 32, [conv(1, 2, pad=1), relu, conv(2, 2, pad=1, groups=2), act("Tanh")]),
+    "max pool": _chain(4, 8, [_conv(1, 2, pad=1), relu, pool("MaxPool"), _conv(2, 2, pad=1), relu]),
+    "groups": _chain(4, 32, [_conv(1, 2, pad=1), relu, _conv(2, 2, pad=1, groups=2), act("Tanh")]),
     "dense tail": _chain(
         4,
         3,
         [
-            conv(1, 2, pad=1),
+            _conv(1, 2, pad=1),
             relu,
             lambda model, x: model.dense(x, 32, 3),
             relu,
         ],
     ),
-    "global average": _chain(4, 2, [conv(1, 2, pad=1), relu, act("GlobalAveragePool")]),
+    "global average": _chain(4, 2, [_conv(1, 2, pad=1), relu, act("GlobalAveragePool")]),
 }

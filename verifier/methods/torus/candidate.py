@@ -16,10 +16,10 @@ from verifier.methods.torus.bounds import Measure
 from verifier.methods.torus.plan import Plan, plan_of
 from verifier.methods.torus.search import improving
 from verifier.methods.torus.structure import refusal, structure_of
-from verifier.methods.weights import plain_norms
 from verifier.network.graph import Network
 from verifier.network.linear_map import Adjoint, Composed, Convolution, LinearMap
 from verifier.network.nodes import Affine
+from verifier.norms import NormPair
 from verifier.property import Property
 from verifier.regions import Everywhere
 
@@ -61,9 +61,11 @@ def candidates(
     """
     if not isinstance(asked.region, Everywhere):
         raise refusal("the scope is local")
+    if not isinstance(asked.norm, NormPair):
+        raise refusal("the input norm is weighted")
     measure = Measure(
         items=[item.rows for item in items_of(asked, network.output_size)],
-        norm=plain_norms(asked.norm),
+        norm=asked.norm,
         inputs=len(varying_inputs(asked, network.input_size)),
     )
     plan = plan_of(structure_of(network))

@@ -56,14 +56,14 @@ class _Leaving(torch.autograd.Function):
     """Equation (1) with the derivative (2)."""
 
     @staticmethod
-    def forward(  # noqa: ANN205
+    def forward(
         ctx: Any,  # noqa: ANN401 (torch's context has no type)
         joint: Tensor,
         scales: Tensor,
         sent: Tensor,
         step: Step,
         curvatures: dict[str, Tensor] | None,
-    ):
+    ) -> tuple[Tensor, Tensor]:
         mean, extra = _numbers(step, scales)
         own = picked(joint, step.own, step.own)
         factor, failed = torch.linalg.cholesky_ex(torch.diag(scales.to(own.dtype)) - own)
@@ -75,7 +75,7 @@ class _Leaving(torch.autograd.Function):
         solved = torch.cholesky_solve(rows.mH, factor)
         weights = _weights(step, scales)
         diagonal = factor.diagonal(dim1=-2, dim2=-1).real
-        barrier = scales.log().sum() - 2 * (weights @ diagonal.log()).sum()
+        barrier: Tensor = scales.log().sum() - 2 * (weights @ diagonal.log()).sum()
         every = _aliases(step)
         after: Tensor | None = None
         for alias in every:

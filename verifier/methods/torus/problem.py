@@ -42,11 +42,6 @@ def _anchor(gate: Gate, own: Tensor, weights: Tensor) -> Tensor:
     return mean.clamp(min=torch.finfo(mean.dtype).tiny ** 0.5)
 
 
-def fixed(scales: Mapping[str, Tensor]) -> Policy:
-    """The policy of given scales."""
-    return lambda gate, own, weights: scales[gate.key].to(weights)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """The bound as a function of theta."""

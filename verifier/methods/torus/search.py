@@ -27,11 +27,11 @@ from verifier.methods.torus.structure import refusal
 
 REACHES = (0.125, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4)  #: of the greedy starts, ascending
 SLACKS = (0.3, 0.1, 0.02, 0.003, 3e-4)  #: of gates of mean slope 0; 1 is tried with the reaches
-LARGE_WORK = 2e9  #: multiplications of a pass from which the search is in single precision
+LARGE_WORK = 1e8  #: multiplications of a pass from which the search is in single precision
 _FIRST = 3  #: the place among the reaches where the search for the best begins
 _DUE = 0.98  #: the share of the last candidate's bound at which the next one is due
 _PATIENCE = 12  #: passes between candidates: a check costs some
-SHARES = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4)  #: of the barriers' means, in turn
+SHARES = (0.02, 3e-3, 5e-4)  #: of the barriers, in turn
 _WINDOW = 4  #: points over which the descent has to fall
 _LEAST_FALL = 0.1  #: in shares, over that window
 
@@ -85,6 +85,8 @@ class _Search:
         if start is None or best is None:
             raise refusal("no start has a bound within the range of floats")
         yield best
+        if self._is_over(best):
+            return
         since, last = self._steps, None
         for point in self._descent(start):
             last = point
@@ -107,32 +109,37 @@ class _Search:
     # --- Starts ----------------------------------------------------------------------------------
 
     def _best_start(self) -> Found | None:
-        """The best reach, by walking from the middle as long as it gets better; then the rest."""
+        """The best of a walk over the reaches, and of the other starts at that reach."""
+        reach, best = self._best_reach()
+        others = [Start(shape="level", reach=1.0, slack=SLACKS[-1])]
+        if any(not gate.mean.any() for gate in self._plan.gates):
+            others += [Start(reach=reach, slack=slack) for slack in SLACKS]
+        for start in others:
+            if not self._is_hurried():
+                best = self._least([best, self._tried(start)])
+        return best
+
+    def _best_reach(self) -> tuple[float, Found | None]:
+        """From the middle as long as it gets better, up or else down."""
         seen: dict[int, Found | None] = {}
 
         def worst(place: int) -> float:
-            if not 0 <= place < len(REACHES):
+            if place not in range(len(REACHES)) or (seen and self._is_hurried()):
                 return inf
             if place not in seen:
                 seen[place] = self._tried(Start(reach=REACHES[place]))
             found = seen[place]
             return inf if found is None else found.worst
 
-        place = _FIRST
+        place, least = _FIRST, worst(_FIRST)
         for turn in (1, -1):
-            while not self._is_hurried(seen) and worst(place + turn) < worst(place):
+            while worst(place + turn) < least:
                 place += turn
-        best = self._least(list(seen.values()))
-        others = [Start(shape="level", reach=1.0, slack=SLACKS[-1])]
-        if any(not gate.mean.any() for gate in self._plan.gates):
-            others += [Start(reach=REACHES[place], slack=slack) for slack in SLACKS]
-        for start in others:
-            if not self._is_hurried(seen):
-                best = self._least([best, self._tried(start)])
-        return best
+                least = worst(place)
+        return REACHES[place], self._least(list(seen.values()))
 
-    def _is_hurried(self, seen: Mapping[int, Found | None]) -> bool:
-        return bool(seen) and self._clock.remaining < 3 * self._slowest
+    def _is_hurried(self) -> bool:
+        return self._clock.remaining < 3 * self._slowest
 
     def _least(self, tried: list[Found | None]) -> Found | None:
         return min((found for found in tried if found), key=lambda found: found.worst, default=None)
