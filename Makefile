@@ -29,6 +29,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.lipsdp_vs_cvxpy
 	$(BIN)/python -m benchmarks.global_yardsticks
+	$(BIN)/python -m benchmarks.published
 	$(BIN)/python -m benchmarks.local_yardsticks
 	$(BIN)/python -m benchmarks.check_time
 

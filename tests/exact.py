@@ -181,23 +181,57 @@ def mean(numbers: list[Fraction]) -> Fraction:
 
 def convolved(x: Exact, kernel: Exact, bias: Exact, stride: int, pad: int, groups: int) -> Exact:
     """Cross-correlation of one image, as ONNX's Conv."""
-    channels, per_group = kernel.shape[0], kernel.shape[1]
-    padded = np.full(
-        (x.shape[1], x.shape[2] + 2 * pad, x.shape[3] + 2 * pad), Fraction(0), dtype=object
-    )
-    padded[:, pad : pad + x.shape[2], pad : pad + x.shape[3]] = x[0]
-    rows = range(0, padded.shape[1] - kernel.shape[2] + 1, stride)
-    columns = range(0, padded.shape[2] - kernel.shape[3] + 1, stride)
-    out = np.empty((1, channels, len(rows), len(columns)), dtype=object)
-    for o in range(channels):
+    axes = x.ndim - 2
+    return correlated(x, kernel, bias, (stride,) * axes, ((pad, pad),) * axes, groups)
+
+
+def correlated(
+    x: Exact,
+    kernel: Exact,
+    bias: Exact,
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    groups: int = 1,
+) -> Exact:
+    """Cross-correlation of one signal with any number of axes, as ONNX's Conv."""
+    channels, per_group, *window = kernel.shape
+    sizes = [size + begin + end for size, (begin, end) in zip(x.shape[2:], pads, strict=True)]
+    padded = np.full((x.shape[1], *sizes), Fraction(0), dtype=object)
+    inner = (slice(begin, begin + size) for size, (begin, _) in zip(x.shape[2:], pads, strict=True))
+    padded[(slice(None), *inner)] = x[0]
+    starts = [
+        range(0, size - side + 1, stride)
+        for size, side, stride in zip(sizes, window, strides, strict=True)
+    ]
+    out = np.empty((1, channels, *map(len, starts)), dtype=object)
+    for o, *place in np.ndindex(*out.shape[1:]):
         first = o // (channels // groups) * per_group
-        for (r, top), (c, left) in itertools.product(enumerate(rows), enumerate(columns)):
-            patch = padded[
-                first : first + per_group,
-                top : top + kernel.shape[2],
-                left : left + kernel.shape[3],
-            ]
-            out[0, o, r, c] = (patch * kernel[o]).sum() + bias[o]
+        corner = [axis[k] for axis, k in zip(starts, place, strict=True)]
+        patch = padded[
+            (
+                slice(first, first + per_group),
+                *(slice(c, c + side) for c, side in zip(corner, window, strict=True)),
+            )
+        ]
+        out[(0, o, *place)] = (patch * kernel[o]).sum() + bias[o]
+    return out
+
+
+def transposed(x: Exact, kernel: Exact, bias: Exact, strides: Sequence[int]) -> Exact:
+    """Every entry times the kernel, put down stride by stride, as ONNX's ConvTranspose."""
+    channels, window = kernel.shape[1], kernel.shape[2:]
+    sizes = [
+        (size - 1) * stride + side
+        for size, stride, side in zip(x.shape[2:], strides, window, strict=True)
+    ]
+    out = np.full((1, channels, *sizes), Fraction(0), dtype=object)
+    out += bias.reshape(1, -1, *(1 for _ in sizes))
+    for c, *place in np.ndindex(*x.shape[1:]):
+        where = tuple(
+            slice(k * stride, k * stride + side)
+            for k, stride, side in zip(place, strides, window, strict=True)
+        )
+        out[(0, slice(None), *where)] += x[(0, c, *place)] * kernel[c]
     return out
 
 
@@ -260,6 +294,25 @@ def steepest(matrix: npt.NDArray[np.float64], norms: Pair) -> npt.NDArray[np.flo
     growth = np.linalg.norm(candidates @ matrix.T, order[norms[1]], axis=1)
     growth /= np.linalg.norm(candidates, order[norms[0]], axis=1)
     return candidates[growth.argmax()]
+
+
+def norms_about(matrices: npt.NDArray[np.float64], norms: Pair) -> npt.NDArray[np.float64]:
+    """The operator norm of every matrix of a stack, rounded: to find the greatest of them."""
+    order = {"l1": 1, "l2": 2, "linf": np.inf}
+    rows, columns = matrices.shape[1:]
+    match norms:
+        case ("l1", output):
+            return np.linalg.norm(matrices, order[output], axis=1).max(axis=1)
+        case (given, "linf"):
+            dual = {"l2": 2, "linf": 1}[given]
+            return np.linalg.norm(matrices, dual, axis=2).max(axis=1)
+        case ("linf", output):
+            corners = matrices @ _signs(columns).T
+            return np.linalg.norm(corners, order[output], axis=1).max(axis=1)
+        case ("l2", "l1"):
+            return np.linalg.norm(_signs(rows) @ matrices, axis=2).max(axis=1)
+        case _:
+            return np.linalg.norm(matrices, 2, axis=(1, 2))
 
 
 def _signs(count: int) -> npt.NDArray[np.float64]:

@@ -24,7 +24,8 @@ from verifier.methods.progress import Aim
 from verifier.network.graph import Network
 from verifier.property import Budget, Property, Request
 from verifier.proving import CLAIM_SLACK
-from verifier.verify import Progress, plan, verify
+from verifier.tiers import plan
+from verifier.verify import Progress, verify
 
 MODEL = (Path(__file__).parents[1] / "examples" / "relu_mlp.onnx").read_bytes()
 SHORT = Budget(seconds=20.0, gap=0.0)
@@ -49,7 +50,10 @@ def test_every_published_certificate_is_valid_and_better_than_the_last() -> None
 def test_progress_names_the_tiers_and_only_what_is_proved() -> None:
     seen: list[Progress] = []
     last = verify(MODEL, Request(budget=SHORT), on_progress=seen.append)
-    assert [step.phase for step in seen] == ["product", "witness", "lipsdp"]
+    phases = list(dict.fromkeys(step.phase for step in seen))
+    assert phases == ["product", "witness", "lipsdp", "lipsdp: interior point"]
+    steps = [step.iteration for step in seen if step.iteration is not None]
+    assert steps == list(range(steps[0], steps[0] + len(steps)))
     assert seen[0].upper is None
     assert seen[-1].upper is not None
     assert last.lower_bound is not None

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from verifier.certificate import Attempt, Candidate, Certificate, Witness
+from verifier.certificate import Attempt, Certificate, LmiProof, Witness
 from verifier.errors import (
     CapabilityBlocked,
     CheckRejected,
-    InvalidRequest,
     JobFailed,
     LipcertError,
     NotCheckable,
@@ -25,15 +24,17 @@ from verifier.errors import (
     ResourceExhausted,
     TooLarge,
 )
-from verifier.methods import lipsdp, product, propagation, witness
+from verifier.methods import report, witness
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.progress import Aim, Step
+from verifier.network.graph import Network
 from verifier.onnx_import import load
-from verifier.options import RunOptions, read_options, refuse_unknown
+from verifier.options import RunOptions, read_options
 from verifier.property import Request
 from verifier.proving import Case, Unproved, confirmed, prove, with_witness
 from verifier.regions import Everywhere
+from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
 
 WITNESS_SECONDS = 2.0  #: the most that a search for a lower bound may take
@@ -50,14 +51,6 @@ class Progress:
     seconds: float
     iteration: int | None = None  #: of the search that is running
     gap: float | None = None  #: which that search sees between its own two sides; not proved
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """One method, ready to run: candidates in the order found, each better than those before."""
-
-    name: str
-    run: Callable[[Clock, Aim], Iterable[Candidate]]
 
 
 def inspect(model: bytes) -> dict[str, object]:
@@ -96,6 +89,7 @@ def verify(
     asked = request.property
     varying_inputs(asked, network.input_size)
     options = read_options(RunOptions, request.options)
+    tiers = tiers_of(request, network)
     case = Case(
         model=model,
         model_id=imported.sha256,
@@ -106,45 +100,11 @@ def verify(
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )
 
-    propagating = read_options(propagation.Options, request.options)
-    solving = read_options(lipsdp.Options, request.options)
-
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
 
-    tiers = {
-        "product": Tier("product", lambda _, __: [product.candidate(network, asked)]),
-        "propagation": Tier(
-            "propagation",
-            lambda left, _: [propagation.candidate(network, asked, propagating, left)],
-        ),
-        "lipsdp": Tier(
-            "lipsdp", lambda left, aim: [lipsdp.candidate(network, asked, solving, left, aim)]
-        ),
-    }
-    run = _Run(case, request, clock, seek, on_certificate, on_progress)
-    return run.best_of([tiers[name] for name in plan(request)])
-
-
-def plan(request: Request) -> list[str]:
-    """The tiers of a request, cheapest first.
-
-    Raises:
-        InvalidRequest: an option is unknown, or the method does not fit the scope.
-    """
-    is_global = isinstance(request.property.region, Everywhere)
-    kinds = {"propagation": propagation.Options, "lipsdp": lipsdp.Options}
-    if request.method != "auto":
-        refuse_unknown(request.options, [RunOptions, kinds.get(request.method, RunOptions)])
-        if request.method == "propagation" and is_global:
-            raise InvalidRequest(
-                "method propagation bounds the Jacobian over a region, and the scope is global",
-                fix='give a region with scope "local", or ask for method "lipsdp"',
-                pointer="/method",
-            )
-        return [request.method]
-    refuse_unknown(request.options, [RunOptions, *kinds.values()])
-    return ["product", "lipsdp"] if is_global else ["product", "propagation", "lipsdp"]
+    run = _Run(case, request, network, clock, seek, on_certificate, on_progress)
+    return run.best_of(tiers)
 
 
 class _Run:
@@ -154,6 +114,7 @@ class _Run:
         self,
         case: Case,
         request: Request,
+        network: Network,
         clock: Clock,
         seek: Callable[[Clock], Witness | None],
         on_certificate: Callable[[Certificate], None] | None,
@@ -161,6 +122,7 @@ class _Run:
     ) -> None:
         self._case = case
         self._request = request
+        self._network = network
         self._clock = clock
         self._seek = seek
         self._on_certificate = on_certificate
@@ -168,6 +130,8 @@ class _Run:
         self._best: Certificate | None = None
         self._witness: Witness | None = None
         self._attempts: list[Attempt] = []
+        self._layers: Mapping[str, object] | None = None  #: the product tier's report
+        self._notes: dict[str, float] = {}  #: estimates of the tiers
         self._troubles: list[LipcertError] = []
 
     def best_of(self, tiers: list[Tier]) -> Certificate:
@@ -178,7 +142,7 @@ class _Run:
             step()
         if self._best is None:
             raise self._failure()
-        return self._finished(self._best)
+        return replace(self._finished(self._best), report=self._reported(self._best))
 
     def _steps(self, tiers: list[Tier]) -> Iterator[Callable[[], None]]:
         """The tiers, and the search for a witness before the last of them."""
@@ -200,6 +164,7 @@ class _Run:
                     self._troubles.append(_rejection(tier.name, outcome))
                     continue
                 bound = _lesser(bound, outcome.claim.bound)
+                self._layers = outcome.report or self._layers
                 self._keep_better(outcome)
                 if self._clock.has_expired or self._is_answered():
                     break
@@ -216,7 +181,11 @@ class _Run:
         """What would answer the request, and where steps are reported."""
         lower = 0.0 if self._witness is None else self._witness.value
         enough = max(lower * (1 + self._request.budget.gap), self._request.target or 0.0)
-        return Aim(enough=enough, report=lambda step: self._report(phase, step))
+        return Aim(
+            enough=enough,
+            report=lambda step: self._report(phase, step),
+            note=self._notes.__setitem__,
+        )
 
     def _look_for_witness(self) -> None:
         """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
@@ -259,6 +228,16 @@ class _Run:
                 "peak_memory_bytes": float(_peak_bytes()),
             },
         )
+
+    def _reported(self, best: Certificate) -> Mapping[str, object] | None:
+        """Layers as the checker proved them, and estimates; None for local runs."""
+        if not isinstance(best.claim.property.region, Everywhere):
+            return None
+        notes = dict[str, object](self._notes)
+        vertex = self._notes.get("vertex_maximum", 0.0)
+        if 0 < vertex and best.claim.bound is not None and isinstance(best.proof, LmiProof):
+            notes["relaxation_tight"] = max(best.claim.bound / vertex - 1, 0.0)
+        return report.completed(self._layers, notes, self._network, self._witness)
 
     def _failure(self) -> LipcertError:
         """Why there is no certificate: a node in the way tells more than a rejected proof."""

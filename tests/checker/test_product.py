@@ -26,6 +26,7 @@ from verifier.regions import CenterBox
 def bounds_of(
     whole: Network, asked: Property, internal: Norm, *, names: tuple[BlockNorm, ...] = ()
 ) -> list[float]:
+    assert isinstance(asked.norm, NormPair)
     chosen = selection(asked, whole.input_size, whole.output_size)
     item = ProductItem(internal=internal, blocks=names)
     proof = ProductProof(patterns=(), items=(item,) * len(chosen.items))

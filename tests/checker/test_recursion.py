@@ -11,7 +11,9 @@ import pytest
 from tests.checker.groups import FAMILIES
 from tests.checker.oracles import affine, dense_network, evaluate, network, rationals
 from tests.checker.recursions import Reference, reference
-from tests.tiny_networks import Gate, lipschitz_constant, tiny_network
+from tests.exact import Pair
+from tests.tiny_networks import lipschitz_constant
+from tests.tiny_topologies import chain
 from verifier.certificate import Certificate, Claim, RecursionProof, decimal_upper, log10_upper
 from verifier.checker.definite import NotProved
 from verifier.checker.graph import read_network
@@ -36,6 +38,8 @@ def attempt(
 ) -> list[float]:
     """The bounds that the scales prove."""
     wanted = asked or Property(norm=L2)
+    assert isinstance(wanted.norm, NormPair)
+    assert isinstance(wanted.norm, NormPair)
     chosen = selection(wanted, whole.input_size, whole.output_size)
     proof = RecursionProof(patterns=(), inputs=inputs, scales=scales)
     return [m.upper() for m in prove_recursion(proof, whole, wanted.norm, chosen)]
@@ -58,14 +62,12 @@ def test_bound_is_what_the_scales_stand_for_and_never_below_a_quotient(family: s
 
 @pytest.mark.parametrize("gates", [("relu", "relu"), ("leaky", "abs"), ("maxmin", "relu")])
 @pytest.mark.parametrize("norms", [("l2", "l2"), ("linf", "linf"), ("l1", "l2"), ("linf", "l1")])
-def test_bound_is_not_below_the_exact_constant(
-    gates: tuple[Gate, Gate], norms: tuple[str, str]
-) -> None:
-    rng = np.random.default_rng(len(norms[0]) + len(gates[0]))
-    tiny = tiny_network(rng, (2, 4, 4, 2), gates)
-    whole = read_network(tiny.built().model)
+def test_bound_is_not_below_the_exact_constant(gates: tuple[str, str], norms: Pair) -> None:
+    seed = len(norms[0]) + len(gates[0])
+    rng, tiny = np.random.default_rng(seed), chain(seed, (2, 4, 4, 2), gates)
+    whole = read_network(tiny.network.model)
     asked = Property(norm=NormPair(Norm(norms[0]), Norm(norms[1])))
-    exact = lipschitz_constant(tiny, norms)  # type: ignore[arg-type]
+    exact = lipschitz_constant(tiny, norms)
     for share in (1.01, 2.0, 10.0):
         (bound,) = attempt(whole, reference(whole, share, rng).scales, asked)
         assert exact <= Fraction(bound)

@@ -256,12 +256,12 @@ def with_row(**changes: Any) -> Edit:  # noqa: ANN401 (members of many types)
 
 
 def without_items(certificate: Certificate) -> Certificate:
-    assert not isinstance(certificate.proof, PropagationProof)
+    assert isinstance(certificate.proof, ProductProof | LmiProof | GateLmiProof)
     return replace(certificate, proof=replace(certificate.proof, items=()))
 
 
 def doubled_items(certificate: Certificate) -> Certificate:
-    assert not isinstance(certificate.proof, PropagationProof)
+    assert isinstance(certificate.proof, ProductProof | LmiProof | GateLmiProof)
     items = certificate.proof.items * 2
     return replace(certificate, proof=replace(certificate.proof, items=items))
 

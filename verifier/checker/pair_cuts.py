@@ -2,7 +2,7 @@
 
 J(T), the network's increment for psi = T v, is affine in every gate's T, and a norm is convex: so
 over -1 <= T_i <= 1 the greatest |J(T) dx| is reached where each T_i is -1 or 1, and an inequality
-need only hold there (MATHS of CERTIFICATE.md, section 5). There each gate has
+need only hold there (CERTIFICATE.md, section 5). There each gate has
 
     alpha = v + psi,   beta = v - psi,   alpha = 0 or beta = 0,                            (1)
 

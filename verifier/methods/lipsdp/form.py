@@ -112,7 +112,7 @@ def form_of(
     Raises:
         TooLarge: xi has more entries than dense matrices allow.
     """
-    columns = len(inputs) + sum(_psis_of(node, slopes) for node in network.nodes)
+    columns = columns_of(network, len(inputs), slopes)
     if LARGEST_XI < columns:
         raise TooLarge(
             f"the inequality has {columns} rows, about {8e-9 * 10 * columns**2:.0f} GB, "
@@ -131,6 +131,11 @@ def form_of(
             case Grouped():
                 raise TypeError(f"node {node.name!r} is not lowered")
     return walk.form(network.output)
+
+
+def columns_of(network: Network, inputs: int, slopes: Mapping[str, Slopes]) -> int:
+    """The entries of xi in the form of a lowered network."""
+    return inputs + sum(_psis_of(node, slopes) for node in network.nodes)
 
 
 def _psis_of(node: Affine | Elementwise | Grouped, slopes: Mapping[str, Slopes]) -> int:

@@ -16,6 +16,8 @@ second-order terms. T stays positive definite throughout, so every iterate is a 
 V_oo the block of the outputs, s - 1/lambda_max(V_oo) is the least level for these g and e, and
 the product with sum w/e is minimised by scaling.
 
+A batch of inequalities is solved side by side, each with step lengths and an end of its own.
+
 Knows matrices and no network. Source: Helmberg, Rendl, Vanderbei, Wolkowicz 1996, "An
 interior-point method for semidefinite programming", for the direction.
 """
@@ -25,124 +27,179 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point, ones
 from verifier.methods.lipsdp.newton import Products, newton_factor, solved
+from verifier.methods.lipsdp.panels import symmetric
 from verifier.methods.lipsdp.step_length import longest_step
 
 CENTRING = 12.0  #: the first mu, in shares of the objective over the order of T
 _SHORTEST = 1e-6  #: a step shorter than this is a stall
+_SHORTENED = 0.8  #: what is left of a step that leaves the cone
+_TRIALS = 60  #: of shorter ones: the last is below _SHORTEST
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Solved:
-    """The best point met."""
+    """The best points met."""
 
     point: Point
-    value: float  #: the objective of the best point, after tightening its level
-    lower: float  #: the dual objective, as far as the multipliers are feasible: an estimate
+    value: Float64[Tensor, " batch"]  #: the objectives of the best points, their levels tightened
+    lower: Float64[
+        Tensor, " batch"
+    ]  #: the dual ones, as far as multipliers are feasible: estimates
+
+
+#: Told the iteration from 1, the best objectives and the dual ones; true ends an inequality.
+Watch: TypeAlias = Callable[
+    [int, Float64[Tensor, " batch"], Float64[Tensor, " batch"]], Bool[Tensor, " batch"]
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _State:
     point: Point
-    slack: Float64[Tensor, "rows rows"]  #: T
-    factor: Float64[Tensor, "rows rows"]  #: of T
-    inverse: Float64[Tensor, "rows rows"]  #: V
-    dual: Float64[Tensor, "rows rows"]  #: X
-    dual_inputs: Float64[Tensor, " inputs"]  #: u
+    slack: Float64[Tensor, "batch rows rows"]  #: T
+    factor: Float64[Tensor, "batch rows rows"]  #: of T
+    inverse: Float64[Tensor, "batch rows rows"]  #: V
+    dual: Float64[Tensor, "batch rows rows"]  #: X
+    dual_factor: Float64[Tensor, "batch rows rows"]  #: of X
+    dual_inputs: Float64[Tensor, "batch inputs"]  #: u
+
+    def __getitem__(self, index: Shaped[Tensor, " some"]) -> _State:
+        return _State(
+            point=self.point[index],
+            slack=self.slack[index],
+            factor=self.factor[index],
+            inverse=self.inverse[index],
+            dual=self.dual[index],
+            dual_factor=self.dual_factor[index],
+            dual_inputs=self.dual_inputs[index],
+        )
 
 
-def solve(
-    problem: Inequality, *, gap: float, iterations: int, stop: Callable[[float], bool]
-) -> Solved:
-    """The best point met on the way to `gap`, from the point of ones.
+def solve(problem: Inequality, *, gap: float, iterations: int, watch: Watch) -> Solved:
+    """The best points met on the way to `gap`, from the points of ones.
 
     Args:
-        problem: scaled so that T(1, 1, 1) is singular or positive definite, and its part of the
-            psis positive definite.
+        problem: a batch, scaled so that T(1, 1, 1) is singular or positive definite, and its part
+            of the psis positive definite.
         gap: stop when objective and dual objective differ by this share.
         iterations: at most.
-        stop: told the best objective before each iteration; true ends.
+        watch: asked before each iteration what to leave as it is.
 
     Returns:
-        A point with 0 < T in floating point.
+        Points with 0 < T in floating point.
     """
-    state = _start(problem)
-    best = _tightened(problem, state)
-    value, lower = problem.objective(best), -math.inf
-    for _ in range(iterations):
-        if stop(value):
+    value = problem.objective(ones(problem))
+    best = _Best(ones(problem), value, torch.full_like(value, -math.inf))
+    live = torch.arange(len(value), device=value.device)
+    state, holds = _start(problem)
+    for iteration in range(1, iterations + 1):
+        if not bool(holds.all()):
+            live, problem, state = live[holds], problem[holds], state[holds]
+        if not len(live):
             break
+        best.improve(problem, _tightened(problem, state), live)
         dual = Products.of(problem, state.dual)
-        lower = _dual_objective(problem, state, dual)
-        if value - lower <= gap * value:
+        best.lower[live] = _dual_objective(problem, state, dual)
+        goes = ~(watch(iteration, best.value, best.lower) | best.is_within(gap))[live]
+        if not bool(goes.all()):
+            live, problem, state, dual = live[goes], problem[goes], state[goes], dual[goes]
+        if not len(live):
             break
-        following = _step(problem, state, dual)
-        if following is None:
-            break
-        state = following
-        point = _tightened(problem, state)
+        state, holds = _step(problem, state, dual)
+    else:
+        best.improve(problem[holds], _tightened(problem[holds], state[holds]), live[holds])
+    return Solved(point=best.point, value=best.value, lower=best.lower)
+
+
+class _Best:
+    """The best points so far."""
+
+    def __init__(
+        self, point: Point, value: Float64[Tensor, " batch"], lower: Float64[Tensor, " batch"]
+    ) -> None:
+        self.point = Point(
+            level=point.level.clone(), gates=point.gates.clone(), inputs=point.inputs.clone()
+        )
+        self.value = value.clone()
+        self.lower = lower
+
+    def improve(self, problem: Inequality, point: Point, live: Int64[Tensor, " some"]) -> None:
+        """Take what is better; `live` says whose points they are."""
         reached = problem.objective(point)
-        if reached < value:
-            best, value = point, reached
-    return Solved(point=best, value=value, lower=lower)
+        # Nan is not less.
+        better = reached < self.value[live]
+        places = live[better]
+        self.value[places] = reached[better]
+        self.point.level[places] = point.level[better]
+        self.point.gates[places] = point.gates[better]
+        self.point.inputs[places] = point.inputs[better]
+
+    def is_within(self, gap: float) -> Bool[Tensor, " batch"]:
+        """Whether objective and dual objective are as near as asked."""
+        return self.value - self.lower <= gap * self.value
 
 
-def _start(problem: Inequality) -> _State:
+def _start(problem: Inequality) -> tuple[_State, Bool[Tensor, " batch"]]:
     """The point of ones, its level raised by mu, and the multipliers that mu asks for."""
     unit = ones(problem)
-    order = problem.rows + len(problem.weights)
-    share = CENTRING * problem.objective(unit) / order
-    point = Point(level=unit.level + share, gates=unit.gates, inputs=unit.inputs)
+    share = CENTRING * problem.objective(unit) / problem.order
+    point = unit.at_level(unit.level + share)
     slack = problem.slack(point)
-    factor = torch.linalg.cholesky(slack)
-    inverse = torch.cholesky_inverse(factor)
-    mu = 1 / inverse.diagonal()[: problem.outputs].sum()
-    return _State(
+    factor, failed = torch.linalg.cholesky_ex(slack.mT)
+    inverse = _inverse(factor)
+    outputs = inverse.diagonal(dim1=-2, dim2=-1)[..., : problem.outputs]
+    mu = 1 / outputs.sum(dim=-1)
+    dual = mu[..., None, None] * inverse
+    dual_factor, dual_failed = torch.linalg.cholesky_ex(dual.mT)
+    state = _State(
         point=point,
         slack=slack,
         factor=factor,
         inverse=inverse,
-        dual=mu * inverse,
-        dual_inputs=mu / point.inputs,
+        dual=dual,
+        dual_factor=dual_factor,
+        dual_inputs=mu[..., None] / point.inputs,
     )
+    return state, (failed == 0) & (dual_failed == 0)
 
 
 def _tightened(problem: Inequality, state: _State) -> Point:
     """The least level for the state's g and e, then level and inputs in balance."""
     point = state.point
-    outputs = state.inverse[: problem.outputs, : problem.outputs]
-    level = point.level - 1 / torch.linalg.eigvalsh(outputs)[-1]
-    return problem.balanced(Point(level=level, gates=point.gates, inputs=point.inputs))
+    outputs = state.inverse[..., : problem.outputs, : problem.outputs]
+    greatest = torch.linalg.eigvalsh(outputs)[..., -1]
+    return problem.balanced(point.at_level(point.level - 1 / greatest))
 
 
-def _dual_objective(problem: Inequality, state: _State, dual: Products) -> float:
+def _dual_objective(
+    problem: Inequality, state: _State, dual: Products
+) -> Float64[Tensor, " batch"]:
     """The least of the Lagrangian, less what the multipliers miss of feasibility.
 
     inf over e of w/e + e F'XF is 2 sqrt(w F'XF).
     """
     traces = dual.traces(problem)
-    roots = (problem.weights * -traces.inputs.clamp(max=0)).sqrt().sum()
-    missed = (traces.gates * state.point.gates).abs().sum()
-    return float(((state.dual * problem.fixed).sum() + 2 * roots - missed) / traces.level)
+    roots = (problem.weights * -traces.inputs.clamp(max=0)).sqrt().sum(dim=-1)
+    missed = (traces.gates * state.point.gates).abs().sum(dim=-1)
+    return (_inner(state.dual, problem.fixed) + 2 * roots - missed) / traces.level
 
 
-def _step(problem: Inequality, state: _State, dual: Products) -> _State | None:
-    """The state after a predictor-corrector step; None when it stalls."""
+def _step(
+    problem: Inequality, state: _State, dual: Products
+) -> tuple[_State, Bool[Tensor, " batch"]]:
+    """The states after a predictor-corrector step, and which of them did not stall."""
     point = state.point
     inverse = Products.of(problem, state.inverse)
     curvature = 2 * problem.weights / point.inputs**3 + state.dual_inputs / point.inputs
-    dual_factor, failed = torch.linalg.cholesky_ex(state.dual)
-    if failed:
-        return None
-    factor = newton_factor(problem, dual, inverse, curvature)
-    if factor is None:
-        return None
+    factor, holds = newton_factor(problem, dual, inverse, curvature)
     climb = Point(
         level=torch.ones_like(point.level),
         gates=torch.zeros_like(point.gates),
@@ -150,127 +207,146 @@ def _step(problem: Inequality, state: _State, dual: Products) -> _State | None:
     )
 
     # Predictor: straight to mu = 0.
-    first = _Direction.of(problem, state, solved(problem, factor, climb * -1.0))
-    reach = first.lengths(state, dual_factor, accuracy=10)
+    first = _Direction.of(problem, state, inverse, solved(problem, factor, climb * -1.0))
+    reach = first.lengths(state, share=1.0, accuracy=10)
     mu = _complementarity(problem, state, first, (0.0, 0.0))
-    target = _sigma(_complementarity(problem, state, first, reach) / mu) * mu
+    kept = _sigma(_complementarity(problem, state, first, reach) / mu)
+    target = (kept * mu)[..., None]
 
     # Corrector: to sigma mu, with the predictor's second-order terms.
-    second = _symmetric(first.dual @ first.turned)
-    barrier = inverse.traces(problem)
-    right = barrier * target + (climb + problem.adjoint(second)) * -1.0
-    right = Point(
-        level=right.level,
-        gates=right.gates,
-        inputs=right.inputs + (target - first.dual_inputs * first.move.inputs) / point.inputs,
+    second = symmetric(first.dual @ first.turned)
+    missing = (target - first.dual_inputs * first.move.inputs) / point.inputs
+    right = inverse.traces(problem) * (kept * mu) + (climb + problem.adjoint(second)) * -1.0
+    right = Point(level=right.level, gates=right.gates, inputs=right.inputs + missing)
+    added = second.neg_().add_(target[..., None] * state.inverse)
+    last = _Direction.of(
+        problem, state, inverse, solved(problem, factor, right), added=(added, missing)
     )
-    last = _Direction.of(problem, state, solved(problem, factor, right)).corrected(
-        target * state.inverse - second,
-        (target - first.dual_inputs * first.move.inputs) / point.inputs,
-    )
-    return _moved(
-        state, last, last.lengths(state, dual_factor, share=0.9 + 0.08 * min(reach), accuracy=20)
-    )
+    share = 0.9 + 0.08 * torch.minimum(*reach)
+    return _moved(state, last, last.lengths(state, share=share, accuracy=20), holds)
 
 
-def _sigma(share: float) -> float:
+def _sigma(share: Float64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:
     """How much of mu to keep, by how much of it the predictor would have left."""
-    return min(max(share**2, 1e-3), 0.8)
+    return share.square().clamp(1e-3, 0.8)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Direction:
     move: Point  # dy
-    slack: Float64[Tensor, "rows rows"]  # D = A(dy)
-    turned: Float64[Tensor, "rows rows"]  # D V
-    dual: Float64[Tensor, "rows rows"]  # dX
-    dual_inputs: Float64[Tensor, " inputs"]  # du
+    slack: Float64[Tensor, "batch rows rows"]  # D = A(dy)
+    turned: Float64[Tensor, "batch rows rows"]  # D V
+    dual: Float64[Tensor, "batch rows rows"]  # dX
+    dual_inputs: Float64[Tensor, "batch inputs"]  # du
 
     @staticmethod
-    def of(problem: Inequality, state: _State, move: Point) -> _Direction:
-        """The direction of a move at mu = 0."""
-        slack = problem.linear(move)
-        turned = slack @ state.inverse
+    def of(
+        problem: Inequality,
+        state: _State,
+        inverse: Products,
+        move: Point,
+        added: tuple[Float64[Tensor, "batch rows rows"], Float64[Tensor, "batch inputs"]]
+        | None = None,
+    ) -> _Direction:
+        """The direction of a move at mu = 0, with more in dX and du."""
+        driven = problem.driven(move.inputs)
+        turned = inverse.turned(problem, move, driven)
+        dual = symmetric(state.dual @ turned).add_(state.dual).neg_()
+        dual_inputs = -state.dual_inputs * (1 + move.inputs / state.point.inputs)
+        if added is not None:
+            dual.add_(added[0])
+            dual_inputs = dual_inputs + added[1]
         return _Direction(
             move=move,
-            slack=slack,
+            slack=problem.linear(move, driven),
             turned=turned,
-            dual=-state.dual - _symmetric(state.dual @ turned),
-            dual_inputs=-state.dual_inputs * (1 + move.inputs / state.point.inputs),
-        )
-
-    def corrected(
-        self, dual: Float64[Tensor, "rows rows"], dual_inputs: Float64[Tensor, " inputs"]
-    ) -> _Direction:
-        """The same move with more in dX and du."""
-        return _Direction(
-            move=self.move,
-            slack=self.slack,
-            turned=self.turned,
-            dual=self.dual + dual,
-            dual_inputs=self.dual_inputs + dual_inputs,
+            dual=dual,
+            dual_inputs=dual_inputs,
         )
 
     def lengths(
-        self,
-        state: _State,
-        dual_factor: Float64[Tensor, "rows rows"],
-        *,
-        share: float = 1.0,
-        accuracy: int,
-    ) -> tuple[float, float]:
+        self, state: _State, *, share: float | Float64[Tensor, " batch"], accuracy: int
+    ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
         """This share of the way to the boundary, at most 1: of X and u, and of T and e."""
-        dual = longest_step(dual_factor, self.dual, accuracy)
+        dual = longest_step(state.dual_factor, self.dual, accuracy)
         slack = longest_step(state.factor, self.slack, accuracy)
-        dual = min(dual, _longest_positive(state.dual_inputs, self.dual_inputs))
-        slack = min(slack, _longest_positive(state.point.inputs, self.move.inputs))
-        return min(1.0, share * dual), min(1.0, share * slack)
+        dual = torch.minimum(dual, _longest_positive(state.dual_inputs, self.dual_inputs))
+        slack = torch.minimum(slack, _longest_positive(state.point.inputs, self.move.inputs))
+        return (share * dual).clamp(max=1.0), (share * slack).clamp(max=1.0)
 
 
-def _longest_positive(values: Float64[Tensor, " n"], rates: Float64[Tensor, " n"]) -> float:
+def _longest_positive(
+    values: Float64[Tensor, "batch n"], rates: Float64[Tensor, "batch n"]
+) -> Float64[Tensor, " batch"]:
     """The largest t with 0 <= values + t rates."""
     ratios = torch.where(rates < 0, -values / rates, torch.inf)
-    return float(ratios.min()) if len(ratios) else math.inf
+    return (
+        ratios.amin(dim=-1) if ratios.shape[-1] else ratios.new_full(ratios.shape[:-1], torch.inf)
+    )
 
 
 def _complementarity(
-    problem: Inequality, state: _State, ahead: _Direction, lengths: tuple[float, float]
-) -> float:
+    problem: Inequality,
+    state: _State,
+    ahead: _Direction,
+    lengths: tuple[float | Float64[Tensor, " batch"], float | Float64[Tensor, " batch"]],
+) -> Float64[Tensor, " batch"]:
     """Mu after the step: (<X, T> + u.e) over the order."""
     dual, slack = lengths
-    total = ((state.dual + dual * ahead.dual) * (state.slack + slack * ahead.slack)).sum()
-    inputs = state.point.inputs + slack * ahead.move.inputs
-    total = total + (state.dual_inputs + dual * ahead.dual_inputs) @ inputs
-    return float(total) / (problem.rows + len(problem.weights))
+    now = _inner(state.dual, state.slack) + (state.dual_inputs * state.point.inputs).sum(dim=-1)
+    by_slack = _inner(state.dual, ahead.slack) + (state.dual_inputs * ahead.move.inputs).sum(dim=-1)
+    by_dual = _inner(ahead.dual, state.slack) + (ahead.dual_inputs * state.point.inputs).sum(dim=-1)
+    by_both = _inner(ahead.dual, ahead.slack) + (ahead.dual_inputs * ahead.move.inputs).sum(dim=-1)
+    return (now + slack * by_slack + dual * by_dual + dual * slack * by_both) / problem.order
 
 
-def _symmetric(matrix: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
-    return (matrix + matrix.T) / 2
+def _inverse(factor: Float64[Tensor, "batch n n"]) -> Float64[Tensor, "batch n n"]:
+    """(LL')^-1, by rows in memory."""
+    return torch.cholesky_inverse(factor).mT.contiguous()
 
 
-def _moved(state: _State, ahead: _Direction, lengths: tuple[float, float]) -> _State | None:
-    """The state after the step, shortened until both factorisations succeed."""
-    primal, forward = lengths
-    dual, slack = state.dual + primal * ahead.dual, state.slack + forward * ahead.slack
-    while torch.linalg.cholesky_ex(dual)[1]:
-        primal *= 0.8
-        if primal < _SHORTEST:
-            return None
-        dual = state.dual + primal * ahead.dual
-    factor, failed = torch.linalg.cholesky_ex(slack)
-    while failed:
-        forward *= 0.8
-        if forward < _SHORTEST:
-            return None
-        slack = state.slack + forward * ahead.slack
-        factor, failed = torch.linalg.cholesky_ex(slack)
-    if max(primal, forward) < _SHORTEST:
-        return None
-    return _State(
+def _inner(
+    one: Float64[Tensor, "batch n n"], other: Float64[Tensor, "batch n n"]
+) -> Float64[Tensor, " batch"]:
+    """<A, B>, without a temporary."""
+    return torch.linalg.vecdot(one.flatten(-2), other.flatten(-2))
+
+
+def _moved(
+    state: _State,
+    ahead: _Direction,
+    lengths: tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]],
+    holds: Bool[Tensor, " batch"],
+) -> tuple[_State, Bool[Tensor, " batch"]]:
+    """The states after the step, shortened until both factorisations succeed."""
+    primal, dual, dual_factor = _shortened(state.dual, ahead.dual, lengths[0])
+    forward, slack, factor = _shortened(state.slack, ahead.slack, lengths[1])
+    following = _State(
         point=state.point + ahead.move * forward,
         slack=slack,
         factor=factor,
-        inverse=torch.cholesky_inverse(factor),
+        inverse=_inverse(factor),
         dual=dual,
-        dual_inputs=state.dual_inputs + primal * ahead.dual_inputs,
+        dual_factor=dual_factor,
+        dual_inputs=state.dual_inputs + primal[..., None] * ahead.dual_inputs,
     )
+    shortest, longest = torch.minimum(primal, forward), torch.maximum(primal, forward)
+    return following, holds & (0 < shortest) & (_SHORTEST <= longest)
+
+
+def _shortened(
+    matrix: Float64[Tensor, "batch n n"],
+    rate: Float64[Tensor, "batch n n"],
+    length: Float64[Tensor, " batch"],
+) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, "batch n n"], Float64[Tensor, "batch n n"]]:
+    """A length at most this one, 0 if need be; the definite matrix there and its factor."""
+    length = length.nan_to_num(0.0)
+    moved = torch.addcmul(matrix, rate, length[..., None, None])
+    factor, failed = torch.linalg.cholesky_ex(moved.mT)
+    for _ in range(_TRIALS):
+        if not bool(failed.any()):
+            break
+        length = torch.where(failed == 0, length, _SHORTENED * length)
+        moved = torch.addcmul(matrix, rate, length[..., None, None])
+        factor, failed = torch.linalg.cholesky_ex(moved.mT)
+    return torch.where(failed == 0, length, 0.0), moved, factor

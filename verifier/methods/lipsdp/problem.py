@@ -8,7 +8,6 @@ small one.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,9 +16,10 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from verifier.methods.lipsdp.form import UNIT, Form
-from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
+from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
+from verifier.methods.lipsdp.panels import panels_of
 from verifier.methods.lipsdp.rounding import LEAST_EXPONENT, CertificateMatrix
-from verifier.methods.lipsdp.start import Start, beyond_range, forward_start, freed
+from verifier.methods.lipsdp.start import beyond_range, forward_start, freed
 
 MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
@@ -27,6 +27,9 @@ UNFELT = 1e-11  #: and one that nothing enters: far below MARGIN, and its root f
 _SHARE_OF_MARGIN = 1e-3  #: with a greater margin, both may be this share of it
 _NOISE_HELD = 1e5  #: the noise of a psi that nothing enters is held as if it were as much larger
 _SMALLEST = 2.0 ** (LEAST_EXPONENT + 10)  #: of multipliers without influence
+_MANY_INPUTS = 64  #: from here on it is worth to look for a low rank
+_LOW_RANK = 0.75  #: of the number of inputs
+_DEPENDENT = 1e-14  #: an entry of QR's that is only rounding, of rows of length 1
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
 
 
@@ -41,92 +44,186 @@ class Multipliers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaled:
-    """An inequality whose start is the point of ones."""
+    """Inequalities whose start is the point of ones: a batch, or one of it."""
 
     problem: Inequality
     unit: Point  #: what the ones are, unscaled
-    kept: Int64[Tensor, " kept"]  #: the form's multipliers that the problem has
+    kept: Int64[Tensor, " kept"]  #: the form's multipliers that the problem has, in its order
     inputs: Int64[Tensor, " inputs"]  #: the form's inputs that the problem has; none for l2
+
+    def __getitem__(self, index: int) -> Scaled:
+        """One of the batch."""
+        return Scaled(self.problem[index], self.unit[index], self.kept, self.inputs)
 
     @property
     def is_constant(self) -> bool:
-        """Whether the outputs do not vary at all."""
+        """Whether the outputs do not vary at all; of one inequality."""
         return float(self.unit.level) <= LEAST_LEVEL
 
 
-class Family:
-    """The inequalities of one form."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Support:
+    """What a set of outputs depends on."""
 
-    def __init__(self, form: Form, *, inputs_in_linf: bool) -> None:
+    outputs: int
+    reaches: Bool[Tensor, " entered"]  #: of the multipliers that something varying enters
+    inputs: Int64[Tensor, " inputs"]  #: none for l2
+
+    @property
+    def key(self) -> tuple[int, bytes, bytes]:
+        """Equal for equal ones."""
+        return self.outputs, self.reaches.numpy().tobytes(), self.inputs.numpy().tobytes()
+
+
+class Family:
+    """The inequalities of one form, on a device; multipliers come and go on the CPU."""
+
+    def __init__(
+        self, form: Form, *, inputs_in_linf: bool, device: torch.device | None = None
+    ) -> None:
         self._form = form
+        self._device = device or torch.device("cpu")
         self.inputs_in_linf = inputs_in_linf
         drive, spread = form.inflow[:, : form.inputs], form.inflow[:, form.inputs :]
-        self._gram = drive @ drive.T
         entered = _entered(drive, spread, form.owner, form.multipliers)
         self._entered = entered
-        self._psis = torch.nonzero(entered[form.owner]).flatten()
-        self._start = self._started(spread)
-
-    def _started(self, spread: Float64[Tensor, "psis psis"]) -> Start:
-        """The start of the psis that are entered; g is 0 for the others."""
-        psis, form = self._psis, self._form
-        numbers = torch.cumsum(self._entered.long(), dim=0) - 1
-        ends = torch.cumsum(self._entered[form.owner].long(), dim=0)
+        psis = torch.nonzero(entered[form.owner]).flatten()
+        self._psis = psis
+        whole = len(psis) == len(form.owner)
+        self._spread = spread if whole else spread[psis][:, psis]
+        self._drive = drive if whole else drive[psis]
+        self._gram = self._drive @ self._drive.T
+        self._is_entry = self._spread != 0
+        self._owner = (torch.cumsum(entered.long(), dim=0) - 1)[form.owner[psis]]
+        ends = torch.cumsum(entered[form.owner].long(), dim=0)
         cuts = [0, *(int(ends[block.stop - 1]) for block in form.blocks if block.stop)]
-        blocks = [slice(a, b) for a, b in pairwise(cuts) if a < b]
-        return forward_start(
-            spread[psis][:, psis], self._gram[psis][:, psis], numbers[form.owner[psis]], blocks
-        )
+        self._blocks = [slice(a, b) for a, b in pairwise(cuts) if a < b]
+        self._start = forward_start(self._spread, self._gram, self._owner, self._blocks)
+        self._thin = self._thinned() if inputs_in_linf else None
 
-    def scaled(self, rows: Float64[Tensor, "selected outputs"]) -> Scaled:
-        """The inequality of the outputs `rows` y."""
-        form, psis = self._form, self._psis
+    def _thinned(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """F_0 of the psis and of all outputs, and M, where F = F_0 M has a low rank.
+
+        QR's of F', its columns of length 1: what is dependent leaves rows of rounding.
+        """
+        form = self._form
+        whole = torch.cat([self._drive, form.outflow[:, : form.inputs]])
+        norms = whole.norm(dim=1, keepdim=True).clamp(min=1e-300)
+        if form.inputs < _MANY_INPUTS:
+            return None
+        basis, right = torch.linalg.qr((whole / norms).T)
+        felt = _DEPENDENT < right.abs().amax(dim=1)
+        if _LOW_RANK * form.inputs < int(felt.sum()):
+            return None
+        thin = right[felt].T * norms
+        return thin[: len(self._psis)], thin[len(self._psis) :], basis[:, felt].T.contiguous()
+
+    def support(self, rows: Float64[Tensor, "selected outputs"]) -> Support:
+        """What the outputs `rows` y depend on."""
+        form = self._form
         outflow = rows @ form.outflow
-        whole = torch.cat([outflow, form.inflow[psis]])
-        spread = whole[:, form.inputs + psis]
-        numbers = torch.cumsum(self._entered.long(), dim=0) - 1
-        owner = numbers[form.owner[psis]]
-        reaches = _reaching(spread, len(rows), owner, len(self._start.gates))
-        live = torch.nonzero(reaches[owner]).flatten()
-        picked = torch.cat([torch.arange(len(rows)), len(rows) + live])
-        drive = whole[picked][:, : form.inputs]
-        inputs = torch.nonzero((drive != 0).any(dim=0)).flatten()
-        if not self.inputs_in_linf:
-            inputs = inputs[:0]
+        reaches = self._reaching((outflow[:, form.inputs + self._psis] != 0).any(dim=0))
+        inputs = torch.arange(0)
+        if self.inputs_in_linf:
+            live = self._drive[reaches[self._owner]]
+            felt = (live != 0).any(dim=0) | (outflow[:, : form.inputs] != 0).any(dim=0)
+            inputs = torch.nonzero(felt).flatten()
+        return Support(rows.shape[0], reaches, inputs)
+
+    def _reaching(self, read: Bool[Tensor, " psis"]) -> Bool[Tensor, " multipliers"]:
+        """The multipliers with a psi that is read, by the outputs or by such a one; last first."""
+        known = torch.zeros(len(self._start.gates), dtype=torch.bool)
+        for block in reversed(self._blocks):
+            later = slice(block.stop, None)
+            alive = known[self._owner[later]]
+            into = self._is_entry[later, block]
+            by_later = into.any(dim=0) if bool(alive.all()) else into[alive].any(dim=0)
+            known[self._owner[block][read[block] | by_later]] = True
+        return known
+
+    def order(self, support: Support) -> int:
+        """The order of T and e of such inequalities."""
+        psis = int(support.reaches[self._owner].sum())
+        return support.outputs + psis + len(support.inputs)
+
+    def scaled(self, rows: Float64[Tensor, "batch selected outputs"], support: Support) -> Scaled:
+        """The inequalities of several sets of outputs, of one support."""
+        form, batch, outputs = self._form, rows.shape[0], support.outputs
+        live = torch.nonzero(support.reaches[self._owner]).flatten().flip(0)
+        # In the order in which psis come: then a multiplier of one psi has its number.
+        numbered = torch.nonzero(support.reaches).flatten().flip(0)
+        numbers = torch.empty_like(support.reaches, dtype=torch.int64)
+        numbers[numbered] = torch.arange(len(numbered))
+        nodes = [int(support.reaches[self._owner[block]].sum()) for block in reversed(self._blocks)]
+        outflow = rows @ form.outflow
+        spread = _below(outflow[..., form.inputs + self._psis[live]], self._spread[live][:, live])
+        drive, mix = self._driven(rows, outflow, live, support.inputs)
         # 0 <= (1 - c) N - Z D^-1 Z' is the inequality of a Z that is larger by this factor.
         grown = (1 - MARGIN) ** -0.5
         problem = Inequality(
-            outputs=len(rows),
-            spread=spread[picked][:, live] * grown,
-            drive=drive[:, inputs] * grown,
-            fixed=self._fixed(drive, live, len(rows)) * grown**2,
-            weights=drive.new_ones(len(inputs)),
-            owner=(torch.cumsum(reaches.long(), dim=0) - 1)[owner[live]],
-            multipliers=int(reaches.sum()),
-        )
-        unit = _unit(problem, self._start.gates[reaches])
-        kept = torch.nonzero(self._entered).flatten()[reaches]
-        return Scaled(problem.scaled(unit), unit, kept, inputs)
+            outputs=outputs,
+            spread=spread.mul_(grown),
+            drive=drive * grown,
+            mix=None if mix is None else mix.expand(batch, *mix.shape),
+            fixed=self._fixed(outflow[..., : form.inputs], live).mul_(grown**2),
+            weights=drive.new_ones(batch, len(support.inputs)),
+            owner=numbers[self._owner[live]],
+            multipliers=len(numbered),
+            panels=panels_of([count for count in nodes if count], outputs),
+        ).to(self._device)
+        unit = _unit(problem, self._start.gates[numbered].to(problem.spread))
+        kept = torch.nonzero(self._entered).flatten()[numbered]
+        return Scaled(problem.scaled(unit), unit, kept, support.inputs)
+
+    def _driven(
+        self,
+        rows: Float64[Tensor, "batch selected outputs"],
+        outflow: Float64[Tensor, "batch selected xi"],
+        live: Int64[Tensor, " live"],
+        inputs: Int64[Tensor, " inputs"],
+    ) -> tuple[Float64[Tensor, "batch rows rank"], Float64[Tensor, "rank inputs"] | None]:
+        """F_0 and M of linf; no columns for l2."""
+        if self._thin is None:
+            return _below(outflow[..., inputs], self._drive[live][:, inputs]), None
+        psis, outputs, mix = self._thin
+        return _below(rows @ outputs, psis[live]), mix[:, inputs]
 
     def _fixed(
-        self, drive: Float64[Tensor, "rows inputs"], live: Int64[Tensor, " live"], outputs: int
-    ) -> Float64[Tensor, "rows rows"]:
+        self, above: Float64[Tensor, "batch selected inputs"], live: Int64[Tensor, " live"]
+    ) -> Float64[Tensor, "batch rows rows"]:
         """F F' of l2, its largest part shared; 0 for linf."""
-        rows = drive.shape[0]
-        fixed = drive.new_zeros(rows, rows)
+        batch, outputs, _ = above.shape
+        rows = outputs + len(live)
+        fixed = above.new_zeros(batch, rows, rows)
         if self.inputs_in_linf:
             return fixed
-        above = drive[:outputs] @ drive.T
-        fixed[:outputs] = above
-        fixed[:, :outputs] = above.T
-        psis = self._psis[live]
-        fixed[outputs:, outputs:] = self._gram[psis][:, psis]
+        aside = above @ self._drive[live].T
+        fixed[:, :outputs, :outputs] = above @ above.mT
+        fixed[:, :outputs, outputs:] = aside
+        fixed[:, outputs:, :outputs] = aside.mT
+        fixed[:, outputs:, outputs:] = self._gram[live][:, live]
         return fixed
 
-    def bound(self, scaled: Scaled, objective: float) -> float:
-        """The bound that an objective of the scaled problem stands for."""
-        unscaled = float(scaled.unit.level) * objective
-        return unscaled / 2 if self.inputs_in_linf else math.sqrt(max(unscaled, 0.0))
+    def start_levels(self, rows: Float64[Tensor, "selected outputs"]) -> list[float]:
+        """The level of the shared start for each output by itself: an order of their bounds.
+
+        T_ow T_ww^-1 T_wo - T_oo, of T at level 0 and inputs alike.
+        """
+        form = self._form
+        outflow = rows @ form.outflow
+        direct, spread = outflow[:, : form.inputs], outflow[:, form.inputs + self._psis]
+        scaled = spread * self._start.gates[self._owner]
+        cross = scaled @ self._spread.T + direct @ self._drive.T
+        solved = torch.linalg.solve_triangular(self._start.factor, cross.T, upper=False)
+        levels = solved.square().sum(dim=0) + (scaled * spread).sum(dim=1)
+        return (levels + direct.square().sum(dim=1)).tolist()
+
+    def bounds(
+        self, scaled: Scaled, objectives: Float64[Tensor, " batch"]
+    ) -> Float64[Tensor, " batch"]:
+        """The bounds that objectives of the scaled problems stand for."""
+        unscaled = scaled.unit.level * objectives
+        return unscaled / 2 if self.inputs_in_linf else unscaled.clamp(min=0.0).sqrt()
 
     def certified(
         self,
@@ -206,7 +303,7 @@ class Family:
 
     def _multipliers(self, scaled: Scaled, point: Point, negligible: float) -> Multipliers:
         """The certificate's, but for psis that nothing enters."""
-        form, unit = self._form, scaled.unit
+        form, unit, point = self._form, scaled.unit.to("cpu"), point.to("cpu")
         level = point.level * unit.level
         # T's level is 1 for the outputs, unscaled; for l2, rho takes it in by homogeneity.
         factor = level.new_ones(()) if self.inputs_in_linf else level
@@ -224,7 +321,7 @@ class Family:
 
     def point(self, scaled: Scaled, found: Multipliers) -> Point:
         """The scaled problem's point of some multipliers; not positive where they are not."""
-        unit = scaled.unit
+        unit = scaled.unit.to("cpu")
         gates = found.gates[scaled.kept]
         inputs = found.inputs[scaled.inputs]
         level = found.gates.new_tensor(found.level)
@@ -233,7 +330,7 @@ class Family:
             level=level / unit.level,
             gates=factor / gates / unit.gates,
             inputs=1 / inputs / unit.inputs,
-        )
+        ).to(self._device)
 
     def _completed(
         self, rows: Float64[Tensor, "selected outputs"], found: Multipliers, unfelt: float
@@ -281,20 +378,11 @@ def _entered(
         known = new
 
 
-def _reaching(
-    spread: Float64[Tensor, "rows psis"],
-    outputs: int,
-    owner: Int64[Tensor, " psis"],
-    multipliers: int,
-) -> Bool[Tensor, " multipliers"]:
-    """Which multipliers have a psi that the outputs depend on."""
-    known = _any((spread[:outputs] != 0).any(dim=0), owner, multipliers)
-    while True:
-        below = spread[outputs:][known[owner]]
-        new = known | _any((below != 0).any(dim=0), owner, multipliers)
-        if bool((new == known).all()):
-            return known
-        known = new
+def _below(
+    above: Float64[Tensor, "batch m n"], shared: Float64[Tensor, "k n"]
+) -> Float64[Tensor, "batch rows n"]:
+    """Rows of their own above rows that all have."""
+    return torch.cat([above, shared.expand(above.shape[0], *shared.shape)], dim=1)
 
 
 def _any(
@@ -306,12 +394,18 @@ def _any(
 
 def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
     """The start: the least level for its gates, and for linf all inputs alike and balanced."""
-    one = problem.spread.new_ones(())
-    inputs = one.expand(len(problem.weights))
-    bare = Point(level=torch.zeros_like(one), gates=gates, inputs=inputs)
+    bare = ones(problem)
+    bare = Point(
+        level=torch.zeros_like(bare.level), gates=gates.expand_as(bare.gates), inputs=bare.inputs
+    )
     level = least_level(problem.slack(bare), problem.outputs)
-    if level is None or not bool(level.isfinite()):
+    if not bool(level.isfinite().all()):
         raise beyond_range()
-    level = level.clamp(min=LEAST_LEVEL)
-    start = problem.balanced(Point(level=level, gates=gates, inputs=inputs))
-    return start if float(level) <= LEAST_LEVEL else freed(problem, start)
+    start = problem.balanced(bare.at_level(level.clamp(min=LEAST_LEVEL)))
+    varies = LEAST_LEVEL < level
+    found = freed(problem, start)
+    return Point(
+        level=torch.where(varies, found.level, start.level),
+        gates=torch.where(varies[:, None], found.gates, start.gates),
+        inputs=torch.where(varies[:, None], found.inputs, start.inputs),
+    )

@@ -47,7 +47,10 @@ def solved(
         matrix = diagonal - outflow.T @ outflow - inflow.T @ cp.diag(per_psi) @ inflow
         objective = level
     problem = cp.Problem(cp.Minimize(objective), [matrix + matrix.T >> 0])
-    problem.solve(solver={"scs": cp.SCS, "clarabel": cp.CLARABEL}[solver])
+    try:
+        problem.solve(solver={"scs": cp.SCS, "clarabel": cp.CLARABEL}[solver])
+    except cp.SolverError:
+        return None
     if gates.value is None or level.value is None:
         return None
     tau = [] if inputs is None else inputs.value

@@ -63,18 +63,15 @@ def _clipped(point: Point) -> Point:
 def _levelled(problem: Inequality, point: Point, margin: float) -> Point | None:
     """The point with the least level that T allows it, and a little more; None if none does."""
     outputs = problem.outputs
-    bare = Point(level=point.level.new_zeros(()), gates=point.gates, inputs=point.inputs)
+    bare = point.at_level(torch.zeros_like(point.level))
     slack = problem.slack(bare)
-    diagonal = torch.cat([bare.level.expand(outputs), bare.gates[problem.owner]])
-    shifted = slack.diagonal_scatter(slack.diagonal() - margin * diagonal)
-    level = least_level(shifted, outputs)
-    if level is None:
+    slack.diagonal().sub_(margin * problem.diagonal(bare))
+    level = least_level(slack, outputs)
+    if not bool(level.isfinite()):
         return None
     level = level * (1 + SLACK + 2 * margin)
-    lifted = Point(level=level, gates=bare.gates, inputs=bare.inputs)
-    diagonal = torch.cat([level.expand(outputs), bare.gates[problem.owner]])
-    slack = problem.slack(lifted)
-    test = slack.diagonal_scatter(slack.diagonal() - margin * diagonal)
-    if torch.linalg.cholesky_ex(test)[1]:
+    lifted = point.at_level(level)
+    slack.diagonal()[:outputs].add_((1 - margin) * level)
+    if torch.linalg.cholesky_ex(slack.mT)[1]:
         return None
     return problem.balanced(lifted)

@@ -1,4 +1,4 @@
-"""Which inequalities bound an item, and solving them: jointly, or one output after another.
+"""Which inequalities bound an item, and solving them: jointly, or one for each output.
 
     one output      one inequality, whatever the output norm
     output l2       one inequality of all outputs jointly
@@ -7,18 +7,21 @@
 
 For inputs in l1 each of them bounds steps in one input at a time, and further ones are sought for
 the worst inputs (`columns`). For a maximum, outputs are taken by the bound of their start, largest
-first, and each later one only until it is below the best.
+first, and each only until it is below another's dual estimate.
+
+Inequalities that have their zeros in common are solved side by side, as far as memory is small.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from verifier.certificate import LmiItem, LmiRow
@@ -31,10 +34,12 @@ from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
 from verifier.methods.lipsdp.repair import EXTRA_MARGINS, GREATEST_GROWTH, repaired
 from verifier.methods.lipsdp.signs import of_signs, with_signs
-from verifier.methods.progress import NO_AIM, Aim
+from verifier.methods.progress import NO_AIM, Aim, Step
 from verifier.norms import Norm, NormPair
 
 _SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
+_BATCH_ENTRIES = 1 << 18  #: of the matrices T that are solved side by side
+_PROVED = 1e-8  #: the share of a bound that making it strict may cost
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -51,19 +56,30 @@ class Search:
         self, selections: Sequence[Float64[Tensor, "_ outputs"]]
     ) -> list[tuple[LmiItem, float]]:
         """Inequalities that bound each selection of outputs, and the bounds."""
-        solver = _Rows(self, Family(self.form, inputs_in_linf=self.norm.input is Norm.LINF))
+        solver = self.rows_of(self.form)
+        if not solver.by_columns and all(rows.shape[0] == 1 for rows in selections):
+            enough = self.aim.enough if len(selections) == 1 else 0.0
+            found = solver.sought(selections, enough=enough)
+            return [(LmiItem(rows=(solver.row(each, 0),)), solver.bound(each)) for each in found]
         return [self._item(solver, rows) for rows in selections]
+
+    def rows_of(self, form: Form) -> _Rows:
+        """What solves the inequalities of a form."""
+        device = self.options.device_for(len(form.owner))
+        in_linf = self.norm.input is Norm.LINF
+        family = Family(form, inputs_in_linf=in_linf, device=device)
+        return _Rows(replace(self, form=form), family)
 
     def _item(
         self, solver: _Rows, rows: Float64[Tensor, "selected outputs"]
     ) -> tuple[LmiItem, float]:
         if rows.shape[0] == 1:
-            return solver.joint(rows, output=0)
+            return solver.joint(rows, output=0, enough=self.aim.enough)
         match self.norm.output:
             case Norm.LINF:
-                return solver.greatest(rows)
+                return solver.greatest(rows, self.aim.enough)
             case Norm.L2:
-                return solver.joint(rows, output=None)
+                return solver.joint(rows, output=None, enough=self.aim.enough)
             case Norm.L1:
                 return self._signed(solver, rows)
 
@@ -72,12 +88,12 @@ class Search:
     ) -> tuple[LmiItem, float]:
         """All outputs in l1; where their signs are too many, by |y|_1 <= sqrt(m) |y|_2."""
         if LARGEST_XI < self.form.inflow.shape[1] + len(rows):
-            item, bound = solver.joint(rows, output=None)
-            return item, bound * math.sqrt(len(rows))
-        form = with_signs(self.form, rows)
-        family = Family(form, inputs_in_linf=self.norm.input is Norm.LINF)
-        solver = _Rows(replace(self, form=form), family)
-        item, bound = solver.joint(torch.ones(1, 1, dtype=torch.float64), output=0)
+            root = math.sqrt(len(rows))
+            item, bound = solver.joint(rows, output=None, enough=self.aim.enough / root)
+            return item, bound * root
+        one = torch.ones(1, 1, dtype=torch.float64)
+        signed = self.rows_of(with_signs(self.form, rows))
+        item, bound = signed.joint(one, output=0, enough=self.aim.enough)
         return LmiItem(rows=tuple(of_signs(row) for row in item.rows)), bound
 
 
@@ -88,58 +104,98 @@ class _Rows:
     search: Search
     family: Family
 
+    @property
+    def by_columns(self) -> bool:
+        """Whether inputs are bounded one by one."""
+        return self.search.norm.input is Norm.L1 and self.search.form.inputs != 1
+
     def joint(
-        self, rows: Float64[Tensor, "selected outputs"], *, output: int | None, enough: float = 0.0
+        self, rows: Float64[Tensor, "selected outputs"], *, output: int | None, enough: float
     ) -> tuple[LmiItem, float]:
         """One inequality for these outputs; for l1 inputs, those that bound every input."""
-        if self.search.norm.input is not Norm.L1 or self.search.form.inputs == 1:
-            row, bound = self.solved(rows, output=output, enough=enough)
-            return LmiItem(rows=(row,)), bound
-        found = self._sought(rows, enough)
+        (found,) = self.sought([rows], enough=enough)
+        row = self.row(found, output)
+        if not self.by_columns:
+            return LmiItem(rows=(row,)), self.bound(found)
+
+        # The rest is for the other outputs, and for the checker, which reads every row.
+        until = 0.5 * self.search.clock.remaining
 
         def solve(form: Form, best: float) -> tuple[LmiRow, Multipliers]:
-            family = Family(form, inputs_in_linf=False)
-            alone = _Rows(replace(self.search, form=form), family)
-            multipliers = alone._sought(rows, best)
+            alone = self.search.rows_of(form)
+            (multipliers,) = alone.sought([rows], enough=best)
             return alone.row(multipliers, output), multipliers
 
         chosen, bounds = worst_input_settled(
             self.search.form,
             rows,
-            (self.row(found, output), found),
+            (row, found),
             solve,
-            lambda: not self.search.clock.has_expired,
+            lambda: until < self.search.clock.remaining,
             enough,
         )
         return LmiItem(rows=tuple(chosen)), float(bounds.max())
 
-    def greatest(self, rows: Float64[Tensor, "selected outputs"]) -> tuple[LmiItem, float]:
+    def greatest(
+        self, rows: Float64[Tensor, "selected outputs"], enough: float
+    ) -> tuple[LmiItem, float]:
         """One inequality for each output, and the greatest of their bounds."""
-        starts = [self._start_bound(rows[[i]]) for i in range(rows.shape[0])]
-        found: dict[int, LmiItem] = {}
-        best = 0.0
-        for output in sorted(range(len(starts)), key=lambda i: -starts[i]):
-            found[output], bound = self.joint(rows[[output]], output=output, enough=best)
-            best = max(best, bound)
-        return LmiItem(rows=tuple(row for i in range(len(starts)) for row in found[i].rows)), best
+        starts = self.family.start_levels(rows)
+        order = sorted(range(len(starts)), key=lambda i: -starts[i])
+        if self.by_columns:
+            best, items = 0.0, dict[int, LmiItem]()
+            for i in order:
+                items[i], bound = self.joint(rows[[i]], output=i, enough=max(best, enough))
+                best = max(best, bound)
+        else:
+            alone = [rows[[i]] for i in order]
+            found = self.sought(alone, enough=enough, only_greatest=True)
+            best = max(map(self.bound, found))
+            pairs = zip(order, found, strict=True)
+            items = {i: LmiItem(rows=(self.row(each, i),)) for i, each in pairs}
+        return LmiItem(rows=tuple(row for i in range(len(order)) for row in items[i].rows)), best
 
-    def _start_bound(self, row: Float64[Tensor, "1 outputs"]) -> float:
-        scaled = self.family.scaled(row)
-        return self.family.bound(scaled, scaled.problem.objective(ones(scaled.problem)))
-
-    def solved(
+    def sought(
         self,
-        rows: Float64[Tensor, "selected outputs"],
+        selections: Sequence[Float64[Tensor, "_ outputs"]],
         *,
-        output: int | None,
-        enough: float = 0.0,
-    ) -> tuple[LmiRow, float]:
-        """One inequality's multipliers and the bound; the search may end at a bound `enough`."""
-        found = self._sought(rows, enough)
-        return self.row(found, output), self._bound(found)
+        enough: float,
+        only_greatest: bool = False,
+    ) -> list[Multipliers]:
+        """Multipliers of each selection's inequality.
 
-    def _sought(self, rows: Float64[Tensor, "selected outputs"], enough: float) -> Multipliers:
-        return self._repaired(self.family.scaled(rows), rows, enough)
+        Args:
+            selections: the outputs of each.
+            enough: a bound that need not be bettered.
+            only_greatest: nor need those that are below another one.
+        """
+        found: dict[int, Multipliers] = {}
+        for chunk in self._chunks(selections):
+            left = len(selections) - len(found)
+            clock = self.search.clock
+            share = clock.remaining if only_greatest else clock.remaining * len(chunk) / left
+            rows = torch.stack([selections[i] for i in chunk])
+            scaled = self.family.scaled(rows, self.family.support(rows[0]))
+            points = self._points(scaled, rows, Clock.start(share), enough, only_greatest)
+            for place, i in enumerate(chunk):
+                found[i] = self._repaired(scaled[place], points[place], rows[place])
+            if only_greatest:
+                enough = max(enough, *map(self.bound, found.values()))
+        return [found[i] for i in range(len(selections))]
+
+    def _chunks(self, selections: Sequence[Float64[Tensor, "_ outputs"]]) -> list[list[int]]:
+        """Which are solved side by side: those of one support, in the order of their first."""
+        alike: dict[tuple[int, bytes, bytes], list[int]] = {}
+        orders: dict[tuple[int, bytes, bytes], int] = {}
+        for i, rows in enumerate(selections):
+            support = self.family.support(rows)
+            alike.setdefault(support.key, []).append(i)
+            orders[support.key] = self.family.order(support)
+        chunks: list[list[int]] = []
+        for key, members in alike.items():
+            count = max(1, _BATCH_ENTRIES // max(1, orders[key]) ** 2)
+            chunks += [members[k : k + count] for k in range(0, len(members), count)]
+        return sorted(chunks)
 
     def row(self, found: Multipliers, output: int | None) -> LmiRow:
         """Multipliers as the certificate stores them."""
@@ -151,15 +207,20 @@ class _Rows:
             multipliers={gate: each.numpy() for gate, each in gates.items()},
         )
 
+    def bound(self, found: Multipliers) -> float:
+        """The bound that multipliers stand for."""
+        if self.family.inputs_in_linf:
+            return (found.level + float(found.inputs.sum())) / 2
+        return math.sqrt(found.level)
+
     def _repaired(
-        self, scaled: Scaled, rows: Float64[Tensor, "selected outputs"], enough: float
+        self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]
     ) -> Multipliers:
         """Multipliers with the least margin that the certificate's matrix asks for."""
         if scaled.is_constant:
             unit = ones(scaled.problem)
             found = self.family.certified(scaled, unit, rows)
             return found if self._is_shown(rows, found) else self._grown(scaled, unit, rows)
-        point = self._point(scaled, rows, enough)
         strict = repaired(scaled.problem, point, 0.0)
         found = self.family.certified(scaled, strict, rows)
         for margin in EXTRA_MARGINS:
@@ -202,30 +263,60 @@ class _Rows:
             return True
         return loss < 1 and tested.is_definite(loss)
 
-    def _bound(self, found: Multipliers) -> float:
-        if self.family.inputs_in_linf:
-            return (found.level + float(found.inputs.sum())) / 2
-        return math.sqrt(found.level)
-
-    def _point(
-        self, scaled: Scaled, rows: Float64[Tensor, "selected outputs"], enough: float
-    ) -> Point:
-        """The solver's point, whatever it is worth."""
-        options, clock = self.search.options, self.search.clock
+    def _points(
+        self,
+        scaled: Scaled,
+        rows: Float64[Tensor, "batch selected outputs"],
+        clock: Clock,
+        enough: float,
+        only_greatest: bool,
+    ) -> list[Point]:
+        """The solver's points, whatever they are worth."""
+        options, problem = self.search.options, scaled.problem
+        starts = ones(problem)
         # Without gates the inequality is an eigenvalue or a sum, and no general solver's work.
-        if options.solver != "interior_point" and self.search.form.multipliers:
-            return self._by_reference(scaled, rows, options.solver) or ones(scaled.problem)
+        if options.solver in ("scs", "clarabel") and self.search.form.multipliers:
+            return [
+                self._by_reference(scaled[i], rows[i], options.solver) or starts[i]
+                for i in range(rows.shape[0])
+            ]
+        watch = self._watch(scaled, clock, enough, only_greatest)
         # A step that the clock cannot pay for is not begun.
-        expected = _SECONDS_PER_CUBE * (scaled.problem.rows + len(scaled.inputs)) ** 3
-        return interior_point.solve(
-            scaled.problem,
+        if clock.has_expired:
+            return [starts[i] for i in range(rows.shape[0])]
+        found = interior_point.solve(
+            problem,
             # For l2 inputs the objective is the bound's square.
             gap=options.gap if self.family.inputs_in_linf else 2 * options.gap,
             iterations=options.iterations,
-            stop=lambda value: (
-                self.family.bound(scaled, value) <= enough or clock.remaining <= expected
-            ),
-        ).point
+            watch=watch,
+        )
+        return [found.point[i] for i in range(rows.shape[0])]
+
+    def _watch(
+        self, scaled: Scaled, clock: Clock, enough: float, only_greatest: bool
+    ) -> interior_point.Watch:
+        """When to stop, and who is told."""
+        expected = _SECONDS_PER_CUBE * scaled.problem.order**3 * len(scaled.problem.weights)
+        pace = _Pace(clock, expected)
+        # For l2 inputs the objective is the bound's square.
+        power = 1.0 if self.family.inputs_in_linf else 2.0
+
+        def watch(
+            iteration: int, values: Float64[Tensor, " batch"], lowers: Float64[Tensor, " batch"]
+        ) -> Bool[Tensor, " batch"]:
+            gaps = (values - lowers) / values / power
+            self.search.aim.report(
+                Step(phase="interior point", iteration=iteration, gap=_finite(float(gaps.max())))
+            )
+            if pace.is_spent():
+                return torch.ones_like(values, dtype=torch.bool)
+            limit = enough
+            if only_greatest:
+                limit = max(limit, float(self.family.bounds(scaled, lowers).max()))
+            return self.family.bounds(scaled, values) * (1 + _PROVED) <= limit
+
+        return watch
 
     def _by_reference(
         self,
@@ -237,3 +328,24 @@ class _Rows:
             self.search.form, rows, inputs_in_linf=self.family.inputs_in_linf, solver=solver
         )
         return None if found is None else self.family.point(scaled, found)
+
+
+class _Pace:
+    """Whether the clock can pay for another step, by what the last one took."""
+
+    def __init__(self, clock: Clock, expected: float) -> None:
+        self._clock = clock
+        self._expected = expected
+        self._last: float | None = None
+
+    def is_spent(self) -> bool:
+        """Asked before every step."""
+        now = time.monotonic()
+        if self._last is not None:
+            self._expected = now - self._last
+        self._last = now
+        return self._clock.remaining <= self._expected
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

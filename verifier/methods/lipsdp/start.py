@@ -20,6 +20,7 @@ from torch import Tensor
 
 from verifier.errors import JobFailed
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level
+from verifier.methods.lipsdp.panels import times
 
 FACTOR = 2.0
 _ROOM = 1.3  #: the level above the least, in shares of it, where (2) is looked at
@@ -102,31 +103,32 @@ def freed(problem: Inequality, start: Point) -> Point:
         problem: T.
         start: gates and inputs for which its level is the least.
     """
-    for _ in range(2):
-        raised = _raised(problem, start)
-        if raised is None:
-            break
-        start = raised
-    return start
+    if not problem.multipliers:
+        return start
+    return _raised(problem, _raised(problem, start))
 
 
-def _raised(problem: Inequality, start: Point) -> Point | None:
-    """One round of it; None where T would leave the cone, or nothing is to be done."""
-    roomy = Point(level=start.level * _ROOM, gates=start.gates, inputs=start.inputs)
-    factor, failed = torch.linalg.cholesky_ex(problem.slack(roomy))
-    if failed or not problem.multipliers:
-        return None
-    inverse = torch.cholesky_inverse(factor)
-    felt = problem.pooled((problem.spread * (inverse @ problem.spread)).sum(dim=0))
-    held = problem.pooled(inverse.diagonal()[problem.outputs :])
+def _raised(problem: Inequality, start: Point) -> Point:
+    """One round of it; the same point where T would leave the cone, or nothing is to be done."""
+    factor, failed = torch.linalg.cholesky_ex(problem.slack(start.at_level(start.level * _ROOM)).mT)
+    inverse = torch.cholesky_inverse(factor).mT
+    image = times(inverse, problem.spread, problem.panels)
+    felt = problem.pooled((problem.spread * image).sum(dim=-2))
+    held = problem.pooled(inverse.diagonal(dim1=-2, dim2=-1)[..., problem.outputs :])
     quotient = held / felt.clamp(min=1e-300)
-    raised = (quotient / (_UNEVEN * quotient.median())).sqrt().clamp(1.0, _GREATEST_RAISE)
-    if not bool((1.0 < raised).any()):
-        return None
-    bare = Point(
-        level=torch.zeros_like(start.level), gates=start.gates * raised, inputs=start.inputs
-    )
+    median = quotient.median(dim=-1, keepdim=True).values
+    raised = (quotient / (_UNEVEN * median)).sqrt().clamp(1.0, _GREATEST_RAISE)
+    some = (failed == 0) & (1.0 < raised).any(dim=-1)
+    gates = torch.where(some[..., None], start.gates * raised, start.gates)
+    if not bool(some.any()):
+        return start
+    bare = Point(level=torch.zeros_like(start.level), gates=gates, inputs=start.inputs)
     level = least_level(problem.slack(bare), problem.outputs)
-    if level is None:
-        return None
-    return problem.balanced(Point(level=level, gates=bare.gates, inputs=bare.inputs))
+    holds = some & level.isfinite()
+    return problem.balanced(
+        Point(
+            level=torch.where(holds, level, start.level),
+            gates=torch.where(holds[..., None], gates, start.gates),
+            inputs=start.inputs,
+        )
+    )

@@ -1,0 +1,143 @@
+"""Which methods a request runs, in which order: cheap ones first, each as far as it is worth it.
+
+    global   product, then LipSDP: dense with a refinement where its inequality fits into memory and
+             the budget, the recursions over the network's blocks where it does not
+    local    product, propagation, LipSDP
+
+A tier is one name among a certificate's attempts, and may find several candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from verifier.certificate import Candidate
+from verifier.errors import InvalidRequest, TooLarge
+from verifier.methods import lipsdp, product, propagation, recursion, refinement, torus
+from verifier.methods.clock import Clock
+from verifier.methods.items import varying_inputs
+from verifier.methods.progress import Aim
+from verifier.methods.weights import unweighted
+from verifier.network.graph import Network
+from verifier.options import RunOptions, read_options, refuse_unknown
+from verifier.property import Property, Request
+from verifier.regions import Everywhere
+
+_SECONDS_PER_CUBE = 1.5e-8  #: of a dense solution, by the order of its inequality
+_AT_ONCE = 3.0  #: seconds that a dense solution may take before anything else is tried
+_QUICK_SHARE = 0.1  #: of the clock, for that
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One method, ready to run: candidates in the order found."""
+
+    name: str
+    run: Callable[[Clock, Aim], Iterable[Candidate]]
+
+
+def tiers_of(request: Request, network: Network) -> list[Tier]:
+    """The tiers of a request, cheapest first.
+
+    Raises:
+        InvalidRequest: an option is unknown or wrong, or the method does not fit the scope.
+    """
+    asked = request.property
+    names = plan(request)
+    propagating = read_options(propagation.Options, request.options)
+    solving = read_options(lipsdp.Options, request.options)
+    semidefinite = _Semidefinite(network, asked, solving)
+    tiers = {
+        "product": Tier("product", lambda _, __: [product.candidate(network, asked)]),
+        "propagation": Tier(
+            "propagation",
+            lambda clock, _: [propagation.candidate(network, asked, propagating, clock)],
+        ),
+        "lipsdp": Tier("lipsdp", semidefinite.candidates),
+    }
+    return [tiers[name] for name in names]
+
+
+def plan(request: Request) -> list[str]:
+    """The names of the tiers, cheapest first.
+
+    Raises:
+        InvalidRequest: an option is unknown, or the method does not fit the scope.
+    """
+    is_global = isinstance(request.property.region, Everywhere)
+    kinds = {"propagation": propagation.Options, "lipsdp": lipsdp.Options}
+    if request.method != "auto":
+        refuse_unknown(request.options, [RunOptions, kinds.get(request.method, RunOptions)])
+        if request.method == "propagation" and is_global:
+            raise InvalidRequest(
+                "method propagation bounds the Jacobian over a region, and the scope is global",
+                fix='give a region with scope "local", or ask for method "lipsdp"',
+                pointer="/method",
+            )
+        return [request.method]
+    refuse_unknown(request.options, [RunOptions, *kinds.values()])
+    return ["product", "lipsdp"] if is_global else ["product", "propagation", "lipsdp"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Semidefinite:
+    """Method lipsdp: whichever way of solving it fits the network."""
+
+    network: Network
+    asked: Property
+    options: lipsdp.Options
+
+    def candidates(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
+        """Better and better ones."""
+        if not isinstance(self.asked.region, Everywhere) or self.options.solver in _GENERAL:
+            yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
+        elif self.options.solver == "first_order":
+            yield from self._by_blocks(clock, aim)
+        else:
+            yield from self._anyhow(clock, aim)
+
+    def _anyhow(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
+        """Densely where that is possible in time, and by blocks where it is not."""
+        order = self._order()
+        expected = _SECONDS_PER_CUBE * order**3
+        if order > lipsdp.LARGEST_XI or expected > clock.remaining:
+            yield from self._by_blocks(clock, aim)
+            return
+        if expected > _AT_ONCE:
+            yield from self._at_once(clock, aim)
+        base = lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
+        yield base
+        yield from refinement.candidates(
+            self.network, self.asked, self.options, clock, aim, base=base
+        )
+
+    def _at_once(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
+        """What is known before a dense solution."""
+        quick = Clock.start(_QUICK_SHARE * clock.remaining)
+        try:
+            yield from islice(self._by_blocks(quick, aim), 1)
+        except TooLarge:
+            return
+
+    def _by_blocks(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
+        """Frequency by frequency where the network has convolutions, else block by block."""
+        network, asked = unweighted(self.network, self.asked)
+        if torus.applies(network):
+            try:
+                yield from torus.candidates(network, asked, self.options, clock, aim)
+            except TooLarge:
+                pass  # no torus holds it: the blocks themselves may still be small
+            else:
+                return
+        yield from recursion.candidates(network, asked, self.options, clock, aim)
+
+    def _order(self) -> int:
+        """Of the dense inequality."""
+        lowered = self.network.lowered("keep")
+        inputs = len(varying_inputs(self.asked, self.network.input_size))
+        return lipsdp.columns_of(lowered, inputs, lipsdp.global_slopes(lowered))
+
+
+_GENERAL = ("scs", "clarabel")
