@@ -73,6 +73,7 @@ class Joint:
         self._nodes = {node.name: node for node in network.nodes}
         self._stages = _stages(network, cut)
         self._norms: dict[tuple[object, ...], Magnitude] = {}
+        self._weights: dict[Norm, list[np.ndarray]] = {}
 
     def bound(
         self,
@@ -88,12 +89,15 @@ class Joint:
             NotProved: a B is too large to be formed, or exceeds float64.
         """
         *inner, last = self._stages
-        matrices = [_Blocks(stage, self._network, inputs, None) for stage in inner]
-        matrices.append(_Blocks(last, self._network, inputs, rows))
+        matrices = [_Blocks(stage, self._network, inputs, None) for stage in self._stages]
         constants = [self._constant(self._nodes[stage.node], internal).upper() for stage in inner]
         weights = [np.ones(len(stage.after)) for stage in inner]
         if balanced and inner:
-            weights = _balanced(matrices, constants, internal)
+            # Those of all outputs serve every item: what lies before them is proved once.
+            if internal not in self._weights:
+                self._weights[internal] = _balanced(matrices, constants, internal)
+            weights = self._weights[internal]
+        matrices[-1] = _Blocks(last, self._network, inputs, rows)
         whole, left = ONE, np.ones(1)
         for place, blocks in enumerate(matrices):
             is_last = place == len(inner)
