@@ -195,9 +195,9 @@ def _balanced(
     for ahead, behind in zip(forward, backward, strict=True):
         match norm:
             case Norm.L1:
-                found = 1 / behind
+                found = 1 / np.maximum(behind, 1e-300)
             case Norm.L2:
-                found = np.sqrt(ahead / behind)
+                found = np.sqrt(ahead / np.maximum(behind, 1e-300))
             case Norm.LINF:
                 found = ahead
         weights.append(np.where(np.isfinite(found) & (found > 0), found, 1.0))
@@ -246,7 +246,35 @@ def _stages(network: Network, cut: Cut) -> tuple[Stage, ...]:
         found.append(Stage(state, after, name, blocks))
         known.add(name)
         state = (name, *kept)
-    return tuple(found)
+    return _without_idle(found)
+
+
+def _without_idle(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The stages without kept parts that no later B reads: their blocks are all zero."""
+    kept: tuple[int, ...] | None = None
+    found: list[Stage] = []
+    for stage in reversed(stages):
+        rows = tuple(range(len(stage.after))) if kept is None else kept
+        blocks = {
+            (rows.index(row), column): block
+            for (row, column), block in stage.blocks.items()
+            if row in rows and not _is_zero(block)
+        }
+        # The node itself comes first and stays, whatever reads it.
+        kept = (0, *sorted({column for _, column in blocks} - {0}))
+        found.append(
+            Stage(
+                before=tuple(stage.before[column] for column in kept),
+                after=tuple(stage.after[row] for row in rows),
+                node=stage.node,
+                blocks={(row, kept.index(column)): b for (row, column), b in blocks.items()},
+            )
+        )
+    return tuple(reversed(found))
+
+
+def _is_zero(block: Carried) -> bool:
+    return not np.any(block.value) and (block.error is None or not np.any(block.error))
 
 
 def _readers(network: Network, nodes: Sequence[Node], cut: Cut) -> dict[str, list[str]]:
