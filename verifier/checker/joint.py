@@ -50,7 +50,7 @@ CUTS: tuple[Cut, ...] = ("signals", "sources")
 _END = "\0end"  #: reads the output; no node has this name
 
 STAGE_ENTRIES = 2**22  #: entries of the greatest B
-WORK = 1e11  #: multiplications of the Gram matrices of all B together
+WORK = 2e10  #: multiplications of the Gram matrices of all B together
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,12 @@ def _stages(network: Network, cut: Cut) -> tuple[Stage, ...]:
     needed = _needed(network)
     nodes = [node for node in network.nodes if node.name in needed]
     readers = _readers(network, nodes, cut)
-    known, state, found, spent = {""}, ("",), list[Stage](), 0.0
+    known, state, plan, spent = (
+        {""},
+        ("",),
+        list[tuple[str, tuple[str, ...], tuple[str, ...]]](),
+        0.0,
+    )
     for node in [*(node for node in nodes if not isinstance(node, Affine)), None]:
         _compute(nodes, known)
         name, target = ("", network.output) if node is None else (node.name, node.source)
@@ -238,15 +243,19 @@ def _stages(network: Network, cut: Cut) -> tuple[Stage, ...]:
         spent += _work(network, state, after)
         if WORK < spent:
             raise NotProved("the joint maps are too large to be formed")
-        blocks = {
-            (row, column): block
-            for row, signal in enumerate(after)
-            for column, block in _pulled(network, signal, state).items()
-        }
-        found.append(Stage(state, after, name, blocks))
+        plan.append((name, state, after))
         known.add(name)
         state = (name, *kept)
-    return _without_idle(found)
+    return _without_idle([_formed(network, *entry) for entry in plan])
+
+
+def _formed(network: Network, node: str, before: tuple[str, ...], after: tuple[str, ...]) -> Stage:
+    blocks = {
+        (row, column): block
+        for row, signal in enumerate(after)
+        for column, block in _pulled(network, signal, before).items()
+    }
+    return Stage(before, after, node, blocks)
 
 
 def _without_idle(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -321,7 +330,10 @@ def _work(network: Network, before: tuple[str, ...], after: tuple[str, ...]) -> 
 
 def _pulled(network: Network, name: str, before: tuple[str, ...]) -> dict[int, Carried]:
     """The blocks of one signal: the identity, carried back to the parts of the state."""
-    arrived: dict[str, list[Carried]] = {name: [Carried(np.eye(network.tensors[name]))]}
+    unit = Carried(np.eye(network.tensors[name]))
+    if name in before:
+        return {before.index(name): unit}
+    arrived: dict[str, list[Carried]] = {name: [unit]}
     found: dict[int, Carried] = {}
     for node in (*reversed(network.nodes), None):
         here = "" if node is None else node.name
