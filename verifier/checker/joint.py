@@ -34,6 +34,7 @@ from verifier.checker.composites import Composites
 from verifier.checker.definite import NotProved, greatest_eigenvalue_estimate
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Adjoint
+from verifier.checker.mirrors import with_shared_gates
 from verifier.checker.network import Affine, Network, Node
 from verifier.checker.operator_norms import matrix_norm
 from verifier.norms import Norm, NormPair
@@ -69,6 +70,7 @@ class Joint:
     def __init__(
         self, network: Network, constant: Callable[[Node, Norm], Magnitude], cut: Cut
     ) -> None:
+        network = with_shared_gates(network)
         self._network, self._constant = network, constant
         self._nodes = {node.name: node for node in network.nodes}
         self._stages = _stages(network, cut)

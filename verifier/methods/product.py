@@ -31,6 +31,7 @@ from verifier.methods.fused import Target, can_fuse, fused, fused_within, source
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Grouped, Network
+from verifier.network.linear_map import Diagonal
 from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
@@ -54,7 +55,7 @@ def candidate(network: Network, asked: Property) -> Candidate:
         return _by_operators(network, asked, pair)
     targets = list(fused(network, inputs))
     norms = _BlockNorms()
-    techniques = () if is_chain(network) else JOINT
+    techniques = () if is_chain(network) and not _negates(network) else JOINT
     found: list[tuple[float, ProductItem]] = []
     for item in items_of(asked, network.output_size):
         log, proof = min(
@@ -83,6 +84,18 @@ def is_chain(network: Network) -> bool:
     return all(len(sources) == 1 for sources in reached) and len(set().union(*reached)) == len(
         reached
     )
+
+
+def _negates(network: Network) -> bool:
+    """Whether entries are negated by themselves: a function of v and -v is measured jointly."""
+    diagonals = (
+        term.map
+        for node in network.nodes
+        if isinstance(node, Affine)
+        for term in node.terms
+        if isinstance(term.map, Diagonal)
+    )
+    return any(bool((linear.scale == -1).all()) for linear in diagonals)
 
 
 def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidate:
