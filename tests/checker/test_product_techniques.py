@@ -23,6 +23,7 @@ from verifier.checker.definite import NotProved
 from verifier.checker.items import selection
 from verifier.checker.layers import Layer
 from verifier.checker.maps import Adjoint, Convolution, Dense, Diagonal, Gather, identity
+from verifier.checker.mirrors import with_shared_gates
 from verifier.checker.network import Elementwise, Map, Network, Term
 from verifier.checker.product import Product, prove_product
 from verifier.checker.runs import run_norm
@@ -181,6 +182,51 @@ def test_depth_two_thousand_and_norms_beyond_float64_keep_their_logarithm() -> N
     log = proved(dense_network(weights), "sums").bounds[0].log10()
     assert log is not None
     assert 1200 + 1996 * np.log10(3) <= log <= (1200 + 1996 * np.log10(3)) * (1 + 1e-12)
+
+
+def both_signs(weight: np.ndarray, *, stacks: bool) -> Network:
+    """[relu(v), relu(-v)] of v = weight x + 1: stacked before ReLU, or behind two of them."""
+    count = len(weight)
+    index, none = np.arange(count), np.full(count, -1)
+    first = Gather(np.concatenate([index, none]), count)
+    second = Gather(np.concatenate([none, index]), count)
+    value = affine("v", count, Term("", Dense(weight)), bias=np.ones(count))
+    negative = affine("n", count, Term("v", Diagonal(-np.ones(count))))
+    if stacks:
+        stacked = affine("s", 2 * count, Term("v", first), Term("n", second))
+        gate = Elementwise(name="y", size=2 * count, source="s", function=relu())
+        return network([value, negative, stacked, gate], weight.shape[1])
+    gates = [
+        Elementwise(name=name, size=count, source=source, function=relu())
+        for name, source in (("p", "v"), ("q", "n"))
+    ]
+    stacked = affine("y", 2 * count, Term("p", first), Term("q", second))
+    return network([value, negative, *gates, stacked], weight.shape[1])
+
+
+@pytest.mark.parametrize("stacks", [True, False])
+def test_both_signs_of_a_signal_share_a_gate(stacks: bool) -> None:
+    """[x+, x-] keeps the l2 norm: two gates of slopes [0, 1] would lose sqrt(2)."""
+    rng = np.random.default_rng(12)
+    weight = rng.integers(-4, 5, (3, 2)) / 4
+    whole = both_signs(weight, stacks=stacks)
+    shared = with_shared_gates(whole)
+    for _ in range(20):
+        x = rationals(rng, 2)
+        assert evaluate(shared, x)["y"] == evaluate(whole, x)["y"]
+    truth = float(np.linalg.norm(weight, 2))
+    assert truth <= bound_of(whole, "joint") <= truth * (1 + 1e-9)
+    assert truth * 1.4 <= bound_of(whole, "sums")
+
+
+@pytest.mark.parametrize("scale", [-0.5, 1.0])
+def test_what_is_no_negative_shares_no_gate(scale: float) -> None:
+    whole = both_signs(np.eye(2), stacks=False)
+    nodes = list(whole.nodes)
+    nodes[1] = affine("n", 2, Term("v", Diagonal(np.full(2, scale))))
+    assert with_shared_gates(network(nodes, 2)).nodes == tuple(nodes)
+    nodes[1] = affine("n", 2, Term("v", Diagonal(-np.ones(2))), bias=np.ones(2))
+    assert with_shared_gates(network(nodes, 2)).nodes == tuple(nodes)
 
 
 # --- Layers --------------------------------------------------------------------------------------

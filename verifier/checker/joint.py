@@ -34,6 +34,7 @@ from verifier.checker.composites import Composites
 from verifier.checker.definite import NotProved, greatest_eigenvalue_estimate
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Adjoint
+from verifier.checker.mirrors import with_shared_gates
 from verifier.checker.network import Affine, Network, Node
 from verifier.checker.operator_norms import matrix_norm
 from verifier.norms import Norm, NormPair
@@ -50,7 +51,7 @@ CUTS: tuple[Cut, ...] = ("signals", "sources")
 _END = "\0end"  #: reads the output; no node has this name
 
 STAGE_ENTRIES = 2**22  #: entries of the greatest B
-WORK = 1e11  #: multiplications of the Gram matrices of all B together
+WORK = 2e10  #: multiplications of the Gram matrices of all B together
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,12 @@ class Joint:
     def __init__(
         self, network: Network, constant: Callable[[Node, Norm], Magnitude], cut: Cut
     ) -> None:
+        network = with_shared_gates(network)
         self._network, self._constant = network, constant
         self._nodes = {node.name: node for node in network.nodes}
         self._stages = _stages(network, cut)
         self._norms: dict[tuple[object, ...], Magnitude] = {}
+        self._weights: dict[Norm, list[np.ndarray]] = {}
 
     def bound(
         self,
@@ -88,12 +91,15 @@ class Joint:
             NotProved: a B is too large to be formed, or exceeds float64.
         """
         *inner, last = self._stages
-        matrices = [_Blocks(stage, self._network, inputs, None) for stage in inner]
-        matrices.append(_Blocks(last, self._network, inputs, rows))
+        matrices = [_Blocks(stage, self._network, inputs, None) for stage in self._stages]
         constants = [self._constant(self._nodes[stage.node], internal).upper() for stage in inner]
         weights = [np.ones(len(stage.after)) for stage in inner]
         if balanced and inner:
-            weights = _balanced(matrices, constants, internal)
+            # Those of all outputs serve every item: what lies before them is proved once.
+            if internal not in self._weights:
+                self._weights[internal] = _balanced(matrices, constants, internal)
+            weights = self._weights[internal]
+        matrices[-1] = _Blocks(last, self._network, inputs, rows)
         whole, left = ONE, np.ones(1)
         for place, blocks in enumerate(matrices):
             is_last = place == len(inner)
@@ -191,9 +197,9 @@ def _balanced(
     for ahead, behind in zip(forward, backward, strict=True):
         match norm:
             case Norm.L1:
-                found = 1 / behind
+                found = 1 / np.maximum(behind, 1e-300)
             case Norm.L2:
-                found = np.sqrt(ahead / behind)
+                found = np.sqrt(ahead / np.maximum(behind, 1e-300))
             case Norm.LINF:
                 found = ahead
         weights.append(np.where(np.isfinite(found) & (found > 0), found, 1.0))
@@ -219,7 +225,12 @@ def _stages(network: Network, cut: Cut) -> tuple[Stage, ...]:
     needed = _needed(network)
     nodes = [node for node in network.nodes if node.name in needed]
     readers = _readers(network, nodes, cut)
-    known, state, found, spent = {""}, ("",), list[Stage](), 0.0
+    known, state, plan, spent = (
+        {""},
+        ("",),
+        list[tuple[str, tuple[str, ...], tuple[str, ...]]](),
+        0.0,
+    )
     for node in [*(node for node in nodes if not isinstance(node, Affine)), None]:
         _compute(nodes, known)
         name, target = ("", network.output) if node is None else (node.name, node.source)
@@ -234,15 +245,47 @@ def _stages(network: Network, cut: Cut) -> tuple[Stage, ...]:
         spent += _work(network, state, after)
         if WORK < spent:
             raise NotProved("the joint maps are too large to be formed")
-        blocks = {
-            (row, column): block
-            for row, signal in enumerate(after)
-            for column, block in _pulled(network, signal, state).items()
-        }
-        found.append(Stage(state, after, name, blocks))
+        plan.append((name, state, after))
         known.add(name)
         state = (name, *kept)
-    return tuple(found)
+    return _without_idle([_formed(network, *entry) for entry in plan])
+
+
+def _formed(network: Network, node: str, before: tuple[str, ...], after: tuple[str, ...]) -> Stage:
+    blocks = {
+        (row, column): block
+        for row, signal in enumerate(after)
+        for column, block in _pulled(network, signal, before).items()
+    }
+    return Stage(before, after, node, blocks)
+
+
+def _without_idle(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The stages without kept parts that no later B reads: their blocks are all zero."""
+    kept: tuple[int, ...] | None = None
+    found: list[Stage] = []
+    for stage in reversed(stages):
+        rows = tuple(range(len(stage.after))) if kept is None else kept
+        blocks = {
+            (rows.index(row), column): block
+            for (row, column), block in stage.blocks.items()
+            if row in rows and not _is_zero(block)
+        }
+        # The node itself comes first and stays, whatever reads it.
+        kept = (0, *sorted({column for _, column in blocks} - {0}))
+        found.append(
+            Stage(
+                before=tuple(stage.before[column] for column in kept),
+                after=tuple(stage.after[row] for row in rows),
+                node=stage.node,
+                blocks={(row, kept.index(column)): b for (row, column), b in blocks.items()},
+            )
+        )
+    return tuple(reversed(found))
+
+
+def _is_zero(block: Carried) -> bool:
+    return not np.any(block.value) and (block.error is None or not np.any(block.error))
 
 
 def _readers(network: Network, nodes: Sequence[Node], cut: Cut) -> dict[str, list[str]]:
@@ -289,7 +332,10 @@ def _work(network: Network, before: tuple[str, ...], after: tuple[str, ...]) -> 
 
 def _pulled(network: Network, name: str, before: tuple[str, ...]) -> dict[int, Carried]:
     """The blocks of one signal: the identity, carried back to the parts of the state."""
-    arrived: dict[str, list[Carried]] = {name: [Carried(np.eye(network.tensors[name]))]}
+    unit = Carried(np.eye(network.tensors[name]))
+    if name in before:
+        return {before.index(name): unit}
+    arrived: dict[str, list[Carried]] = {name: [unit]}
     found: dict[int, Carried] = {}
     for node in (*reversed(network.nodes), None):
         here = "" if node is None else node.name

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from verifier.checker.network import Map
 
 WORK = 2e11  #: multiplications that the Gram matrix of one dense weight may cost
+FORMED_WORK = 2.0**30  #: beyond so many a convolution is not formed: its frequencies cost less
 FACTOR: dict[tuple[Norm, Norm], float] = {
     (Norm.L2, Norm.L1): 0.5,
     (Norm.LINF, Norm.L1): 1.0,
@@ -131,10 +132,14 @@ def _column_norms_bound(
 def operator_norm(linear: Map, hint: float | None) -> float:
     """A number that |A_true|_2 does not exceed: the hint, if it can be shown.
 
-    A map that is small enough is formed; of stacked rows one is enough; a convolution is tested
-    frequency by frequency, and a composition in its parts.
+    A map that is small enough is formed; of a weight applied to many rows one is enough; a
+    convolution is tested frequency by frequency, and a composition in its parts.
     """
-    if is_formable(linear.out_size, linear.in_size):
+    stored = linear.of if isinstance(linear, Adjoint) else linear
+    is_dear = isinstance(stored, Convolution) and FORMED_WORK < gram_work(
+        linear.out_size, linear.in_size
+    )
+    if is_formable(linear.out_size, linear.in_size) and not is_dear:
         test = SpectralTest(*dense(linear))
         if hint is not None and test.proves(hint):
             return hint
@@ -147,7 +152,7 @@ def operator_norm(linear: Map, hint: float | None) -> float:
             return up(first * second)
         case Convolution():
             return min(stencil_norm(Stencil.of(linear), hint), map_norm(linear, Norm.L2))
-        case Dense() if _gram_work(linear) <= WORK:
+        case Dense() if gram_work(*linear.weight.shape) <= WORK:
             return min(
                 spectral_norm(Carried(linear.weight, linear.error), hint), map_norm(linear, Norm.L2)
             )
@@ -155,9 +160,8 @@ def operator_norm(linear: Map, hint: float | None) -> float:
             return map_norm(linear, Norm.L2)
 
 
-def _gram_work(linear: Dense) -> float:
-    """Multiplications of the Gram matrix of the weight."""
-    rows, columns = linear.weight.shape
+def gram_work(rows: int, columns: int) -> float:
+    """Multiplications of the Gram matrix of the shorter side."""
     return float(rows) * columns * min(rows, columns)
 
 

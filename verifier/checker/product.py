@@ -38,7 +38,13 @@ from verifier.checker.layers import Layer, greatest_layers, layers_of
 from verifier.checker.lowering import lowered_maximum
 from verifier.checker.maps import Gather
 from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
-from verifier.checker.operator_norms import map_norm, matrix_norm, norm_factor
+from verifier.checker.operator_norms import (
+    FORMED_WORK,
+    gram_work,
+    map_norm,
+    matrix_norm,
+    norm_factor,
+)
 from verifier.checker.runs import run_norm
 from verifier.norms import Norm, NormPair
 
@@ -234,7 +240,8 @@ class _Graph:
             size = sizes[source] if columns is None else len(columns)
             return Magnitude.of(norm_factor(pair, size))
         width = sizes[source] if columns is None else len(columns)
-        by_factors = pair == _BOTH_L2 and hint is None and factors
+        work = gram_work(sizes[signal], width)
+        by_factors = pair == _BOTH_L2 and hint is None and (factors or FORMED_WORK < work)
         formable = is_formable(sizes[signal], width) and sizes[signal] * sizes[source] <= (
             DENSE_ENTRIES
         )

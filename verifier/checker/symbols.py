@@ -220,11 +220,12 @@ class _Samples:
         for _ in range(GROWTHS):
             if _holds(gram, level, error):
                 return level
+            # What is proved of a sample alone stays proved: only the others are tried again.
             failing = [part for part in gram if not _holds(part[None], level, error)]
             if not failing:
                 return level
             gram = np.stack(failing)
-            estimate = max(_estimate(part) for part in failing)
+            estimate = _estimate(gram)
             level = max(level, (estimate + 2 * error) * (1 + growth))
             growth *= 8
         return max(level, frobenius)
@@ -266,10 +267,10 @@ def _gram(
     return gram
 
 
-def _estimate(gram: Complex128[np.ndarray, "n n"]) -> float:
-    """About the greatest eigenvalue: a hint for a test."""
-    if len(gram) <= 96:
-        return max(float(np.linalg.eigvalsh(gram)[-1]), 0.0)
+def _estimate(gram: Complex128[np.ndarray, "chunk n n"]) -> float:
+    """About the greatest eigenvalue of all: a hint for a test."""
+    if gram.shape[1] <= 96:
+        return max(float(np.linalg.eigvalsh(gram).max()), 0.0)
     real, imaginary = np.real(gram), np.imag(gram)
-    whole = np.block([[real, -imaginary], [imaginary, real]])
-    return greatest_eigenvalue_estimate(whole)
+    whole = (np.block([[a, -b], [b, a]]) for a, b in zip(real, imaginary, strict=True))
+    return max(greatest_eigenvalue_estimate(part) for part in whole)

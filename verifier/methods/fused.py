@@ -6,6 +6,7 @@ network's input) and M_ts sums all linear paths from s to t. The output is the t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -44,13 +45,50 @@ def can_fuse(network: Network) -> bool:
     )
 
 
+def fused_within(
+    network: Network, varying: Int64[Tensor, " selected"], work: float
+) -> Iterator[Target]:
+    """The targets whose blocks are cheapest, until their Gram matrices cost `work` products."""
+    sizes = network.sizes
+    costs = [
+        (
+            sum(_gram_work(sizes[signal], sizes[source]) for source in sources_of(network, signal)),
+            place,
+        )
+        for place, (_, _, signal) in enumerate(_targets(network))
+    ]
+    chosen, spent = set[int](), 0.0
+    for cost, place in sorted(costs):
+        spent += cost
+        if work < spent:
+            break
+        chosen.add(place)
+    for place, (name, node, signal) in enumerate(_targets(network)):
+        if place in chosen:
+            yield _target(network, name, node, signal, varying)
+
+
+def _gram_work(rows: int, columns: int) -> float:
+    return float(rows) * columns * min(rows, columns) if can_form(rows, columns) else math.inf
+
+
 def fused(network: Network, varying: Int64[Tensor, " selected"]) -> Iterator[Target]:
     """The targets in topological order, the output last; blocks from "" keep varying inputs."""
     for name, node, signal in _targets(network):
-        blocks = _blocks_into(network, signal)
-        if "" in blocks:
-            blocks[""] = blocks[""][:, varying]
-        yield Target(name, node, blocks)
+        yield _target(network, name, node, signal, varying)
+
+
+def _target(
+    network: Network,
+    name: str,
+    node: Elementwise | Grouped | None,
+    signal: str,
+    varying: Int64[Tensor, " selected"],
+) -> Target:
+    blocks = _blocks_into(network, signal)
+    if "" in blocks:
+        blocks[""] = blocks[""][:, varying]
+    return Target(name, node, blocks)
 
 
 def _targets(network: Network) -> Iterator[tuple[str, Elementwise | Grouped | None, str]]:

@@ -11,7 +11,7 @@ the three is tried, since each gives a bound. Logarithms are carried, so that de
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -27,15 +27,17 @@ from verifier.certificate import (
 )
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.absolute import jacobian_magnitudes
-from verifier.methods.fused import Target, can_fuse, fused, sources_of
+from verifier.methods.fused import Target, can_fuse, fused, fused_within, sources_of
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Grouped, Network
+from verifier.network.linear_map import Diagonal
 from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 
 JOINT: tuple[ProductTechnique, ...] = ("joint", "balanced")  #: for graphs that are no chain
+FORMED_WORK = 2e10  #: multiplications for blocks that are formed where others are too large
 SLACK = 1e-11  #: relative: what a verified test of a norm needs above the norm itself
 
 
@@ -53,7 +55,7 @@ def candidate(network: Network, asked: Property) -> Candidate:
         return _by_operators(network, asked, pair)
     targets = list(fused(network, inputs))
     norms = _BlockNorms()
-    techniques = () if is_chain(network) else JOINT
+    techniques = () if is_chain(network) and not _negates(network) else JOINT
     found: list[tuple[float, ProductItem]] = []
     for item in items_of(asked, network.output_size):
         log, proof = min(
@@ -84,6 +86,18 @@ def is_chain(network: Network) -> bool:
     )
 
 
+def _negates(network: Network) -> bool:
+    """Whether entries are negated by themselves: a function of v and -v is measured jointly."""
+    diagonals = (
+        term.map
+        for node in network.nodes
+        if isinstance(node, Affine)
+        for term in node.terms
+        if isinstance(term.map, Diagonal)
+    )
+    return any(bool((linear.scale == -1).all()) for linear in diagonals)
+
+
 def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidate:
     """A product over runs of single operators, whose norms the checker finds.
 
@@ -97,14 +111,25 @@ def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidat
     is_single = pair.input is Norm.LINF or pair.output is Norm.L1
     techniques: tuple[ProductTechnique, ...] = ("sums", "absolute") if is_single else ("sums",)
     items = items_of(asked, network.output_size)
+    blocks: tuple[BlockNorm, ...] = ()
+    if internal is Norm.L2:
+        inputs = varying_inputs(asked, network.input_size)
+        blocks = tuple(_named_blocks(fused_within(network, inputs, FORMED_WORK)))
+    item = ProductItem(internal=internal, blocks=blocks, techniques=techniques)
     return Candidate(
         method="product",
         estimates=(0.0,) * len(items),
-        proof=ProductProof(
-            patterns=network.patterns,
-            items=(ProductItem(internal=internal, techniques=techniques),) * len(items),
-        ),
+        proof=ProductProof(patterns=network.patterns, items=(item,) * len(items)),
     )
+
+
+def _named_blocks(targets: Iterable[Target]) -> Iterator[BlockNorm]:
+    """l2 norms of the blocks between hidden nodes, which have the checker form these."""
+    for target in targets:
+        for source, block in target.blocks.items():
+            if target.name and source:
+                norm = spectral_norm(block) * (1 + SLACK)
+                yield BlockNorm(target=target.name, source=source, norm=norm)
 
 
 def _product(
