@@ -33,15 +33,17 @@ from tests.tiny_gates import GATES as ATTACH
 from tests.tiny_networks import Box, Matrix, TinyBuilder, TinyNetwork, pieces
 from tests.tiny_topologies import eighths, gemm
 from verifier.certificate import Candidate, Certificate
+from verifier.errors import InvalidRequest
 from verifier.methods import lipsdp, product, propagation, witness
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of
 from verifier.network.graph import Network
 from verifier.norms import Metric, Norm, NormPair, Norms, WeightedPair, Weights
 from verifier.onnx_import import load
-from verifier.property import All, Each, Indices, Margins, Outputs, Property
+from verifier.property import All, Each, Indices, Margins, Outputs, Property, Request
 from verifier.proving import Case, confirmed, prove
 from verifier.regions import EndsBox, Everywhere
+from verifier.verify import verify
 
 Asked: TypeAlias = Literal["all", "indices", "each", "margins"]
 Weighting: TypeAlias = Literal["none", "weights", "matrix"]
@@ -330,6 +332,32 @@ def test_witness_of_a_linear_network_reaches_its_weighted_norm(weighting: Weight
     assert proved is not None
     assert float(truth) * (1 - 1e-9) <= proved.value
     assert Fraction(proved.value) <= truth * (1 + Fraction(1, 10**12))
+
+
+@pytest.mark.parametrize("norms", PAIRS, ids="-".join)
+def test_every_pair_reaches_the_optimum_of_a_general_solver(norms: Pair) -> None:
+    question = Question("maxmin", norms, "all")
+    network, clock = _model(question.gate)[1], Clock.start(60.0)
+    own, other = (
+        lipsdp.candidate(network, question.asked, options, clock).estimates[0]
+        for options in (lipsdp.Options(), lipsdp.Options(solver="clarabel"))
+    )
+    assert own == pytest.approx(other, rel=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "member"),
+    [(Weights((1.0, 2.0)), "weights"), (Metric(((2.0, 0.0), (0.0, 1.0))), "matrix")],
+)
+def test_weights_for_another_number_of_inputs_are_refused(
+    weighting: Weights | Metric, member: str
+) -> None:
+    pair = WeightedPair(NormPair(Norm.L2, Norm.L2), weighting)
+    model = _model("relu")[0]
+    with pytest.raises(InvalidRequest) as caught:
+        verify(model, Request(property=Property(norm=pair)))
+    assert caught.value.pointer == f"/property/norm/input/{member}"
+    assert "3 inputs" in caught.value.fix
 
 
 @pytest.mark.parametrize("gate", GATES[1:2])
