@@ -1,8 +1,8 @@
 """Every pair of norms, every selection, weights and matrices: witness <= exact <= bound.
 
 The exact constants of tiny networks are those of their pieces' Jacobians (`tests.tiny_networks`).
-LIPCERT_TESTS=quick asks every pair of every selection once; full asks for all inputs and some,
-everywhere and on a box.
+LIPCERT_TESTS=quick asks every pair of two or three selections; full asks all of everything: all
+inputs and some, everywhere and on a box, weighted and not.
 """
 
 from __future__ import annotations
@@ -244,6 +244,7 @@ def _questions() -> list[Question]:
                 weighting="weights" if (k // 5) % 2 == 1 else "none",
             )
             for k, (norms, outputs) in enumerate(combinations)
+            if (k // 4 + k) % 3  # two of three outputs for each pair
         ]
     return [
         Question(gate, norms, outputs, is_local, some_inputs, weighting)
@@ -336,6 +337,7 @@ def test_witness_of_a_linear_network_reaches_its_weighted_norm(weighting: Weight
 
 @pytest.mark.parametrize("norms", PAIRS, ids="-".join)
 def test_every_pair_reaches_the_optimum_of_a_general_solver(norms: Pair) -> None:
+    """And no pair is above what l2 gives, by the factors between norms of three entries."""
     question = Question("maxmin", norms, "all")
     network, clock = _model(question.gate)[1], Clock.start(60.0)
     own, other = (
@@ -343,6 +345,10 @@ def test_every_pair_reaches_the_optimum_of_a_general_solver(norms: Pair) -> None
         for options in (lipsdp.Options(), lipsdp.Options(solver="clarabel"))
     )
     assert own == pytest.approx(other, rel=2e-6)
+    l2 = replace(question.asked, norm=NormPair(Norm.L2, Norm.L2))
+    factor = {"l1": 1.0, "l2": 1.0, "linf": 3**0.5}[norms[0]]
+    factor *= {"l1": 3**0.5, "l2": 1.0, "linf": 1.0}[norms[1]]
+    assert own <= _estimate(network, l2, "lipsdp") * factor * (1 + 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -358,15 +364,3 @@ def test_weights_for_another_number_of_inputs_are_refused(
         verify(model, Request(property=Property(norm=pair)))
     assert caught.value.pointer == f"/property/norm/input/{member}"
     assert "3 inputs" in caught.value.fix
-
-
-@pytest.mark.parametrize("gate", GATES[1:2])
-@pytest.mark.parametrize("norms", PAIRS, ids="-".join)
-def test_no_pair_is_above_what_l2_gives(norms: Pair, gate: str) -> None:
-    """LipSDP of a pair is at most its l2 bound times the factors of the norms, and tighter."""
-    asked = Question(gate, norms, "all").asked
-    network = _model(gate)[1]
-    l2 = _estimate(network, replace(asked, norm=NormPair(Norm.L2, Norm.L2)), "lipsdp")
-    factor = {"l1": 1.0, "l2": 1.0, "linf": 3**0.5}[norms[0]]
-    factor *= {"l1": 3**0.5, "l2": 1.0, "linf": 1.0}[norms[1]]
-    assert _estimate(network, asked, "lipsdp") <= l2 * factor * (1 + 1e-6)
