@@ -79,7 +79,7 @@ def test_no_refined_bound_is_below_the_constant(gates: tuple[str, ...], seed: in
     sizes = (2, *(4 for _ in gates), 2)
     tiny = chain(seed, sizes, gates)
     constant = lipschitz_constant(tiny, L2)
-    found = bounds(tiny.built().model)
+    found = bounds(tiny.network.model)
     assert found
     assert constant <= Fraction(min(found))
 
@@ -109,7 +109,7 @@ def test_no_secant_exceeds_a_refined_bound(seed: int) -> None:
 @cache
 def cut_case() -> tuple[Case, Candidate]:
     tiny = chain(0, (3, 4, 4, 4, 2), ("relu", "maxmin", "relu"))
-    model = tiny.built().model
+    model = tiny.network.model
     network = network_of(model)
     base, found = refined(network, 4)
     assert found[-1].estimates[0] < base.estimates[0] * (1 - 1e-3)

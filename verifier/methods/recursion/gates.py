@@ -10,7 +10,7 @@ Maps act on rows, as `LinearMap` does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float64, Int64
@@ -20,6 +20,7 @@ from verifier.methods.lipsdp import Slopes, helmert
 from verifier.network.grouped import GroupSort
 
 
+@runtime_checkable
 class Gate(Protocol):
     """Equation (1) of one node."""
 
