@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -66,6 +66,11 @@ if TYPE_CHECKING:
     from verifier.checker.constraints import Slopes
     from verifier.checker.items import Selection
     from verifier.checker.lowering import Lowered
+
+#: One number for all steps, or the square of one for steps in each input.
+_Bound: TypeAlias = "Magnitude | Float64[np.ndarray, ' inputs']"
+#: The row's output, whether it counts signs, and its bound.
+_Proved: TypeAlias = tuple[int | None, bool, Magnitude]
 
 #: Multipliers other than 0 lie in 2^-300 .. 2^300, so that no scaling over- or underflows.
 MULTIPLIER_EXPONENT = 300
@@ -110,27 +115,45 @@ def _item_bound(
     systems: _Systems, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
 ) -> Magnitude:
     """The best that the rows of one item prove together: for l1 inputs, input by input."""
-    proved = [(row, systems.proved(row, outputs, pair.input)) for row in rows]
-    steps = max((len(bounds) for _, bounds in proved), default=0)
-    if not steps:
-        raise NotProved("an item without rows")
-    apart = [
-        _together([(row, b[place % len(b)]) for row, b in proved], len(outputs.index), pair.output)
-        for place in range(steps)
-    ]
-    return greatest(apart)
+    count = len(outputs.index)
+    whole: list[_Proved] = []
+    levels: dict[tuple[int | None, bool], Float64[np.ndarray, " inputs"]] = {}
+    for row in rows:
+        kind = (row.output, row.output_multipliers is not None)
+        found = systems.proved(row, outputs, pair.input)
+        if isinstance(found, Magnitude):
+            whole.append((*kind, found))
+        else:
+            # Each input takes its least level.
+            levels[kind] = np.minimum(found, levels.get(kind, found))
+    if not levels:
+        return _together(whole, count, pair.output)
+    return greatest(
+        [
+            _together(
+                [*whole, *((*kind, _root(each[place])) for kind, each in levels.items())],
+                count,
+                pair.output,
+            )
+            for place in range(systems.inputs)
+        ]
+    )
 
 
-def _together(proved: Sequence[tuple[LmiRow, Magnitude]], count: int, output: Norm) -> Magnitude:
+def _root(level: np.floating) -> Magnitude:
+    return Magnitude.of(root_up(float(level)))
+
+
+def _together(proved: Sequence[_Proved], count: int, output: Norm) -> Magnitude:
     """The best that rows prove together for outputs measured in one norm.
 
     A row for all outputs bounds the l2 norm, and with it each output; one with signs the l1 norm,
     which the others do not exceed. Outputs each bounded by b_i give the greatest b_i in linf, the
     root of their squares in l2, their sum in l1.
     """
-    signed = [bound for row, bound in proved if row.output_multipliers is not None]
-    joint = [bound for row, bound in proved if row.output is None]
-    each = [[b for row, b in proved if row.output == i] + joint for i in range(count)]
+    signed = [bound for _, is_signed, bound in proved if is_signed]
+    joint = [bound for place, _, bound in proved if place is None]
+    each = [[bound for place, _, bound in proved if place == i] + joint for i in range(count)]
     if not all(each):
         raise NotProved(f"the rows bound {sum(map(bool, each))} of {count} outputs")
     combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[output]
@@ -146,11 +169,13 @@ class _Systems:
         self._found = found
         self._whole = _System(found)
 
-    def proved(self, row: LmiRow, outputs: Sparse, measured: Norm) -> tuple[Magnitude, ...]:
-        """The bound that one row of an item proves, per unit of |dx| in a norm of inputs.
+    @property
+    def inputs(self) -> int:
+        """How many inputs vary."""
+        return self._found.inputs
 
-        One number for all steps, or one for steps in each input.
-        """
+    def proved(self, row: LmiRow, outputs: Sparse, measured: Norm) -> _Bound:
+        """What one row of an item proves."""
         if row.output_multipliers is None:
             return self._whole.proved(row, push(outputs, self._whole.output).transposed(), measured)
         if row.output is not None or SIGNS in row.multipliers:
@@ -184,12 +209,12 @@ class _System:
         self._value = np.concatenate([np.zeros(shape), *(e.value for e in entering)])
         self._error = np.concatenate([np.zeros(shape), *(e.errors() for e in entering)])
 
-    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> tuple[Magnitude, ...]:
+    def proved(self, row: LmiRow, leaving: Carried, measured: Norm) -> _Bound:
         """The bound that one row proves, per unit of |dx| in the claim's input norm.
 
         A row with `input_multipliers` speaks of |dx|_inf, which no other norm is below; one
         without of |dx|_2, which sqrt(n) |dx|_inf is not below, and for l1 inputs of steps in
-        each of them.
+        each of them: then its square, input by input.
         """
         if row.output is not None and row.output >= leaving.rows:
             raise NotProved(f"output {row.output} of an item that has {leaving.rows}")
@@ -201,7 +226,7 @@ class _System:
         error = enlarged(spread + (6 * UNIT) * np.abs(rows), 4)
         squares = [Squares(Carried(rows, error), np.ones(len(rows))), *self._blocks(row)]
         if row.input_multipliers is not None:
-            return (self._linf(row, row.input_multipliers, leaving, diagonal, squares),)
+            return self._linf(row, row.input_multipliers, leaving, diagonal, squares)
         index = slice(None) if row.output is None else slice(row.output, row.output + 1)
         outputs = Carried(leaving.value[index], leaving.errors()[index])
         squares += [
@@ -214,12 +239,12 @@ class _System:
         diagonal[: self._found.inputs] = row.level
         _require_psd(_Inequality(diagonal=diagonal, squares=stacked), "rho")
         factor = norm_factor(NormPair(measured, Norm.L2), self._found.inputs)
-        return (Magnitude.of(root_up(row.level)) * Magnitude.of(factor),)
+        return Magnitude.of(root_up(row.level)) * Magnitude.of(factor)
 
     def _columns(
         self, squares: Squares, diagonal: Float64[np.ndarray, " xi"]
-    ) -> tuple[Magnitude, ...]:
-        """What a row for l2 inputs proves of steps in each input."""
+    ) -> Float64[np.ndarray, " inputs"]:
+        """The squares of what a row for l2 inputs proves of steps in each input."""
         inputs = self._found.inputs
         rows = squares.rows
         inner = Squares(Carried(rows.value[:, inputs:], rows.errors()[:, inputs:]), squares.sign)
@@ -227,8 +252,7 @@ class _System:
         def holds(weights: Float64[np.ndarray, " psis"]) -> bool:
             return not len(weights) or _holds(_Inequality(diagonal=weights, squares=inner))
 
-        levels = column_levels(squares, diagonal[inputs:], inputs, holds)
-        return tuple(Magnitude.of(root_up(float(level))) for level in levels)
+        return column_levels(squares, diagonal[inputs:], inputs, holds)
 
     def _linf(
         self,

@@ -25,7 +25,7 @@ from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.problem import Multipliers
 from verifier.methods.lipsdp.repair import SLACK
 
-MOST_ROWS = 256  #: of one output, or of all jointly
+MOST_ROWS = 128  #: for all items together
 _SETTLED = 1e-6  #: inputs above the best that is solved by this share are let be
 
 
@@ -63,7 +63,7 @@ def worst_input_settled(
     rows: Float64[Tensor, "selected outputs"],
     shared: tuple[LmiRow, Multipliers],
     solve: Callable[[Form, float], tuple[LmiRow, Multipliers]],
-    goes_on: Callable[[], bool],
+    goes_on: Callable[[int], bool],
     enough: float,
 ) -> tuple[list[LmiRow], Float64[Tensor, " inputs"]]:
     """Rows that bound every input, and the bounds.
@@ -73,14 +73,14 @@ def worst_input_settled(
         rows: the outputs.
         shared: the row of l2 inputs, which bounds all.
         solve: the row of a form with one input; it may stop at a bound that is enough.
-        goes_on: whether there is time for one more.
+        goes_on: whether so many rows may become one more.
         enough: bounds up to this need not be better.
     """
     row, multipliers = shared
     found, bounds = [row], column_bounds(form, rows, multipliers)
     settled = torch.zeros(form.inputs, dtype=torch.bool)
     best = enough
-    while len(found) < MOST_ROWS and goes_on():
+    while goes_on(len(found)):
         open_bounds = torch.where(settled, -math.inf, bounds)
         worst = int(open_bounds.argmax())
         if float(open_bounds[worst]) <= best * (1 + _SETTLED):

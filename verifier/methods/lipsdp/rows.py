@@ -27,7 +27,7 @@ from torch import Tensor
 from verifier.certificate import LmiItem, LmiRow
 from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import interior_point, reference
-from verifier.methods.lipsdp.columns import worst_input_settled
+from verifier.methods.lipsdp.columns import MOST_ROWS, worst_input_settled
 from verifier.methods.lipsdp.form import LARGEST_XI, Form
 from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.interior_point import CENTRING, CENTRING_WARM
@@ -54,6 +54,7 @@ class Search:
     clock: Clock
     aim: Aim = NO_AIM
     warm: LmiRow | None = None  #: multipliers to start near, of these outputs or others
+    parts: int = 1  #: inequalities that are solved input by input, and share time and rows
 
     def items(
         self, selections: Sequence[Float64[Tensor, "_ outputs"]]
@@ -64,7 +65,11 @@ class Search:
             enough = self.aim.enough if len(selections) == 1 else 0.0
             found = solver.sought(selections, enough=enough)
             return [(LmiItem(rows=(solver.row(each, 0),)), solver.bound(each)) for each in found]
-        return [self._item(solver, rows) for rows in selections]
+        several = self.norm.output is Norm.LINF
+        parts = sum(rows.shape[0] if several else 1 for rows in selections)
+        aim = self.aim if len(selections) == 1 else replace(self.aim, enough=0.0)
+        apart = replace(self, parts=parts, aim=aim)
+        return [apart.item(apart.rows_of(self.form), rows) for rows in selections]
 
     def rows_of(self, form: Form) -> _Rows:
         """What solves the inequalities of a form."""
@@ -73,7 +78,7 @@ class Search:
         family = Family(form, inputs_in_linf=in_linf, device=device)
         return _Rows(replace(self, form=form), family)
 
-    def _item(
+    def item(
         self, solver: _Rows, rows: Float64[Tensor, "selected outputs"]
     ) -> tuple[LmiItem, float]:
         if rows.shape[0] == 1:
@@ -121,8 +126,8 @@ class _Rows:
         if not self.by_columns:
             return LmiItem(rows=(row,)), self.bound(found)
 
-        # The rest is for the other outputs, and for the checker, which reads every row.
-        until = 0.5 * self.search.clock.remaining
+        # Half of the time is for the checker, which reads every row.
+        until = self.search.clock.remaining * (1 - 0.5 / self.search.parts)
 
         def solve(form: Form, best: float) -> tuple[LmiRow, Multipliers]:
             alone = self.search.rows_of(form)
@@ -134,7 +139,9 @@ class _Rows:
             rows,
             (row, found),
             solve,
-            lambda: until < self.search.clock.remaining,
+            lambda count: (
+                count * self.search.parts < MOST_ROWS and until < self.search.clock.remaining
+            ),
             enough,
         )
         return LmiItem(rows=tuple(chosen)), float(bounds.max())
