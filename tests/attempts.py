@@ -41,13 +41,14 @@ GLOBAL = (
     PRODUCT,
     LIPSDP,
     Attempt("auto"),
+    attempt("lipsdp", solver="first_order"),
     attempt("lipsdp", solver="clarabel"),
     attempt("lipsdp", solver="scs"),
     attempt("lipsdp", iterations=1),
 )
 LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"))
-#: One attempt for each kind of proof.
-GLOBAL_KINDS = (PRODUCT, LIPSDP)
+#: For each kind of proof an attempt that makes one; by blocks, images are certified on a torus.
+GLOBAL_KINDS = (PRODUCT, LIPSDP, attempt("lipsdp", solver="first_order"))
 LOCAL_KINDS = (LIPSDP, PROPAGATION)
 
 
