@@ -61,6 +61,14 @@ def certify(
     norm: Annotated[
         str | None, typer.Option(help="l1, l2 or linf; `linf,l2` for input and output.")
     ] = None,
+    norm_weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights of the input norm, one for each input: .npy, .npz or .json."),
+    ] = None,
+    norm_matrix: Annotated[
+        Path | None,
+        typer.Option(help="P of the input norm sqrt(x'Px), for l2: .npy, .npz or .json."),
+    ] = None,
     center: Annotated[
         Path | None,
         typer.Option(help="The center of a box: .npy, .npz or .json. Balls come with --spec."),
@@ -93,6 +101,8 @@ def certify(
         spec=spec,
         scope=scope,
         norm=norm,
+        norm_weights=norm_weights,
+        norm_matrix=norm_matrix,
         center=center,
         radius=radius,
         method=method,

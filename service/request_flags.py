@@ -7,7 +7,7 @@ be named by file: .npy, .npz with one array, or a JSON list.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,6 +16,8 @@ from verifier.errors import InvalidRequest
 from verifier.request_json import parse_request
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from verifier.property import Request
 
 SPEC_BYTES = 64 * 2**20  #: the most that a request or an array file may hold
@@ -29,6 +31,8 @@ class Flags:
     spec: Path | None = None
     scope: str | None = None
     norm: str | None = None  #: `linf`, or `linf,l2` for input and output
+    norm_weights: Path | None = None  #: of the input norm
+    norm_matrix: Path | None = None
     center: Path | None = None
     radius: str | None = None  #: a number, or a file with one for each coordinate
     method: str | None = None
@@ -47,7 +51,7 @@ def request_from(flags: Flags) -> Request:
     """
     request = {} if flags.spec is None else _spec(flags.spec)
     asked = dict(_member(request, "property"))
-    _put(asked, "norm", None if flags.norm is None else _norm(flags.norm))
+    _put(asked, "norm", _norm(flags, asked.get("norm", "l2")))
     if flags.scope == "global":
         asked.pop("region", None)  # the flag wins over the file's local question
     _put(asked, "region", _region(flags))
@@ -90,14 +94,33 @@ def read_array(path: Path) -> list[float] | list[object]:
     """
     data = read_bytes(path, "the array file")
     if path.suffix == ".json":
-        value = _json(data, path)
-        if not isinstance(value, list):
-            raise _unusable(path, "is not a list", "give a flat JSON list of numbers")
-        return cast("list[object]", value)
-    return _numpy_array(data, path)
+        return _json_list(data, path)
+    return _numpy_array(data, path).ravel().tolist()
 
 
-def _numpy_array(data: bytes, path: Path) -> list[float]:
+def read_matrix(path: Path) -> list[list[float]] | list[object]:
+    """The same as a list of rows.
+
+    Raises:
+        InvalidRequest: as `read_array`, or the array has not two axes.
+    """
+    data = read_bytes(path, "the array file")
+    if path.suffix == ".json":
+        return _json_list(data, path)
+    array = _numpy_array(data, path)
+    if array.ndim != 2:
+        raise _unusable(path, f"holds an array of {array.ndim} axes", "give a matrix")
+    return array.tolist()
+
+
+def _json_list(data: bytes, path: Path) -> list[object]:
+    value = _json(data, path)
+    if not isinstance(value, list):
+        raise _unusable(path, "is not a list", "give a JSON list of numbers, or of rows")
+    return cast("list[object]", value)
+
+
+def _numpy_array(data: bytes, path: Path) -> np.ndarray:
     import io
     import zipfile
 
@@ -116,7 +139,7 @@ def _numpy_array(data: bytes, path: Path) -> list[float]:
         raise _unusable(path, "is not a numpy array file", "write it with numpy.save") from error
     if array.dtype.kind not in "fiu" or np.finfo(np.float64).bits < 8 * array.dtype.itemsize:
         raise _unusable(path, f"holds {array.dtype}", "give floats of up to 64 bits, or integers")
-    return array.astype(np.float64).ravel().tolist()
+    return array.astype(np.float64)
 
 
 def _spec(path: Path) -> dict[str, object]:
@@ -131,15 +154,34 @@ def _spec(path: Path) -> dict[str, object]:
         members = cast("Mapping[str, object]", region)
         asked["region"] = {name: _resolved(item, path) for name, item in members.items()}
         request["property"] = asked
+    norm = asked.get("norm")
+    if isinstance(norm, Mapping):
+        asked["norm"] = _with_arrays(cast("Mapping[str, object]", norm), path)
+        request["property"] = asked
     return request
 
 
-def _resolved(value: object, spec: Path) -> object:
+def _with_arrays(norm: Mapping[str, object], spec: Path) -> Mapping[str, object]:
+    """The pair of norms, with the arrays of a weighted one in the place of their files."""
+    weighted = norm.get("input")
+    if not isinstance(weighted, Mapping):
+        return norm
+    members = cast("Mapping[str, object]", weighted)
+    resolved = {
+        name: _resolved(item, spec, read_matrix if name == "matrix" else read_array)
+        for name, item in members.items()
+    }
+    return {**norm, "input": resolved}
+
+
+def _resolved(
+    value: object, spec: Path, read: Callable[[Path], Sequence[object]] = read_array
+) -> object:
     """The array that a string names, relative to the spec or else to the working directory."""
     if not isinstance(value, str) or not value.endswith(ARRAY_SUFFIXES):
         return value
     beside = spec.parent / value
-    return read_array(beside if beside.exists() else Path(value))
+    return read(beside if beside.exists() else Path(value))
 
 
 def _json(data: bytes, path: Path) -> object:
@@ -169,7 +211,23 @@ def _put(members: dict[str, object], name: str, value: object) -> None:
         members[name] = value
 
 
-def _norm(text: str) -> object:
+def _norm(flags: Flags, spec: object) -> object:
+    """`linf` or `linf,l2`, the file's where no flag says it; weights go to the first of them."""
+    given = spec if flags.norm is None else _norm_names(flags.norm)
+    if flags.norm_weights is None and flags.norm_matrix is None:
+        return given
+    pair: Mapping[str, object] = {"input": given, "output": given}
+    if isinstance(given, Mapping):
+        pair = cast("Mapping[str, object]", given)
+    weighted = {"type": pair.get("input")}
+    if flags.norm_weights is not None:
+        weighted["weights"] = read_array(flags.norm_weights)
+    if flags.norm_matrix is not None:
+        weighted["matrix"] = read_matrix(flags.norm_matrix)
+    return {**pair, "input": weighted}
+
+
+def _norm_names(text: str) -> object:
     first, comma, second = text.partition(",")
     return {"input": first.strip(), "output": second.strip()} if comma else first
 

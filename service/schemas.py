@@ -26,10 +26,24 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class WeightsBody(Body):
+    """|w o x|_p: a number above 0 for each input of the model, chosen or not."""
+
+    type: NormName
+    weights: Annotated[list[Positive], Field(min_length=1)]
+
+
+class MatrixBody(Body):
+    """sqrt(x'Px), P symmetric and positive definite: a row for each input of the model."""
+
+    type: Literal["l2"]
+    matrix: Annotated[list[Vector], Field(min_length=1)]
+
+
 class NormPairBody(Body):
     """The norm of input increments and the norm of output increments."""
 
-    input: NormName
+    input: NormName | WeightsBody | MatrixBody
     output: NormName
 
 

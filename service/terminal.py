@@ -90,17 +90,28 @@ def _progress_text(progress: Mapping[str, object]) -> str:
     return plain(f"{phase}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
 
 
+def _norm_text(norm: object) -> str:
+    """A plain norm's name, or that it is weighted."""
+    if isinstance(norm, str):
+        return norm
+    members = cast("Mapping[str, object]", norm)
+    return f"{members['type']} weighted by {'a matrix' if 'matrix' in members else 'numbers'}"
+
+
 def print_certificate(certificate: Mapping[str, object]) -> None:
     """What a certificate says, in a few lines on standard output."""
     claim = cast("Mapping[str, object]", certificate["claim"])
-    norm = cast("Mapping[str, str]", claim["norm"])
+    norm = cast("Mapping[str, object]", claim["norm"])
     proof = cast("Mapping[str, object]", certificate["proof"])
     lower = cast("Mapping[str, object] | None", certificate["lower_bound"])
     log10 = f" (10^{number(claim['log10_bound'])})" if claim["bound"] is None else ""
     rows = [
         ("bound", f"{number(claim['bound'])}{log10}"),
         ("lower bound", number(None if lower is None else lower["value"])),
-        ("property", f"{claim['scope']} {claim['kind']}, {norm['input']} to {norm['output']}"),
+        (
+            "property",
+            f"{claim['scope']} {claim['kind']}, {_norm_text(norm['input'])} to {norm['output']}",
+        ),
         ("proof", f"{proof['kind']}, {certificate['soundness']}"),
         ("verdict", _verdict_text(certificate)),
         ("model", claim["model"]),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifier.errors import InvalidRequest, RegionEmptyInterior, RequestRefused
-from verifier.norms import Norm, NormPair
+from verifier.norms import Metric, Norm, NormPair, WeightedPair, Weighting, Weights
 from verifier.property import All, Budget, Each, Indices, Margins, Request
 from verifier.regions import Ball, CenterBox, Everywhere
 from verifier.request_json import parse_property, parse_request, property_json, request_json
@@ -70,6 +70,11 @@ requests = st.fixed_dictionaries(
 )
 
 
+def weighted(norm: object) -> Object:
+    """A request in this norm of inputs."""
+    return {"property": {"norm": {"input": norm, "output": "l2"}}}
+
+
 def test_defaults_are_those_of_the_interface() -> None:
     request = parse_request({})
     assert request == Request()
@@ -115,6 +120,36 @@ def test_outputs_are_read(value: Object, parsed: object) -> None:
     assert parse_property({"outputs": value}).outputs == parsed
 
 
+@pytest.mark.parametrize(
+    ("given", "weighting"),
+    [
+        ({"type": "linf", "weights": [1, 2.5]}, Weights((1.0, 2.5))),
+        ({"type": "l2", "matrix": [[2, -1], [-1, 2]]}, Metric(((2.0, -1.0), (-1.0, 2.0)))),
+    ],
+)
+def test_weighted_norms_are_read_and_written(given: Object, weighting: Weighting) -> None:
+    asked = parse_property({"norm": {"input": given, "output": "l1"}})
+    assert asked.norm == WeightedPair(NormPair(Norm(str(given["type"])), Norm.L1), weighting)
+    assert property_json(asked)["norm"] == {"input": given, "output": "l1"}
+
+
+def test_badly_scaled_matrix_is_still_a_norm() -> None:
+    """What counts is how far from singular P is after scaling, not the size of its entries."""
+    matrix = [[1e20, 1.0], [1.0, 1e-18]]
+    assert parse_property({"norm": {"input": {"type": "l2", "matrix": matrix}, "output": "l2"}})
+
+
+def test_code_that_knows_plain_pairs_only_fails_on_weighted_ones() -> None:
+    """Weights that are forgotten would make a false bound: there is no `input` to go on with."""
+    pair = WeightedPair(NormPair(Norm.L2, Norm.L2), Weights((2.0,)))
+    assert not hasattr(pair, "input")
+
+
+def test_matrix_of_another_norm_is_no_pair() -> None:
+    with pytest.raises(ValueError, match="l2"):
+        WeightedPair(NormPair(Norm.LINF, Norm.L2), Metric(((1.0,),)))
+
+
 def test_ball_is_read() -> None:
     region = {"type": "ball", "norm": "l1", "center": [1], "radius": 2}
     assert parse_property({"region": region}).region == Ball(
@@ -141,6 +176,24 @@ def test_ball_is_read() -> None:
         ({"property": {"norm": "l3"}}, "/property/norm"),
         ({"property": {"norm": {"input": "l2"}}}, "/property/norm/output"),
         ({"property": {"norm": {"input": [], "output": "l2"}}}, "/property/norm/input"),
+        (weighted({"type": "l2"}), "/property/norm/input"),
+        (weighted({"type": "l2", "weights": [1], "matrix": [[1]]}), "/property/norm/input"),
+        (weighted({"weights": [1]}), "/property/norm/input/type"),
+        (weighted({"type": "l4", "weights": [1]}), "/property/norm/input/type"),
+        (weighted({"type": "l2", "weights": 1}), "/property/norm/input/weights"),
+        (weighted({"type": "l1", "weights": []}), "/property/norm/input/weights"),
+        (weighted({"type": "l1", "weights": [1, 0]}), "/property/norm/input/weights/1"),
+        (weighted({"type": "l1", "weights": [-1, 1]}), "/property/norm/input/weights/0"),
+        (weighted({"type": "l1", "weights": [1e-200]}), "/property/norm/input/weights/0"),
+        (weighted({"type": "l1", "weights": [float("nan")]}), "/property/norm/input/weights/0"),
+        (weighted({"type": "linf", "matrix": [[1]]}), "/property/norm/input/type"),
+        (weighted({"type": "l2", "matrix": [1]}), "/property/norm/input/matrix/0"),
+        (weighted({"type": "l2", "matrix": [[1, 0]]}), "/property/norm/input/matrix/0"),
+        (weighted({"type": "l2", "matrix": [[1, 0], [0.5, 1]]}), "/property/norm/input/matrix/0/1"),
+        (weighted({"type": "l2", "matrix": [[1, 2], [2, 1]]}), "/property/norm/input/matrix"),
+        (weighted({"type": "l2", "matrix": [[1, 1], [1, 1]]}), "/property/norm/input/matrix"),
+        (weighted({"type": "l2", "matrix": [[0]]}), "/property/norm/input/matrix"),
+        (weighted({"type": "l2", "matrix": [["1"]]}), "/property/norm/input/matrix/0/0"),
         ({"property": {"scope": "local"}}, "/property/region"),
         ({"property": {"scope": "global", "region": BOX}}, "/property/region"),
         ({"property": {"scope": "everywhere"}}, "/property/scope"),
@@ -192,7 +245,8 @@ JUNK = st.recursive(
                 re.findall(
                     r"\w+",
                     "property method options budget target scope norm region inputs outputs type"
-                    " center radius lower upper clip indices each margins seconds gap",
+                    " center radius lower upper clip weights matrix input output indices each"
+                    " margins seconds gap",
                 )
             ),
             inner,

@@ -54,6 +54,9 @@ def _number(value: float) -> str:
         raise ValueError(f"{value} is not a JSON number")
     if value == 0:
         return "0"
+    if 1e-4 <= abs(value) < 1e16:
+        # Here Python's shortest digits stand as ECMAScript's do, but for a last ".0".
+        return repr(value).removesuffix(".0")
     sign = "-" if value < 0 else ""
     mantissa, _, exponent = f"{abs(value)!r}e0".partition("e")
     shift = int(exponent.removesuffix("e0"))

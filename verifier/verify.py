@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from verifier.certificate import Attempt, Candidate, Certificate, Witness
+from verifier.certificate import Attempt, Certificate, LmiProof, Witness
 from verifier.errors import (
     CapabilityBlocked,
     CheckRejected,
@@ -24,14 +24,16 @@ from verifier.errors import (
     ResourceExhausted,
     TooLarge,
 )
-from verifier.methods import witness
+from verifier.methods import report, witness
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.progress import Aim, Step
+from verifier.network.graph import Network
 from verifier.onnx_import import load
 from verifier.options import RunOptions, read_options
 from verifier.property import Request
 from verifier.proving import Case, Unproved, confirmed, prove, with_witness
+from verifier.regions import Everywhere
 from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
 
@@ -101,7 +103,7 @@ def verify(
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
 
-    run = _Run(case, request, clock, seek, on_certificate, on_progress)
+    run = _Run(case, request, network, clock, seek, on_certificate, on_progress)
     return run.best_of(tiers)
 
 
@@ -112,6 +114,7 @@ class _Run:
         self,
         case: Case,
         request: Request,
+        network: Network,
         clock: Clock,
         seek: Callable[[Clock], Witness | None],
         on_certificate: Callable[[Certificate], None] | None,
@@ -119,6 +122,7 @@ class _Run:
     ) -> None:
         self._case = case
         self._request = request
+        self._network = network
         self._clock = clock
         self._seek = seek
         self._on_certificate = on_certificate
@@ -126,6 +130,8 @@ class _Run:
         self._best: Certificate | None = None
         self._witness: Witness | None = None
         self._attempts: list[Attempt] = []
+        self._layers: Mapping[str, object] | None = None  #: the product tier's report
+        self._notes: dict[str, float] = {}  #: estimates of the tiers
         self._troubles: list[LipcertError] = []
 
     def best_of(self, tiers: list[Tier]) -> Certificate:
@@ -136,7 +142,7 @@ class _Run:
             step()
         if self._best is None:
             raise self._failure()
-        return self._finished(self._best)
+        return replace(self._finished(self._best), report=self._reported(self._best))
 
     def _steps(self, tiers: list[Tier]) -> Iterator[Callable[[], None]]:
         """The tiers, and the search for a witness before the last of them."""
@@ -158,6 +164,7 @@ class _Run:
                     self._troubles.append(_rejection(tier.name, outcome))
                     continue
                 bound = _lesser(bound, outcome.claim.bound)
+                self._layers = outcome.report or self._layers
                 self._keep_better(outcome)
                 if self._clock.has_expired or self._is_answered():
                     break
@@ -174,7 +181,11 @@ class _Run:
         """What would answer the request, and where steps are reported."""
         lower = 0.0 if self._witness is None else self._witness.value
         enough = max(lower * (1 + self._request.budget.gap), self._request.target or 0.0)
-        return Aim(enough=enough, report=lambda step: self._report(phase, step))
+        return Aim(
+            enough=enough,
+            report=lambda step: self._report(phase, step),
+            note=self._notes.__setitem__,
+        )
 
     def _look_for_witness(self) -> None:
         """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
@@ -217,6 +228,16 @@ class _Run:
                 "peak_memory_bytes": float(_peak_bytes()),
             },
         )
+
+    def _reported(self, best: Certificate) -> Mapping[str, object] | None:
+        """Layers as the checker proved them, and estimates; None for local runs."""
+        if not isinstance(best.claim.property.region, Everywhere):
+            return None
+        notes = dict[str, object](self._notes)
+        vertex = self._notes.get("vertex_maximum", 0.0)
+        if 0 < vertex and best.claim.bound is not None and isinstance(best.proof, LmiProof):
+            notes["relaxation_tight"] = max(best.claim.bound / vertex - 1, 0.0)
+        return report.completed(self._layers, notes, self._network, self._witness)
 
     def _failure(self) -> LipcertError:
         """Why there is no certificate: a node in the way tells more than a rejected proof."""

@@ -39,6 +39,7 @@ def attempt(
     """The bounds that the scales prove."""
     wanted = asked or Property(norm=L2)
     assert isinstance(wanted.norm, NormPair)
+    assert isinstance(wanted.norm, NormPair)
     chosen = selection(wanted, whole.input_size, whole.output_size)
     proof = RecursionProof(patterns=(), inputs=inputs, scales=scales)
     return [m.upper() for m in prove_recursion(proof, whole, wanted.norm, chosen)]

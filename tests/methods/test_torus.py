@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 
-import numpy as np
 import pytest
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from tests.methods.lipsdp_networks import vertex_jacobians
 from tests.methods.torus_networks import NETWORKS
-from verifier.certificate import Candidate, TorusProof
+from verifier.certificate import Candidate
 from verifier.methods import torus
 from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import Options

@@ -118,9 +118,7 @@ def maxmin(channels: int) -> Block:
 
 def pool(op: str, width: int = 2, stride: int = 2, **attributes: int) -> Block:
     def block(model: Model, x: str) -> str:
-        return model.node(
-            op, x, kernel_shape=[width] * 2, strides=[stride] * 2, **attributes
-        )
+        return model.node(op, x, kernel_shape=[width] * 2, strides=[stride] * 2, **attributes)
 
     return block
 
@@ -143,7 +141,9 @@ relu = act("Relu")
 leaky = act("LeakyRelu", alpha=0.8)
 
 NETWORKS: Final[Mapping[str, Callable[[int], bytes]]] = {
-    "one axis": _chain(5, 10, [conv(1, 2, pad=1, axes=1), relu, conv(2, 2, pad=1, axes=1), relu], axes=1),
+    "one axis": _chain(
+        5, 10, [conv(1, 2, pad=1, axes=1), relu, conv(2, 2, pad=1, axes=1), relu], axes=1
+    ),
     "padded": _chain(4, 32, [conv(1, 2, pad=1), relu, conv(2, 2, pad=1), relu]),
     "unpadded": _chain(5, 2, [conv(1, 2), relu, conv(2, 2), relu]),
     "wide padding": _chain(3, 98, [conv(1, 2, pad=2), relu, conv(2, 2, pad=2), relu]),
@@ -153,7 +153,9 @@ NETWORKS: Final[Mapping[str, Callable[[int], bytes]]] = {
     ),
     "dilated": _chain(4, 32, [conv(1, 2, pad=2, dilations=2), relu, conv(2, 2, pad=1), relu]),
     "leaky": _chain(4, 32, [conv(1, 2, pad=1), leaky, conv(2, 2, pad=1), leaky]),
-    "two convolutions": _chain(4, 16, [conv(1, 2, pad=1), conv(2, 2, pad=1), relu, conv(2, 1, pad=1)]),
+    "two convolutions": _chain(
+        4, 16, [conv(1, 2, pad=1), conv(2, 2, pad=1), relu, conv(2, 1, pad=1)]
+    ),
     "normalised": _chain(4, 32, [conv(1, 2, pad=1), norm(2), relu, conv(2, 2, pad=1), norm(2)]),
     "normalised between": _chain(4, 16, [conv(1, 2, pad=1), norm(2), conv(2, 1, pad=1), relu]),
     "identity block": _chain(
@@ -173,9 +175,7 @@ NETWORKS: Final[Mapping[str, Callable[[int], bytes]]] = {
         ],
     ),
     "max pool": _chain(4, 8, [conv(1, 2, pad=1), relu, pool("MaxPool"), conv(2, 2, pad=1), relu]),
-    "groups": _chain(
-        4, 32, [conv(1, 2, pad=1), relu, conv(2, 2, pad=1, groups=2), act("Tanh")]
-    ),
+    "groups": _chain(4, 32, [conv(1, 2, pad=1), relu, conv(2, 2, pad=1, groups=2), act("Tanh")]),
     "dense tail": _chain(
         4,
         3,

@@ -8,7 +8,7 @@ import pytest
 
 from service.request_flags import Flags, read_array, request_from
 from verifier.errors import InvalidRequest, RegionEmptyInterior
-from verifier.norms import Norm, NormPair
+from verifier.norms import Metric, Norm, NormPair, WeightedPair, Weighting, Weights
 from verifier.property import Request
 from verifier.regions import CenterBox, Everywhere
 
@@ -47,6 +47,47 @@ def test_flags_win_over_the_spec(tmp_path: Path) -> None:
     assert (request.method, request.target) == ("lipsdp", 2.0)
     assert (request.budget.seconds, request.budget.gap) == (7.0, 0.5)
     assert request.options == {"seed": 3, "other": "kept"}
+
+
+def test_weights_and_matrices_come_from_files(tmp_path: Path) -> None:
+    weights, matrix = tmp_path / "w.npy", tmp_path / "P.json"
+    np.save(weights, np.array([[1.0, 2.0]]))
+    matrix.write_text("[[2, 1], [1, 2]]", encoding="utf-8")
+    flags = Flags(norm="linf,l2", norm_weights=weights)
+    plain = NormPair(Norm.LINF, Norm.L2)
+    assert request_from(flags).property.norm == WeightedPair(plain, Weights((1.0, 2.0)))
+    metric = WeightedPair(NormPair(Norm.L2, Norm.L2), Metric(((2.0, 1.0), (1.0, 2.0))))
+    assert request_from(Flags(norm_matrix=matrix)).property.norm == metric
+
+
+def test_weights_join_the_norm_of_the_spec(tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", np.array([1.0, 2.0]))
+    path = spec(tmp_path, {"property": {"norm": "l1"}})
+    flags = Flags(spec=path, norm_weights=tmp_path / "w.npy")
+    plain = NormPair(Norm.L1, Norm.L1)
+    assert request_from(flags).property.norm == WeightedPair(plain, Weights((1.0, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("member", "array", "weighting"),
+    [
+        ("weights", np.array([1.0, 2.0]), Weights((1.0, 2.0))),
+        ("matrix", np.array([[2.0, 1.0], [1.0, 2.0]]), Metric(((2.0, 1.0), (1.0, 2.0)))),
+    ],
+)
+def test_spec_names_the_files_of_its_norm(
+    tmp_path: Path, member: str, array: np.ndarray, weighting: Weighting
+) -> None:
+    np.save(tmp_path / "a.npy", array)
+    norm = {"input": {"type": "l2", member: "a.npy"}, "output": "linf"}
+    asked = request_from(Flags(spec=spec(tmp_path, {"property": {"norm": norm}}))).property
+    assert asked.norm == WeightedPair(NormPair(Norm.L2, Norm.LINF), weighting)
+
+
+def test_matrix_of_one_axis_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "P.npy", np.ones(3))
+    with pytest.raises(InvalidRequest, match="axes"):
+        request_from(Flags(norm_matrix=tmp_path / "P.npy"))
 
 
 def test_global_scope_wins_over_a_region_of_the_spec(tmp_path: Path) -> None:

@@ -193,6 +193,11 @@ def total(magnitudes: Iterable[Magnitude]) -> Magnitude:
     return sum(magnitudes, start=ZERO)
 
 
+def product_of(magnitudes: Iterable[Magnitude]) -> Magnitude:
+    """The product."""
+    return math.prod(magnitudes, start=ONE)
+
+
 def root_of_squares(magnitudes: Iterable[Magnitude]) -> Magnitude:
     """The root of the sum of squares."""
     return total(m * m for m in magnitudes).root()

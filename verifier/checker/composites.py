@@ -39,6 +39,10 @@ class Composites:
         self._order = {node.name: place for place, node in enumerate(network.nodes)}
         self._pulled: dict[str, dict[str, Carried]] = {}
 
+    def node(self, name: str) -> Affine | None:
+        """The affine node of a name."""
+        return self._affine.get(name)
+
     def between(self, signal: str) -> tuple[Affine, ...]:
         """The affine nodes on which a signal depends linearly, last first."""
         found: dict[str, Affine] = {}

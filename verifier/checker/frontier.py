@@ -92,9 +92,9 @@ class Frontier:
         self.base = (*kept, gate.name)
         return stays
 
-    def path(self, wanted: str) -> tuple[Affine, ...]:
-        """The affine nodes between the base and a signal, first to last."""
-        found = self._towards(wanted)
+    def path(self, *wanted: str) -> tuple[Affine, ...]:
+        """The affine nodes between the base and some signals, first to last."""
+        found = self._towards(*wanted)
         return tuple(
             node
             for name, node in self._nodes.items()
@@ -113,9 +113,9 @@ class Frontier:
                 known.add(name)
         return known
 
-    def _towards(self, wanted: str) -> set[str]:
-        """The base, and what lies between it and a signal."""
-        found, waiting = set(self.base), [wanted]
+    def _towards(self, *wanted: str) -> set[str]:
+        """The base, and what lies between it and some signals."""
+        found, waiting = set(self.base), list(wanted)
         while waiting:
             name = waiting.pop()
             if name not in found:

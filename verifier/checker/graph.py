@@ -203,6 +203,11 @@ class _Reading:
             self.builder.affine(name, output.value.size, [], bias)
             output = Signal(name, output.shape, output.dtype)
         nodes = self.builder.nodes
+        shapes: dict[str, tuple[int, ...]] = {}
+        for value in (*self.values.values(), output):
+            if isinstance(value, Signal):
+                # Later ones of the same source are reshaped.
+                shapes.setdefault(value.source, value.shape)
         reached: set[str] = set()
         pending = [output.source]
         while pending:
@@ -223,6 +228,7 @@ class _Reading:
             tensors={
                 key: size for key, size in self.builder.sizes.items() if not key or key in reached
             },
+            shapes={key: shape for key, shape in shapes.items() if not key or key in reached},
         )
 
 

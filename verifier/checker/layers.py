@@ -46,9 +46,10 @@ def layers_of(
     """
     targets = [*constants, ""]
     prefix, suffix = dict[str, Magnitude](), {"": ONE}
-    into = {t: [(s, hops[u, s]) for u, s in hops if u == t] for t in targets}
+    into: dict[str, list[tuple[str, Magnitude]]] = {target: [] for target in targets}
     out: dict[str, list[tuple[str, Magnitude]]] = {}
     for (target, source), norm in hops.items():
+        into[target].append((source, norm))
         out.setdefault(source, []).append((target, norm))
     for target in targets:
         prefix[target] = total(

@@ -13,7 +13,7 @@ where dx bounds the error that x already has. `magnitudes` applies |A|, `slack` 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -202,3 +202,5 @@ class Network:
     output_size: int
     nodes: tuple[Node, ...]
     tensors: Mapping[str, int]  #: the size of every signal by name, the input's included as ""
+    #: The shape in which the file makes a signal, where it makes it as a tensor.
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])

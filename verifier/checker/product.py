@@ -20,24 +20,31 @@ import numpy as np
 from verifier.checker.absolute import prove_absolute
 from verifier.checker.arithmetic import (
     ONE,
+    ZERO,
     Magnitude,
     above,
     enlarged,
     greatest,
     least,
+    product_of,
+    root_of_squares,
     total,
 )
-from verifier.checker.carry import Carried, push
+from verifier.checker.carry import Carried, push, stages
 from verifier.checker.composites import DENSE_ENTRIES, Composites, is_formable
 from verifier.checker.definite import NotProved
 from verifier.checker.joint import CUTS, Cut, Joint
 from verifier.checker.layers import Layer, greatest_layers, layers_of
 from verifier.checker.lowering import lowered_maximum
+from verifier.checker.maps import Gather
 from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
-from verifier.checker.operator_norms import map_norm, matrix_norm, norm_factor, operator_norm
+from verifier.checker.operator_norms import map_norm, matrix_norm, norm_factor
+from verifier.checker.runs import run_norm
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from jaxtyping import Int64
 
     from verifier.certificate import ProductItem, ProductProof, ProductTechnique
@@ -256,9 +263,8 @@ class _Graph:
             dense = Carried(rows.backward(np.eye(len(rows.index))))
             matrix = self._composites.pulled(output, dense)[source]
         else:
-            if rows.index.shape[1] != 1:
-                raise NotProved("a margin of a map that is too large to be formed")
-            return self._hop(output, source, pair, hint, factors, columns)
+            hop = self._hop(output, source, pair, hint, factors, columns)
+            return hop * Magnitude.of(map_norm(rows, pair.output))
         return _norm_of(matrix if columns is None else matrix.columns(columns), pair, hint)
 
     def _by_operators(
@@ -269,24 +275,48 @@ class _Graph:
         bounds: list[Magnitude] = []
         for norm, size in ((pair.input, sizes[signal]), (pair.output, sizes[source])):
             reached = {source: ONE}
-            for node in reversed(self._composites.between(signal)):
-                reached[node.name] = total(
-                    Magnitude.of(self._operator(node, place, norm, factors)) * reached[term.source]
-                    for place, term in enumerate(node.terms)
-                    if term.source in reached
-                )
+            for node in self._ends(signal, source):
+                parts = [
+                    self._run(node, place, norm, source, reached, factors)
+                    for place in range(len(node.terms))
+                ]
+                reached[node.name] = _together(node, parts, norm)
             bounds.append(reached[signal] * Magnitude.of(norm_factor(pair, size)))
         return least(*bounds)
 
-    def _operator(self, node: Affine, place: int, norm: Norm, factors: dict[str, float]) -> float:
-        """One term's norm."""
-        linear = node.terms[place].map
+    def _ends(self, signal: str, source: str) -> tuple[Affine, ...]:
+        """The nodes at which runs end: the signal, and sums of several terms on the way to it."""
+        between = reversed(self._composites.between(signal))
+        return tuple(
+            node
+            for node in between
+            if node.name != source and (node.name == signal or 1 < len(node.terms))
+        )
+
+    def _run(
+        self,
+        node: Affine,
+        place: int,
+        norm: Norm,
+        source: str,
+        reached: Mapping[str, Magnitude],
+        factors: Mapping[str, float],
+    ) -> Magnitude:
+        """One term's share of N(node), through all nodes of one term before it."""
+        maps, start = [node.terms[place].map], node.terms[place].source
+        while start != source and start not in reached:
+            before = self._composites.node(start)
+            if before is None or len(before.terms) != 1:
+                return ZERO
+            maps, start = [before.terms[0].map, *maps], before.terms[0].source
         hint = factors.get(node.name) if norm is Norm.L2 else None
-        key = (node.name, place, norm, hint)
+        key = (node.name, place, norm, start, hint)
         if key not in self._norms:
-            bound = operator_norm(linear, hint) if norm is Norm.L2 else map_norm(linear, norm)
-            self._norms[key] = Magnitude.of(bound)
-        return self._norms[key].upper()
+            if norm is Norm.L2:
+                self._norms[key] = run_norm(maps, hint)
+            else:
+                self._norms[key] = product_of(Magnitude.of(map_norm(m, norm)) for m in maps)
+        return self._norms[key] * reached[start]
 
     def _constant(self, node: Node, norm: Norm) -> Magnitude:
         key = (node.name, norm)
@@ -300,6 +330,30 @@ _BOTH_L2 = NormPair(Norm.L2, Norm.L2)
 
 def _norm_of(matrix: Carried, pair: NormPair, hint: float | None) -> Magnitude:
     return Magnitude.of(matrix_norm(matrix, pair, hint))
+
+
+def _together(node: Affine, parts: Sequence[Magnitude], norm: Norm) -> Magnitude:
+    """The norm of a sum of terms; where they fill different entries it is that of a stack."""
+    if len(parts) < 2 or not _is_disjoint(node):
+        return total(parts)
+    match norm:
+        case Norm.L1:
+            return total(parts)
+        case Norm.L2:
+            return root_of_squares(parts)
+        case Norm.LINF:
+            return greatest(parts)
+
+
+def _is_disjoint(node: Affine) -> bool:
+    """Whether no entry takes anything from two terms, as in a Concat."""
+    filled = np.zeros(node.size, dtype=np.int64)
+    for term in node.terms:
+        *_, last = stages(term.map)
+        if not isinstance(last, Gather):
+            return False
+        filled += last.index >= 0
+    return bool(np.all(filled <= 1))
 
 
 # --- The nodes' own constants --------------------------------------------------------------------

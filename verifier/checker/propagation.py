@@ -52,9 +52,10 @@ def prove_propagation(
     # A coordinate that the region fixes has no increment.
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = varies(asked.region)[selected.inputs]
-    plain, pair = unweighted(small.network, asked.norm, np.flatnonzero(wanted))
+    plain = unweighted(small.network, asked.norm, np.flatnonzero(wanted))
+    pair = plain.pair
     jacobian = Jacobian(
-        plain, slopes_over(small, signals), rows, linear=proof.technique == "linear"
+        plain.network, slopes_over(small, signals), rows, linear=proof.technique == "linear"
     )
     entries = jacobian.entries(wanted)
     greatest = entries.magnitude()
@@ -69,7 +70,7 @@ def prove_propagation(
         else:
             chosen = Carried(greatest[begin:end][:, wanted])
             bounds.append(Magnitude.of(matrix_norm(chosen, pair)))
-    return tuple(bounds)
+    return plain.bounds(bounds)
 
 
 def _of_row_sums(sums: Float64[np.ndarray, " rows"], output: Norm) -> float:
@@ -95,8 +96,9 @@ def prove_gate_lmi(
     small = lowered(network, sorts="compare")
     signals = forward_bounds(network, small, asked.region, proof.forward)
     slopes = stored_slopes(small, slopes_over(small, signals), proof.slopes)
-    plain, pair = unweighted(small.network, asked.norm, selected.inputs)
-    return prove_lmi(proof.items, replace(small, network=plain), slopes, pair, selected)
+    plain = unweighted(small.network, asked.norm, selected.inputs)
+    measured = replace(small, network=plain.network)
+    return plain.bounds(prove_lmi(proof.items, measured, slopes, plain.pair, selected))
 
 
 def stored_slopes(

@@ -124,22 +124,25 @@ def prove(
     """
     asked: Property = certificate.claim.property
     # Proofs without a region know plain norms only: they are of the network behind one more map.
-    plain, pair = unweighted(network, asked.norm, selected.inputs)
+    plain = unweighted(network, asked.norm, selected.inputs)
+    inner, pair = plain.network, plain.pair
     match certificate.proof:
         case ProductProof() as proof:
-            product = prove_product(proof, plain, pair, selected)
-            return product.bounds, product.layers
+            product = prove_product(proof, inner, pair, selected)
+            layers = (replace(each, prefix=plain.stretch * each.prefix) for each in product.layers)
+            return plain.bounds(product.bounds), tuple(layers)
         case LmiProof() as proof:
-            small = lowered(plain, sorts="keep")
-            return prove_lmi(proof.items, small, global_slopes(small), pair, selected), ()
+            small = lowered(inner, sorts="keep")
+            proved = prove_lmi(proof.items, small, global_slopes(small), pair, selected)
+            return plain.bounds(proved), ()
         case GateLmiProof() as proof:
             return prove_gate_lmi(proof, network, asked, selected), ()
         case PropagationProof() as proof:
             return prove_propagation(proof, network, asked, selected), ()
         case RecursionProof() as proof:
-            return prove_recursion(proof, plain, pair, selected), ()
+            return plain.bounds(prove_recursion(proof, inner, pair, selected)), ()
         case TorusProof() as proof:
-            return prove_torus(proof, plain, pair, selected), ()
+            return plain.bounds(prove_torus(proof, inner, pair, selected)), ()
 
 
 # --- Consistency ---------------------------------------------------------------------------------

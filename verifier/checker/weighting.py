@@ -2,28 +2,29 @@
 
 If T is invertible on the inputs that vary and
 
-    |z|_p <= |T z|    in the weighted norm, for all z,                                      (1)
+    |z|_p <= s |T z|    in the weighted norm, for all z,                                    (1)
 
-then |f(T z) - f(T z')| <= L |z - z'|_p for all z, z' implies |f(x) - f(y)| <= L |x - y|. So every
-proof is about the network behind one more affine map, with the plain norm. By kind,
+then |f(T z) - f(T z')| <= L |z - z'|_p for all z, z' implies |f(x) - f(y)| <= s L |x - y|. So every
+proof is about the network behind one more affine map, with the plain norm, and its bound is
+multiplied by s. T is a float64 matrix, exact as such:
 
-    |w o x|_p     T = diag(t), t_k at least 1/w_k: then |z_k| <= w_k |t_k z_k|, and T is exact;
-    sqrt(x'Px)    T = s R^-1 as float64 finds it, P = R'R: with R^-T P R^-1 = I + D, |D|_2 <= d < 1,
-                  (s R^-1 z)'P(s R^-1 z) >= s^2 (1 - d)|z|^2, hence (1) for s = (1 - d)^-1/2.   (2)
+    |w o x|_p     T = diag(t), t_k at least 1/w_k: then |z_k| <= w_k |t_k z_k|, and s = 1;
+    sqrt(x'Px)    T is about R^-1, P = R'R. With T'P T = I + D and |D|_2 <= d <= 1/2,
+                  |z|^2 (1 - d) <= (T z)'P (T z), hence (1) for s = (1 - d)^-1/2 <= 1 + d.       (2)
 
-No member here trusts the factorisation: D is measured, with all its rounding.
+Nothing here trusts the factorisation: D is measured, with all its rounding.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.checker.arithmetic import LEAST, UNIT, enlarged, gamma, up
+from verifier.checker.arithmetic import LEAST, ONE, UNIT, Magnitude, enlarged, gamma, up
 from verifier.checker.definite import NotProved
 from verifier.checker.maps import Dense, Diagonal
 from verifier.checker.network import (
@@ -47,13 +48,25 @@ if TYPE_CHECKING:
     from verifier.checker.network import Map
 
 FRONT = "\0weighted"  #: the affine node in front; no tensor of a file has such a name
+_POWER_STEPS = 8  #: towards the v of `_off_identity`
 WEIGHT_EXPONENT = 400  #: weights lie in 2^-400 .. 2^400, so that their inverses are normal numbers
 
 
-def unweighted(
-    network: Network, norms: Norms, inputs: Int64[np.ndarray, " varying"]
-) -> tuple[Network, NormPair]:
-    """Z -> f(T z) and the plain norms that it is to be measured in.
+@dataclass(frozen=True, slots=True)
+class Unweighted:
+    """The claim about the coordinates z."""
+
+    network: Network  #: z -> f(T z)
+    pair: NormPair  #: the plain norms that it is measured in
+    stretch: Magnitude  #: s
+
+    def bounds(self, proved: Sequence[Magnitude]) -> tuple[Magnitude, ...]:
+        """Bounds in the claim's norm from those in the plain one."""
+        return tuple(self.stretch * bound for bound in proved)
+
+
+def unweighted(network: Network, norms: Norms, inputs: Int64[np.ndarray, " varying"]) -> Unweighted:
+    """What is to be proved in place of a claim in a weighted norm.
 
     Args:
         network: f.
@@ -65,13 +78,14 @@ def unweighted(
         NotProved: (2) has no d < 1.
     """
     if isinstance(norms, NormPair):
-        return network, norms
+        return Unweighted(network, norms, ONE)
     match norms.weighting:
         case Weights(values):
-            change: Map = Diagonal(_inverses(values, network.input_size))
+            change = Diagonal(_inverses(values, network.input_size))
+            return Unweighted(_behind(network, change), norms.plain, ONE)
         case Metric(rows):
-            change = _root(rows, network.input_size, inputs)
-    return _behind(network, change), norms.plain
+            root, stretch = _root(rows, network.input_size, inputs)
+            return Unweighted(_behind(network, Dense(root)), norms.plain, Magnitude.of(stretch))
 
 
 def _inverses(values: Sequence[float], size: int) -> Float64[np.ndarray, " n"]:
@@ -92,8 +106,8 @@ def _inverses(values: Sequence[float], size: int) -> Float64[np.ndarray, " n"]:
 
 def _root(
     rows: Sequence[Sequence[float]], size: int, inputs: Int64[np.ndarray, " varying"]
-) -> Dense:
-    """The T of (2): s R^-1 on the inputs that vary, the identity elsewhere."""
+) -> tuple[Float64[np.ndarray, "n n"], float]:
+    """The T of (2), which is the identity on inputs that do not vary, and s."""
     if len(rows) != size or any(len(row) != size for row in rows):
         raise _misfit(f"a matrix of {len(rows)} rows for {size} inputs")
     matrix = np.array(rows)
@@ -107,19 +121,19 @@ def _root(
     excess = _off_identity(block, inverse)
     if not excess < 0.5:
         raise NotProved("the matrix of the norm is too near to a singular one")
-    # (1 - d)^-1/2 <= 1 + d for d <= 1/2: (1 + d)^2 (1 - d) = 1 + d - d^2 - d^3 >= 1 there.
-    stretch = up(1 + excess)
-    whole, error = np.eye(size), np.zeros((size, size))
-    whole[np.ix_(inputs, inputs)] = stretch * inverse
-    error[np.ix_(inputs, inputs)] = 2 * UNIT * np.abs(stretch * inverse) + LEAST
-    return Dense(whole, error)
+    whole = np.eye(size)
+    whole[np.ix_(inputs, inputs)] = inverse
+    # (1 + d)^2 (1 - d) = 1 + d - d^2 - d^3 is at least 1 for d <= 1/2.
+    return whole, up(1 + excess)
 
 
 def _off_identity(matrix: Float64[np.ndarray, "n n"], inverse: Float64[np.ndarray, "n n"]) -> float:
-    """A number that |T'PT - I|_2 does not exceed: the greatest row sum, the matrix is symmetric.
+    """A number that |T'PT - I|_2 does not exceed.
 
-    With A = fl(P T), |A - P T| <= gamma |P||T| =: B, and T'A errs by gamma |T|'|A| more:
-    |T'PT - I| <= |fl(T'A) - I| + |T|'(B + gamma |A|) + u.
+    With A = fl(P T), |A - P T| <= gamma |P||T| =: B, and T'A errs by gamma |T|'|A| more, so that
+    |T'PT - I| <= |fl(T'A) - I| + |T|'(B + gamma |A|) + u =: N entry by entry. What is measured is
+    symmetric, so its 2-norm is at most the spectral radius of (N + N')/2, which for any v > 0 is
+    at most the greatest (N + N')v / 2v (Collatz 1942).
     """
     size = len(matrix)
     if not np.all(np.isfinite(inverse)):
@@ -131,7 +145,13 @@ def _off_identity(matrix: Float64[np.ndarray, "n n"], inverse: Float64[np.ndarra
     error = enlarged(magnitude.T @ (enlarged(spread, 4) + size * LEAST), size) + size * LEAST
     product = inverse.T @ middle
     off = np.abs(product - np.eye(size)) + UNIT * (1 + np.abs(product)) + error
-    excess = float(enlarged(np.sum(enlarged(off, 4), axis=1), size).max(initial=0.0))
+    off = enlarged(off / 2 + off.T / 2, 4)
+    vector = np.ones(size)
+    for _ in range(_POWER_STEPS):
+        vector = off @ vector
+        vector = np.maximum(vector / max(float(vector.max(initial=0.0)), LEAST), 1e-6)
+    image = enlarged(off @ vector, size)
+    excess = float(enlarged(image / vector, 4).max(initial=0.0))
     return excess if math.isfinite(excess) else math.inf
 
 

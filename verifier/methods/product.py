@@ -21,31 +21,28 @@ from torch import Tensor
 from verifier.certificate import (
     BlockNorm,
     Candidate,
-    FactorNorm,
     ProductItem,
     ProductProof,
     ProductTechnique,
 )
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.absolute import jacobian_magnitudes
-from verifier.methods.fused import Target, can_form, can_fuse, fused, sources_of
+from verifier.methods.fused import Target, can_fuse, fused, sources_of
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Grouped, Network
-from verifier.network.linear_map import to_dense
 from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 
 JOINT: tuple[ProductTechnique, ...] = ("joint", "balanced")  #: for graphs that are no chain
-FACTOR_WORK = 1e11  #: multiplications that single operators' norms may cost together
 SLACK = 1e-11  #: relative: what a verified test of a norm needs above the norm itself
 
 
 def candidate(network: Network, asked: Property) -> Candidate:
     """The least of the products over the internal norms, item by item.
 
-    Where a block is too large to form, the operators of the file are bounded one by one.
+    Where a block is too large to form, the checker bounds runs of operators one by one.
 
     Raises:
         NotLipschitzGlobally: an activation's slopes are unbounded.
@@ -88,7 +85,7 @@ def is_chain(network: Network) -> bool:
 
 
 def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidate:
-    """A product over single operators, whose norms the checker finds; ours only help it.
+    """A product over runs of single operators, whose norms the checker finds.
 
     The estimate is left to the checker as well: it is the only one that forms these products.
     """
@@ -96,43 +93,18 @@ def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidat
         if not isinstance(node, Affine):
             node_norm(node, Norm.L2)
     internal = pair.input if pair.input is pair.output else Norm.L2
-    factors = _factors(network) if internal is Norm.L2 else ()
+    # One pass of magnitudes is cheap, and never above a product of norms in linf or in l1.
+    is_single = pair.input is Norm.LINF or pair.output is Norm.L1
+    techniques: tuple[ProductTechnique, ...] = ("sums", "absolute") if is_single else ("sums",)
     items = items_of(asked, network.output_size)
     return Candidate(
         method="product",
         estimates=(0.0,) * len(items),
         proof=ProductProof(
             patterns=network.patterns,
-            items=(ProductItem(internal=internal, factors=factors),) * len(items),
+            items=(ProductItem(internal=internal, techniques=techniques),) * len(items),
         ),
     )
-
-
-def _factors(network: Network) -> tuple[FactorNorm, ...]:
-    """l2 norms of the operators that are small enough to be formed, cheapest first.
-
-    The others are bounded by sqrt(|A|_1 |A|_inf), which needs no hint.
-    """
-    formed = sorted(
-        (node for node in network.nodes if isinstance(node, Affine) and 0 < _work(node) < math.inf),
-        key=_work,
-    )
-    spent, factors = 0.0, list[FactorNorm]()
-    for node in formed:
-        spent += _work(node)
-        if FACTOR_WORK < spent:
-            break
-        norm = max(spectral_norm(to_dense(term.map)) for term in node.terms)
-        factors.append(FactorNorm(node=node.name, norm=norm * (1 + SLACK)))
-    return tuple(factors)
-
-
-def _work(node: Affine) -> float:
-    """Multiplications of the Gram matrices of a node's maps; infinite where one is too large."""
-    sides = [(term.map.out_size, term.map.in_size) for term in node.terms]
-    if any(not can_form(rows, columns) for rows, columns in sides):
-        return math.inf
-    return float(sum(rows * columns * min(rows, columns) for rows, columns in sides))
 
 
 def _product(

@@ -21,10 +21,15 @@ class Step:
 
 
 Report: TypeAlias = Callable[[Step], None]
+Note: TypeAlias = Callable[[str, float], None]
 
 
 def unreported(_: Step) -> None:
     """A report that nobody reads."""
+
+
+def unnoted(_name: str, _value: float) -> None:
+    """A note that nobody keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,7 @@ class Aim:
 
     enough: float = 0.0  #: the target, or the known lower bound and the gap above it; 0: never
     report: Report = unreported
+    note: Note = unnoted  #: estimates by name, for the certificate's report
 
 
 #: Go on until nothing improves.

@@ -28,20 +28,25 @@ CONDITION_TOTAL = 2**21  #: of all of them together
 
 
 def completed(
-    proved: Mapping[str, object], network: Network, witness: Witness | None
+    proved: Mapping[str, object] | None,
+    notes: Mapping[str, object],
+    network: Network,
+    witness: Witness | None,
 ) -> Mapping[str, object]:
     """The report with its estimates.
 
     Args:
         proved: {"layers": ..}, as `proving.prove` attaches it to the product tier's certificate.
+        notes: estimates of the tiers, by name.
         network: the network.
         witness: the best lower bound, if there is one.
     """
-    layers = cast("Sequence[Mapping[str, object]]", proved["layers"])
+    layers = () if proved is None else cast("Sequence[Mapping[str, object]]", proved["layers"])
     norms = {str(layer["node"]): layer["norm"] for layer in layers}
     return {
-        **proved,
+        "layers": list(layers),
         "estimates": {
+            **notes,
             "condition": conditions(network),
             "tightness": {} if witness is None else tightness(network, norms, witness),
         },

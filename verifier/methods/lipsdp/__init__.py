@@ -30,13 +30,14 @@ Source: Fazlyab et al. 2019 (arXiv 1906.04893), diagonal multipliers; Pauli et a
 from verifier.methods.lipsdp.candidate import candidate
 from verifier.methods.lipsdp.form import LARGEST_XI, Form, columns_of, form_of, helmert
 from verifier.methods.lipsdp.options import Options
-from verifier.methods.lipsdp.slopes import global_slopes
+from verifier.methods.lipsdp.slopes import Slopes, global_slopes
 from verifier.methods.lipsdp.start import forward_start
 
 __all__ = [
     "LARGEST_XI",
     "Form",
     "Options",
+    "Slopes",
     "candidate",
     "columns_of",
     "form_of",

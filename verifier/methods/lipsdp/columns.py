@@ -23,8 +23,9 @@ from torch import Tensor
 from verifier.certificate import LmiRow
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.problem import Multipliers
+from verifier.methods.lipsdp.repair import SLACK
 
-MOST_ROWS = 24  #: of one output, or of all jointly
+MOST_ROWS = 256  #: of one output, or of all jointly
 _SETTLED = 1e-6  #: inputs above the best that is solved by this share are let be
 
 
@@ -44,7 +45,7 @@ def only_input(form: Form, place: int) -> Form:
 def column_bounds(
     form: Form, rows: Float64[Tensor, "selected outputs"], found: Multipliers
 ) -> Float64[Tensor, " inputs"]:
-    """The b of (1); infinite where P is not positive definite."""
+    """The b of (1), a little raised; infinite where P is not positive definite."""
     weights = found.gates[form.owner]
     scale = weights.sqrt()
     squares = torch.cat([rows @ form.outflow, form.inflow * scale[:, None]])
@@ -54,7 +55,7 @@ def column_bounds(
     if failed:
         return torch.full((form.inputs,), torch.inf, dtype=torch.float64)
     through = torch.linalg.solve_triangular(factor, inner.T @ drive, upper=False)
-    return (drive.square().sum(dim=0) + through.square().sum(dim=0)).sqrt()
+    return (drive.square().sum(dim=0) + through.square().sum(dim=0)).sqrt() * (1 + SLACK)
 
 
 def worst_input_settled(

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
-from verifier.methods.lipsdp.panels import Panel, mirrored, times, upper_outer
+from verifier.methods.lipsdp.panels import Panel, mirrored, times, upper_outer, upper_product
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -151,12 +151,16 @@ class Inequality:
         level = point.level[..., None].expand(*point.level.shape, self.outputs)
         return torch.cat([level, self.per_psi(point.gates)], dim=-1)
 
-    def linear(self, point: Point) -> Float64[Tensor, "*batch rows rows"]:
-        """T's linear part."""
+    def linear(
+        self, point: Point, driven: Float64[Tensor, "*batch rows rank"] | None = None
+    ) -> Float64[Tensor, "*batch rows rows"]:
+        """T's linear part; `driven` where it is known."""
         scaled = self.spread * self.per_psi(point.gates)[..., None, :]
-        matrix = mirrored(upper_outer(self.spread, scaled, self.panels)).neg_()
+        matrix = upper_outer(self.spread, scaled, self.panels)
         if self.drive.shape[-1]:
-            matrix -= self.driven(point.inputs) @ self.drive.mT
+            driven = self.driven(point.inputs) if driven is None else driven
+            matrix += upper_product(driven, self.drive.mT)
+        matrix = mirrored(matrix).neg_()
         matrix.diagonal(dim1=-2, dim2=-1).add_(self.diagonal(point))
         return matrix
 

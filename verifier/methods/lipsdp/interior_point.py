@@ -249,7 +249,8 @@ class _Direction:
         | None = None,
     ) -> _Direction:
         """The direction of a move at mu = 0, with more in dX and du."""
-        turned = inverse.turned(problem, move)
+        driven = problem.driven(move.inputs)
+        turned = inverse.turned(problem, move, driven)
         dual = symmetric(state.dual @ turned).add_(state.dual).neg_()
         dual_inputs = -state.dual_inputs * (1 + move.inputs / state.point.inputs)
         if added is not None:
@@ -257,7 +258,7 @@ class _Direction:
             dual_inputs = dual_inputs + added[1]
         return _Direction(
             move=move,
-            slack=problem.linear(move),
+            slack=problem.linear(move, driven),
             turned=turned,
             dual=dual,
             dual_inputs=dual_inputs,

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float64, Shaped
 from torch import Tensor
 
 from verifier.methods.lipsdp.inequality import Inequality, Point
-from verifier.methods.lipsdp.panels import mirrored, outer, times, upper_gram
+from verifier.methods.lipsdp.panels import mirrored, outer, times, upper_gram, upper_product
 
 _RAISED = (0.0, 1e-15, 1e-13, 1e-11, 1e-9)  #: the diagonal, by shares, until H can be factored
 
@@ -46,13 +46,15 @@ class Products:
         """A*(Z), the traces of Z with T's derivatives."""
         return problem.traces(self.matrix, self.spread, self.drive)
 
-    def turned(self, problem: Inequality, move: Point) -> Float64[Tensor, "*batch rows rows"]:
-        """A(dy) Z."""
+    def turned(
+        self, problem: Inequality, move: Point, driven: Float64[Tensor, "*batch rows rank"]
+    ) -> Float64[Tensor, "*batch rows rows"]:
+        """A(dy) Z, with F_0 M diag(de) M' as `driven`."""
         gates = problem.per_psi(move.gates)[..., None]
         out = outer(problem.spread, gates * self.spread.mT, problem.panels).neg_()
         out += problem.diagonal(move)[..., None] * self.matrix
         if problem.drive.shape[-1]:
-            out -= problem.driven(move.inputs) @ self.drive.mT
+            out -= driven @ self.drive.mT
         return out
 
 
@@ -120,10 +122,16 @@ def _fill_inputs(
     gates = problem.mixed(dual.spread.mT @ drive) * problem.mixed(inverse.spread.mT @ drive)
     gates -= x_f[..., outputs:, :] * v_f[..., outputs:, :]
     matrix[..., 1:first, first:] = _pooled_rows(problem, gates)
-    x_ff, v_ff = drive.mT @ dual.drive, drive.mT @ inverse.drive
-    if problem.mix is not None:
-        x_ff, v_ff = problem.mix.mT @ (x_ff @ problem.mix), problem.mix.mT @ (v_ff @ problem.mix)
-    matrix[..., first:, first:] = x_ff.mul_(v_ff)
+    matrix[..., first:, first:] = _upper_inputs(problem, dual) * _upper_inputs(problem, inverse)
+
+
+def _upper_inputs(
+    problem: Inequality, products: Products
+) -> Float64[Tensor, "*batch inputs inputs"]:
+    """F'Z F, its upper triangle."""
+    if problem.mix is None:
+        return upper_product(problem.drive.mT, products.drive)
+    return upper_product(problem.mix.mT @ (problem.drive.mT @ products.drive), problem.mix)
 
 
 def solved(

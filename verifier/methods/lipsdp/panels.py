@@ -103,6 +103,20 @@ def upper_outer(
     return out
 
 
+def upper_product(
+    left: Float64[Tensor, "*batch n k"], right: Float64[Tensor, "*batch k n"]
+) -> Float64[Tensor, "*batch n n"]:
+    """The upper triangle of a product that is symmetric; below it nothing is said."""
+    size = left.shape[-2]
+    if size <= 2 * _BLOCK:
+        return left @ right
+    out = left.new_zeros(*left.shape[:-1], size)
+    for start in range(0, size, _BLOCK):
+        band = slice(start, start + _BLOCK)
+        out[..., band, start:] = left[..., band, :] @ right[..., start:]
+    return out
+
+
 def outer(
     spread: Float64[Tensor, "*batch rows psis"],
     image: Float64[Tensor, "*batch psis m"],

@@ -1,8 +1,8 @@
 """How far a positive definite matrix may move in a direction and stay so.
 
 A + t D = L (I + t L^-1 D L^-T) L' with A = LL', so the longest step is -1/lambda_min of
-L^-1 D L^-T. Lanczos' method estimates it; whoever steps tests the result by a Cholesky
-factorisation.
+L^-1 D L^-T. Large matrices take the estimate of Lanczos' method; whoever steps tests the result
+by a Cholesky factorisation.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+_DENSE_ORDER = 150  #: up to here all eigenvalues cost no more than Lanczos' method
+_FEW = 2  #: of a batch: of more, Lanczos' method shares the calls
 _NEGLIGIBLE = 1e-12  #: what is left of an invariant subspace
-_SMALL = 200  #: the order up to which the inner matrix is formed, to save calls
 
 
 def longest_step(
@@ -27,7 +28,15 @@ def longest_step(
         direction: D, symmetric.
         accuracy: steps of Lanczos' method.
     """
-    least = _least_eigenvalue(factor, direction, min(accuracy, factor.shape[-1]))
+    if factor.shape[-1] <= _DENSE_ORDER and factor.shape[:-2].numel() <= _FEW:
+        half = torch.linalg.solve_triangular(factor, direction, upper=False)
+        inner = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+        least = torch.linalg.eigvalsh(inner)[..., 0]
+    elif factor.shape[:-2] == (1,):
+        # Many short calls: without the dimension of the batch each costs less.
+        least = _least_eigenvalue(factor[0], direction[0], accuracy)[None]
+    else:
+        least = _least_eigenvalue(factor, direction, min(accuracy, factor.shape[-1]))
     return torch.where(least < 0, -1 / least, torch.inf)
 
 
@@ -36,10 +45,6 @@ def _least_eigenvalue(
 ) -> Float64[Tensor, "*batch"]:
     """A lower estimate of lambda_min(L^-1 D L^-T), or of 0: the Ritz value less its residual."""
     size, upper = factor.shape[-1], factor.mT
-    forms = size <= _SMALL
-    if forms:
-        half = torch.linalg.solve_triangular(factor, direction, upper=False)
-        direction = torch.linalg.solve_triangular(factor, half.mT, upper=False)
     batch = factor.shape[:-2]
     basis = factor.new_zeros(*batch, steps + 1, size)
     tridiagonal = factor.new_zeros(*batch, steps + 1, steps + 1)
@@ -49,11 +54,8 @@ def _least_eigenvalue(
     for count in range(1, steps + 1):
         spanned = basis[..., :count, :]
         image = spanned[..., -1:, :].mT
-        if forms:
-            image = direction @ image
-        else:
-            image = torch.linalg.solve_triangular(upper, image, upper=True)
-            image = torch.linalg.solve_triangular(factor, direction @ image, upper=False)
+        image = torch.linalg.solve_triangular(upper, image, upper=True)
+        image = torch.linalg.solve_triangular(factor, direction @ image, upper=False)
         along = spanned @ image
         tridiagonal[..., count - 1, count - 1] = along[..., -1, 0]
         image = image - spanned.mT @ along

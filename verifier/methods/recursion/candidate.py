@@ -24,6 +24,7 @@ from verifier.methods.recursion.descent import FINE, ROUGH, Landscape, descend
 from verifier.methods.recursion.idle import settled
 from verifier.methods.recursion.objective import Objective, bound_of
 from verifier.methods.recursion.plan import Step, gated, steps_of
+from verifier.methods.weights import plain_norms
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
@@ -59,7 +60,7 @@ def candidates(
     question = _Question(
         network,
         items_of(asked, network.output_size),
-        asked.norm,
+        plain_norms(asked.norm),
         varying_inputs(asked, network.input_size),
     )
     _refuse_large(steps, network.input_size)

@@ -92,7 +92,6 @@ class Separation:
     norms: Float64[Tensor, "gates gates"]  #: |G|_2 of pairs i < j, else 0
     parts: Float64[Tensor, "4 gates gates"]  #: the entries of G
     lengths: Float64[Tensor, "gates 2"]  #: D^-1/2
-    weights: Float64[Tensor, " gates"]  #: E v^2
 
     @staticmethod
     def of(
@@ -121,27 +120,19 @@ class Separation:
         square = parts.square().sum(dim=0)
         minor = parts[0] * parts[3] - parts[1] * parts[2]
         root = (square.square() - 4 * minor.square()).clamp(min=0).sqrt()
-        weights = ((entering @ moments) * entering).sum(dim=1)
         return Separation(
             norms=((square + root) / 2).sqrt().triu(1),
             parts=parts,
             lengths=lengths,
-            weights=weights.clamp(min=0),
         )
 
-    def most_violated(self, count: int, weights: Float64[Tensor, " gates"]) -> Cuts:
-        """At most so many violated cuts, those first whose gates weigh most.
-
-        Args:
-            count: at most.
-            weights: of the gates, for instance lambda E v^2.
-        """
-        excess = (self.norms - 1).clamp(min=0) * (self.norms > VIOLATED)
-        score = (excess * (weights[:, None] * weights).sqrt()).flatten()
-        count = min(count, int((score > 0).sum()))
-        top = torch.topk(score, count).indices
-        size = len(weights)
-        return self._cuts(top // max(size, 1), top % max(size, 1))
+    def most_violated(self, count: int) -> Cuts:
+        """At most so many violated cuts, those of the greatest |G|_2 first."""
+        excess = torch.where(self.norms > VIOLATED, self.norms, 0.0).flatten()
+        count = min(count, int((excess > 0).sum()))
+        top = torch.topk(excess, count).indices
+        size = max(1, len(self.lengths))
+        return self._cuts(top // size, top % size)
 
     def _cuts(self, first: Int64[Tensor, " cuts"], second: Int64[Tensor, " cuts"]) -> Cuts:
         matrix = self.parts[:, first, second].T.unflatten(1, (2, 2))

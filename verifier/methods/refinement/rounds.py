@@ -75,7 +75,7 @@ def rounds(
         cuts, values = _without_idle(assembly, problem, cuts, solved.values)
         seen = Separation.of(solved.dual, assembly.entering, assembly.leaving)
         room = most_cuts - cuts.count
-        fresh = seen.most_violated(min(room, fresh_cuts), seen.weights)
+        fresh = seen.most_violated(min(room, fresh_cuts))
         if not fresh.count:
             return
         cuts = cuts.joined(fresh)

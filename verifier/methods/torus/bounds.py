@@ -39,8 +39,10 @@ class Measure:
 
     def objective(self, covariance: Tensor) -> Tensor:
         """The logarithm of a smooth norm of all that counts: eigenvalues, or variances."""
-        parts = [self._squares(rows.to(covariance) @ covariance @ rows.to(covariance).T)
-                 for rows in self.items]
+        parts = [
+            self._squares(rows.to(covariance) @ covariance @ rows.to(covariance).T)
+            for rows in self.items
+        ]
         squares = torch.cat(parts).clamp(min=torch.finfo(covariance.dtype).tiny)
         logarithms = squares.log()
         return torch.logsumexp(_POWER * logarithms, dim=0) / (2 * _POWER)

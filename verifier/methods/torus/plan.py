@@ -312,9 +312,7 @@ def _sort_parts(node: Grouped, sort: GroupSort) -> Iterator[_Part]:
         )
 
 
-def _gate(
-    key: str, name: str, owner: Tensor, scales: int, mean: Tensor, radius: Tensor
-) -> Gate:
+def _gate(key: str, name: str, owner: Tensor, scales: int, mean: Tensor, radius: Tensor) -> Gate:
     is_linear = not radius.any()
     return Gate(
         key=key + "\0linear" if is_linear else key,

@@ -46,37 +46,60 @@ class Pass:
         return torch.complex128 if self.real == torch.float64 else torch.complex64
 
     def run(self, policy: Policy) -> Float64[Tensor, "rows rows"]:
-        """The covariance of the network's output.
+        """The covariance of the network's output."""
+        return self.run_within(policy)[0]
+
+    def run_within(
+        self, policy: Policy, curvatures: dict[str, Tensor] | None = None
+    ) -> tuple[Float64[Tensor, "rows rows"], Tensor]:
+        """The same, and the sum of all gates' barriers.
+
+        Args:
+            policy: chooses the scales.
+            curvatures: filled on the way back, by key of the gate.
 
         Raises:
             Infeasible: a covariance is not below the policy's scales.
         """
-        joint = self._start()
+        joint, total = self._start(), torch.zeros((), dtype=self.real)
         for step in self.plan.torus:
-            joint = self._after(joint, step, policy)
+            joint, barrier = self._after(joint, step, policy, curvatures)
+            total = total + barrier
         joint = self.cropped(joint)
         for step in self.plan.dense:
-            joint = self._after(joint, step, policy)
-        return joint[0]
+            joint, barrier = self._after(joint, step, policy, curvatures)
+            total = total + barrier
+        return joint[0], total
 
     def _start(self) -> Tensor:
         waves = frequencies(self.plan.sides).waves
         unit = torch.eye(self.plan.torus[0].gate.size, dtype=self.complex)
         return unit.expand(len(waves), -1, -1)
 
-    def _after(self, joint: Tensor, step: Step, policy: Policy) -> Tensor:
+    def _after(
+        self, joint: Tensor, step: Step, policy: Policy, curvatures: dict[str, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         sent = self.symbols(step, joint)
         if not step.gate.is_linear:
-            return self._gated(joint, step, sent, policy)
+            return self._gated(joint, step, sent, policy, curvatures)
         after = _linear(joint, step, sent)
-        return folded(after, step.sides, step.strides) if step.is_coarser else after
+        if step.is_coarser:
+            after = folded(after, step.sides, step.strides)
+        return after, torch.zeros((), dtype=self.real)
 
-    def _gated(self, joint: Tensor, step: Step, sent: Tensor, policy: Policy) -> Tensor:
+    def _gated(
+        self,
+        joint: Tensor,
+        step: Step,
+        sent: Tensor,
+        policy: Policy,
+        curvatures: dict[str, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
         """Equations (1) and (2)."""
         weights = frequencies(step.sides).weights if step.sides else torch.ones(1)
         own = picked(joint, step.own, step.own)
         scales = policy(step.gate, own, weights.to(self.real))
-        return left_by(joint, scales, sent, step)
+        return left_by(joint, scales, sent, step, curvatures)
 
     def symbols(self, step: Step, like: Tensor) -> Tensor:
         """M at every frequency: [waves, rows after, entries]."""

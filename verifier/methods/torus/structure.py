@@ -234,9 +234,7 @@ class _Builder:
         ones = torch.ones(self._read.signals[self._crop].shape[0], dtype=torch.float64)
         self._enter(CROP, self._crop)
         self._add(CROP, self._crop, ones, ones)
-        return tuple(
-            replace(node, maps=self._maps[key]) for key, node in self._nodes.items()
-        )
+        return tuple(replace(node, maps=self._maps[key]) for key, node in self._nodes.items())
 
     def _tensor(self, node: Affine | Elementwise | Grouped) -> None:
         match node:
