@@ -102,7 +102,7 @@ class Barrier:
         """The number of variables but the level."""
         return len(self._unit)
 
-    def scales(self, point: Float64[Tensor, " multipliers"]) -> list[Float64[Tensor, " psis"]]:
+    def scales(self, point: Float64[Tensor, " multipliers"]) -> list[Float64[Tensor, " _"]]:
         """D of every gate."""
         parts = (point * self._unit).split([gate.multipliers for gate in self._gates])
         return [gate.per_psi(part) for gate, part in zip(self._gates, parts, strict=True)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
@@ -33,7 +35,11 @@ from verifier.regions import Everywhere
 MEMORY_BYTES = 8e9  #: the most that a search may hold
 _WORTH = 0.995  #: a candidate is handed out if its bound is below this multiple of the last one's
 _PAUSE = 1.5  #: and not before the time since the start has grown by this factor
-_UNITS = 2.0**900  #: scales beyond are not stored
+_SHARE = 0.02  #: of what is left: a closed form that costs more is the last one
+_GREATEST = 2.0**900  #: scales beyond, or below its inverse, are not stored
+_CLOSED = "closed forms"
+
+Scales: TypeAlias = Float64[np.ndarray, " _"]
 
 
 def candidates(
@@ -57,13 +63,13 @@ def candidates(
         )
     lowered = network.lowered("keep")
     steps = steps_of(lowered, global_slopes(lowered))
+    _refuse_large(steps, network.input_size)
     question = _Question(
         network,
         items_of(asked, network.output_size),
         plain_norms(asked.norm),
         varying_inputs(asked, network.input_size),
     )
-    _refuse_large(steps, network.input_size)
     yield from _Hunt(question, normalised(steps, question.start), options, clock, aim).candidates()
 
 
@@ -98,42 +104,44 @@ class _Hunt:
         self._question, self._steps, self._options = question, steps, options
         self._clock, self._aim = clock, aim
         self._best: Found | None = None
+        self._origin: Found | None = None  #: where searches start
         self._told = math.inf  #: the largest bound handed out
         self._told_at = clock.elapsed
         self._began = clock.elapsed
 
     def candidates(self) -> Iterator[Candidate]:
         """Closed forms, the first-order search, and the barrier's path."""
-        yield from self._followed("closed forms", self._closed(), patient=False)
-        if self._best is None:
-            raise JobFailed(
-                "the covariances leave the range of float64",
-                fix='ask for method "product", which carries exponents of its own',
-            )
+        yield from self._followed(_CLOSED, self._closed())
+        if self._best is None or not math.isfinite(self._bound(self._best)):
+            raise beyond_range()
         if not gated(self._steps) or not 0 < self._bound(self._best) or self._is_over():
             return
-        yield from self._followed("descent", self._descent(self._best))
+        yield from self._followed("descent", self._descent(self._origin or self._best))
         if self._may_centre(self._best):
-            yield from self._followed("central path", self._centred(self._best))
+            path = self._centred(self._origin or self._best)
+            yield from self._followed("central path", islice(path, self._options.iterations))
         yield from self._told_best(1.0 - 1e-6)
 
-    def _followed(
-        self, phase: str, points: Iterable[Found], *, patient: bool = True
-    ) -> Iterator[Candidate]:
+    def _followed(self, phase: str, points: Iterable[Found]) -> Iterator[Candidate]:
         """The points of a search that are worth a certificate, and its last one."""
         for count, found in enumerate(points, 1):
             gap = found.gap
             self._aim.report(progress.Step(phase=phase, iteration=count, gap=gap))
             self._keep_better(found)
+            if phase != _CLOSED and self._is_better(found, self._origin):
+                self._origin = found
             if self._is_over() or (gap is not None and gap <= self._options.gap):
                 break
-            if not patient or self._is_due():
+            if self._is_due():
                 yield from self._told_best()
         yield from self._told_best()
 
     def _keep_better(self, found: Found) -> None:
-        if self._best is None or self._bound(found) < self._bound(self._best):
+        if self._is_better(found, self._best):
             self._best = found
+
+    def _is_better(self, found: Found, known: Found | None) -> bool:
+        return known is None or self._bound(found) < self._bound(known)
 
     def _told_best(self, worth: float = _WORTH) -> Iterator[Candidate]:
         """The best one, if its bound is below this multiple of the last that was handed out."""
@@ -157,8 +165,12 @@ class _Hunt:
             before = self._clock.elapsed
             found = chosen(self._steps, start, rule)
             if found is not None:
-                yield replace(found, inputs=self._unsearched())
-            if 0.02 * self._clock.remaining < self._clock.elapsed - before:
+                found = replace(found, inputs=self._unsearched())
+                # At the product scales are on the verge of what is feasible: no place to start.
+                if rule != PRODUCT and self._is_better(found, self._origin):
+                    self._origin = found
+                yield found
+            if rule != FAST and _SHARE * self._clock.remaining < self._clock.elapsed - before:
                 break
 
     def _unsearched(self) -> Float64[Tensor, " inputs"] | None:
@@ -199,7 +211,7 @@ class _Hunt:
             factor = math.sqrt(float(inverse))
         exponent = sum(_exponent(step) for step in self._steps)
         bounds = (bound_of(item, question.norm.output, found.covariance) for item in question.items)
-        return tuple(_scaled(bound * factor, -exponent) for bound in bounds)
+        return tuple(_power_of_two(bound * factor, -exponent) for bound in bounds)
 
     def _candidate(self, found: Found) -> Candidate:
         question = self._question
@@ -212,24 +224,19 @@ class _Hunt:
             proof=RecursionProof(
                 patterns=question.network.patterns,
                 inputs=None if inputs is None else inputs.numpy(),
-                scales={name: each.numpy() for name, each in self._named(found.scales).items()},
+                scales=self._named(found.scales),
             ),
         )
 
-    def _named(self, scales: Sequence[Float64[Tensor, " psis"]]) -> dict[str, Tensor]:
+    def _named(self, scales: Sequence[Float64[Tensor, " _"]]) -> dict[str, Scales]:
         """The scales as proofs store them: in full length, in the units of the network."""
-        named, remaining, exponent = dict[str, Tensor](), iter(scales), 0
+        named, remaining, exponent = dict[str, Scales](), iter(scales), 0
         for step in self._steps:
             if step.gate is not None:
-                full = torch.zeros(step.gate.size, dtype=torch.float64)
+                full = np.zeros(step.gate.size)
                 if step.psis:
-                    full[step.gate.owner] = next(remaining)
-                named[step.gate.name] = torch.ldexp(full, torch.tensor(-2 * exponent))
-                if not bool((named[step.gate.name] < _UNITS).all()):
-                    raise JobFailed(
-                        "the squares of the network's gains leave the range of float64",
-                        fix='ask for method "product", which carries exponents of its own',
-                    )
+                    full[step.gate.owner.numpy()] = _scaled(next(remaining).numpy(), -2 * exponent)
+                named[step.gate.name] = full
             exponent += _exponent(step)
         return named
 
@@ -238,11 +245,28 @@ def _exponent(step: Step) -> int:
     return math.frexp(step.scale)[1] - 1
 
 
-def _scaled(value: float, exponent: int) -> float:
+def _scaled(values: Float64[np.ndarray, " n"], exponent: int) -> Float64[np.ndarray, " n"]:
+    """The scales times a power of two."""
+    with np.errstate(all="ignore"):
+        scaled = np.ldexp(values, exponent)
+    if not np.all((1 / _GREATEST <= scaled) & (scaled <= _GREATEST)):
+        raise beyond_range()
+    return scaled
+
+
+def _power_of_two(value: float, exponent: int) -> float:
     try:
         return math.ldexp(value, exponent)
     except OverflowError:
         return math.inf
+
+
+def beyond_range() -> JobFailed:
+    """The error of networks whose gains, squared, no float64 holds."""
+    return JobFailed(
+        "the squares of the network's gains leave the range of float64",
+        fix='ask for method "product", which carries exponents of its own',
+    )
 
 
 def _refuse_large(steps: Sequence[Step], inputs: int) -> None:

@@ -27,7 +27,7 @@ from verifier.methods.recursion.frontier import crossed, moved
 from verifier.methods.recursion.gates import Gate, Scalars
 from verifier.methods.recursion.plan import Step
 
-BARELY = 1e-6  #: by how much scales exceed what they must, where there is nothing to gain
+_MOST = 1e6  #: 1 + |m|/r is not greater than this
 _DENSE = 600  #: the greatest order whose eigenvalues are all computed
 _STEPS = 40  #: of Lanczos' method for larger ones
 _SHORTEST, _LONGEST = 2.0**-40, 2.0**40  #: covariances beyond are rescaled
@@ -39,7 +39,8 @@ class Rule:
     """How to choose the scales of a gate: equation (1)."""
 
     factor: float | None  #: f; None for 1 + |m|/r
-    power: float = 0.0
+    power: float = 0.0  #: p
+    room: float = 1e-6  #: by how much scales exceed what they must, where there is nothing to gain
     flattened: bool = False  #: whether single signals count as if they were isotropic
 
 
@@ -47,7 +48,7 @@ class Rule:
 class Found:
     """Scales for which the recursion passes, and the output's covariance."""
 
-    scales: tuple[Float64[Tensor, " psis"], ...]
+    scales: tuple[Float64[Tensor, " _"], ...]
     covariance: Float64[Tensor, "outputs outputs"]
     inputs: Float64[Tensor, " searched"] | None = None  #: the inputs' covariance, if it is searched
     gap: float | None = None  #: of the bound against the best scales' bound, where it is known
@@ -55,8 +56,11 @@ class Found:
 
 FAST = Rule(factor=2.0)
 PRODUCT = Rule(factor=None, flattened=True)
-#: From a narrow choice to a wide one: deep nets want small factors, one layer wants 2.
-SCAN = tuple(Rule(factor, power) for power in (0.5, 1.0) for factor in (1.3, 1.4, 1.6, 2.0, 2.5))
+#: Deep nets want small factors, one layer wants 2; the last one is near the product.
+SCAN = (
+    *(Rule(factor, power) for power in (0.5, 1.0) for factor in (1.4, 1.3, 1.6, 2.0, 2.5)),
+    Rule(factor=None, room=0.02, flattened=True),
+)
 
 
 def chosen(
@@ -115,15 +119,15 @@ def _scales(gate: Gate, covariance: Float64[Tensor, "n n"], rule: Rule) -> Float
     shape = (diagonal / largest).clamp(min=1e-9) ** rule.power
     roots = shape.sqrt()
     least = greatest_eigenvalue(entering / roots / roots[:, None])
-    return least * shape * (_even(gate) if rule.factor is None else rule.factor)
+    return least * shape * (_even(gate, rule.room) if rule.factor is None else rule.factor)
 
 
-def _even(gate: Gate) -> Float64[Tensor, " psis"]:
+def _even(gate: Gate, room: float) -> Float64[Tensor, " psis"]:
     """1 + |m|/r of every psi."""
     if isinstance(gate, Scalars):
         ratio = gate.middle[gate.owner].abs() / gate.half
-        return 1 + ratio.clamp(BARELY, 1 / BARELY)
-    return torch.full(gate.owner.shape, 1 + BARELY, dtype=torch.float64)
+        return 1 + ratio.clamp(room, _MOST)
+    return torch.full(gate.owner.shape, 1 + room, dtype=torch.float64)
 
 
 def _shared(values: Float64[Tensor, " psis"], gate: Gate) -> Float64[Tensor, " psis"]:

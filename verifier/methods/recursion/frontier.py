@@ -77,7 +77,7 @@ class Gradient:
 def forward(
     steps: Sequence[Step],
     start: Float64[Tensor, "inputs inputs"],
-    scales: Sequence[Float64[Tensor, " psis"]],
+    scales: Sequence[Float64[Tensor, " _"]],
     *,
     keeps: bool = False,
     relative: bool = False,

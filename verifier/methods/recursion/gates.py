@@ -4,13 +4,15 @@
 
 for secants of slopes within [a, b]: A = (a + b)/2, Q = (b - a)/2, C = 1, and for sorted groups
 of n: A = 1 1'/n, Q an orthonormal basis of 1-perp, C = Q'. Entries with a = b have no psi.
-Maps act on rows, as `LinearMap` does.
+
+Maps act on rows, as `LinearMap` does: `inflow` is C, `through` A and `noise` Q. `owner` says which
+of a proof's `size` scales belongs to each psi; searches see the `multipliers` that some psi has.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float64, Int64
@@ -20,71 +22,11 @@ from verifier.methods.lipsdp import Slopes, helmert
 from verifier.network.grouped import GroupSort
 
 
-class Gate(Protocol):
-    """Equation (1) of one node."""
-
-    @property
-    def name(self) -> str:
-        """What proofs call the node."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """The number of its scales in a proof."""
-        ...
-
-    @property
-    def owner(self) -> Int64[Tensor, " psis"]:
-        """The scale of each psi, by its place in the proof."""
-        ...
-
-    @property
-    def multipliers(self) -> int:
-        """The number of scales that some psi has."""
-        ...
-
-    def per_psi(self, scales: Float64[Tensor, " multipliers"]) -> Float64[Tensor, " psis"]:
-        """The scale of each psi."""
-        ...
-
-    def pooled(self, values: Float64[Tensor, "psis ..."]) -> Float64[Tensor, "multipliers ..."]:
-        """The sum over the psis of each scale."""
-        ...
-
-    def mean(self, values: Float64[Tensor, " psis"]) -> Float64[Tensor, " multipliers"]:
-        """The mean over the psis of each scale."""
-        ...
-
-    def inflow(self, rows: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch psis"]:
-        """C v of every row v."""
-        ...
-
-    def inflow_adjoint(self, rows: Float64[Tensor, "batch psis"]) -> Float64[Tensor, "batch n"]:
-        """C' of every row."""
-        ...
-
-    def through(self, rows: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
-        """A v of every row v."""
-        ...
-
-    def through_adjoint(self, rows: Float64[Tensor, "batch m"]) -> Float64[Tensor, "batch n"]:
-        """A' of every row."""
-        ...
-
-    def noise(self, rows: Float64[Tensor, "batch psis"]) -> Float64[Tensor, "batch m"]:
-        """Q psi of every row psi."""
-        ...
-
-    def noise_adjoint(self, rows: Float64[Tensor, "batch m"]) -> Float64[Tensor, "batch psis"]:
-        """Q' of every row."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Scalars:
     """Scalar functions with slopes in [lower, upper]."""
 
-    name: str
+    name: str  #: what proofs call the node
     middle: Float64[Tensor, " n"]
     half: Float64[Tensor, " psis"]  #: of those entries that have a psi
     owner: Int64[Tensor, " psis"]
@@ -151,7 +93,7 @@ class Scalars:
 class Sorts:
     """Sorted groups: their means are kept, the rest keeps its length at most."""
 
-    name: str
+    name: str  #: what proofs call the node
     sort: GroupSort
 
     @property
@@ -217,6 +159,10 @@ class Sorts:
         out = rows.new_zeros(rows.shape[0], places.numel())
         out[:, places] = rows.reshape(-1, count, members - 1) @ self._basis.T
         return out
+
+
+#: What a step passes through.
+Gate: TypeAlias = Scalars | Sorts
 
 
 def _means(

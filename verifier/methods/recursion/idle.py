@@ -25,14 +25,14 @@ _UNEVEN = 4.0  #: quotients of `drawn` and `felt` up to this are let be
 class Settled:
     """Feasible scales, and which multipliers are to stay."""
 
-    scales: tuple[Float64[Tensor, " psis"], ...]
+    scales: tuple[Float64[Tensor, " _"], ...]
     is_fixed: Bool[Tensor, " multipliers"]
 
 
 def settled(
     steps: Sequence[Step],
     start: Float64[Tensor, "inputs inputs"],
-    scales: Sequence[Float64[Tensor, " psis"]],
+    scales: Sequence[Float64[Tensor, " _"]],
     rows: Float64[Tensor, "selected outputs"],
 ) -> Settled:
     """The scales with those that idle at their places.
