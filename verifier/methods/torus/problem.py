@@ -14,9 +14,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.methods.torus.bounds import Measure
-from verifier.methods.torus.plan import Gate
 from verifier.methods.torus.descent import Point
 from verifier.methods.torus.leaving import Infeasible
+from verifier.methods.torus.plan import Gate
 from verifier.methods.torus.recursion import Pass, Policy
 from verifier.methods.torus.starts import mean_diagonal, shared
 
