@@ -89,7 +89,7 @@ def _certified(target: Target) -> tuple[Certificate, bytes, Fraction]:
         asked = Property(norm=norm)
         exact = vertex_constant(tiny, target.norms)
     model = tiny.network.model
-    certificate = target.attempt.answer(model, asked)
+    certificate = target.attempt.answer(model, asked, seconds=3.0)
     below = decimal_upper(float(exact) * (1 - 1e-6))
     claim = replace(certificate.claim, bound=below, log10_bound=log10_upper(below))
     return replace(certificate, claim=claim, lower_bound=None), model, exact
