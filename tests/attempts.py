@@ -36,18 +36,20 @@ def attempt(method: Method, **options: OptionValue) -> Attempt:
 
 
 PRODUCT, LIPSDP, PROPAGATION = Attempt("product"), Attempt("lipsdp"), Attempt("propagation")
+FIRST_ORDER = attempt("lipsdp", solver="first_order")
 METHODS = (PRODUCT, LIPSDP, PROPAGATION)
 GLOBAL = (
     PRODUCT,
     LIPSDP,
     Attempt("auto"),
+    FIRST_ORDER,
     attempt("lipsdp", solver="clarabel"),
     attempt("lipsdp", solver="scs"),
     attempt("lipsdp", iterations=1),
 )
 LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"))
-#: One attempt for each kind of proof.
-GLOBAL_KINDS = (PRODUCT, LIPSDP)
+#: For each kind of proof an attempt that makes one; by blocks, images are certified on a torus.
+GLOBAL_KINDS = (PRODUCT, LIPSDP, FIRST_ORDER)
 LOCAL_KINDS = (LIPSDP, PROPAGATION)
 
 

@@ -115,6 +115,28 @@ def _maxmin(b: TinyBuilder) -> None:
     b.gate(source, [Unit((i, i + half), (i, i + half), sides) for i in range(half)])
 
 
+def channel_maxmin(b: TinyBuilder) -> None:
+    """Pairs of channels, half of them apart, at every place."""
+    source, half = b.last, b.size_of(b.last) // 2
+    channels = b.shape[1] // 2
+    left, right = b.node(
+        "Split",
+        [source],
+        lambda x: x[:, :channels],
+        lambda x: x[:, channels:],
+        axis=1,
+        num_outputs=2,
+    )
+    greatest = b.merge("Max", left, right, np.maximum)
+    least = b.merge("Min", left, right, np.minimum)
+    b.merge("Concat", greatest, least, lambda x, y: np.concatenate([x, y], axis=1), axis=1)
+    sides = (
+        linear_side([[1.0, 0.0], [0.0, 1.0]], [[-1.0, 1.0]]),
+        linear_side([[0.0, 1.0], [1.0, 0.0]], [[1.0, -1.0]]),
+    )
+    b.gate(source, [Unit((i, i + half), (i, i + half), sides) for i in range(half)])
+
+
 def _group_sort(k: int) -> Attach:
     def attach(b: TinyBuilder) -> None:
         source, n = b.last, b.shape[1]

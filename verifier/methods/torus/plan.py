@@ -31,7 +31,7 @@ from verifier.network.nodes import Elementwise
 
 MAX_ENTRIES = 2**26  #: of one covariance, or of the rows behind the crop, at all frequencies
 
-Map: TypeAlias = Taps | Float64[Tensor, "rows columns"]
+Map: TypeAlias = Taps | Float64[Tensor, "_ _"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
