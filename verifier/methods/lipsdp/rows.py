@@ -81,6 +81,7 @@ class Search:
     def item(
         self, solver: _Rows, rows: Float64[Tensor, "selected outputs"]
     ) -> tuple[LmiItem, float]:
+        """Inequalities that bound one selection of outputs, and the bound."""
         if rows.shape[0] == 1:
             return solver.joint(rows, output=0, enough=self.aim.enough)
         match self.norm.output:
