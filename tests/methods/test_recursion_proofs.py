@@ -58,7 +58,7 @@ def test_no_proved_bound_is_below_the_constant_of_all_sides(seed: int) -> None:
 
 
 #: Seeds whose models have activations that the checker reads.
-@pytest.mark.parametrize("seed", [0, 1, 2, 3, 8, 71])
+@pytest.mark.parametrize("seed", [0, 1, 2, 8, 9, 71])
 def test_every_candidate_of_random_networks_is_proved(seed: int) -> None:
     model = random_network(np.random.default_rng(seed)).model
     network = load(model).require_network()

@@ -78,10 +78,14 @@ class Assembly:
         return Problem(goal=goal, squares=squares, blocks=self.blocks, constant=self.constant)
 
 
-def assembled(form: Form, rows: Float64[Tensor, "selected outputs"], base: LmiRow) -> Assembly:
-    """The assembly of a row, of the outputs `rows` y."""
+def assembled(
+    form: Form, rows: Float64[Tensor, "selected outputs"], base: LmiRow
+) -> Assembly | None:
+    """The assembly of a row, of the outputs `rows` y; None where no gate has a part in them."""
     gates = _multipliers(form, base)
     kept = torch.nonzero(_kept(form, rows)[form.owner]).flatten()
+    if not len(kept):
+        return None
     owner = form.owner[kept]
     roots = gates[owner].sqrt()
     frame = frame_of(form, rows, base, kept, roots)

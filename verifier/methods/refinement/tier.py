@@ -154,11 +154,13 @@ class _Refiner:
         budget = Clock.start(_VERTEX_SHARE * self.clock.remaining)
         reached = vertices.search(form, rows, pair, rounds=_VERTEX_ROUNDS, clock=budget)
         enough = max(reached * (1 + TIGHT), enough)
-        if first <= enough or not len(form.inflow):
+        if first <= enough:
             return
         power = 2 if base.input_multipliers is None else 1
         goal = (enough / first) ** power
         assembly = assembled(form, rows, base)
+        if assembly is None:
+            return
         gates = max(1, len(assembly.names))
         met = [first] * 3
 
