@@ -37,19 +37,21 @@ def attempt(method: Method, **options: OptionValue) -> Attempt:
 
 PRODUCT, LIPSDP, PROPAGATION = Attempt("product"), Attempt("lipsdp"), Attempt("propagation")
 FIRST_ORDER = attempt("lipsdp", solver="first_order")
+CHANNELS = attempt("lipsdp", solver="first_order", multipliers="channel")
 METHODS = (PRODUCT, LIPSDP, PROPAGATION)
 GLOBAL = (
     PRODUCT,
     LIPSDP,
     Attempt("auto"),
     FIRST_ORDER,
+    CHANNELS,
     attempt("lipsdp", solver="clarabel"),
     attempt("lipsdp", solver="scs"),
     attempt("lipsdp", iterations=1),
 )
 LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"))
-#: For each kind of proof an attempt that makes one; by blocks, images are certified on a torus.
-GLOBAL_KINDS = (PRODUCT, LIPSDP, FIRST_ORDER)
+#: For each kind of proof an attempt that makes one, of images too.
+GLOBAL_KINDS = (PRODUCT, LIPSDP, FIRST_ORDER, CHANNELS)
 LOCAL_KINDS = (LIPSDP, PROPAGATION)
 
 

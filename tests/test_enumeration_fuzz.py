@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from tests.attempts import FIRST_ORDER, GLOBAL, LIPSDP, LOCAL, Attempt
+from tests.attempts import CHANNELS, GLOBAL, LIPSDP, LOCAL, Attempt
 from tests.checker.recursions import reference
 from tests.exact import Pair, Size, fractions, size, sqrt_below
 from tests.tiny_images import tiny_image
@@ -83,7 +83,7 @@ def test_bound_of_a_torus_is_above_every_choice_of_sides(seed: int) -> None:
     """What lies outside a window is garbage: where it gets back in, bounds fall below the truth."""
     tiny, norms = tiny_image(seed), PAIRS[seed % 9] if seed % 3 == 0 else LIKELY[0]
     try:
-        certificate = FIRST_ORDER.answer(tiny.network.model, Property(norm=_by_norms(norms)))
+        certificate = CHANNELS.answer(tiny.network.model, Property(norm=_by_norms(norms)))
     except CheckRejected:
         if seed not in UNPROVED:
             raise

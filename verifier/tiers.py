@@ -9,25 +9,30 @@ A tier is one name among a certificate's attempts, and may find several candidat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from verifier.certificate import Candidate
+from verifier.certificate import Candidate, TorusProof
 from verifier.errors import InvalidRequest, TooLarge
 from verifier.methods import lipsdp, product, propagation, recursion, refinement, torus
 from verifier.methods.clock import Clock
 from verifier.methods.items import varying_inputs
 from verifier.methods.progress import Aim
-from verifier.methods.weights import unweighted
+from verifier.methods.weights import plain_norms, unweighted
 from verifier.network.graph import Network
+from verifier.norms import Norm
 from verifier.options import RunOptions, read_options, refuse_unknown
 from verifier.property import Property, Request
 from verifier.regions import Everywhere
 
-_SECONDS_PER_CUBE = 1.5e-8  #: of a dense solution, by the order of its inequality
+_SECONDS_PER_CUBE = 7e-9  #: of a dense solution, by the order of its inequality
+_SECONDS_PER_PRODUCT = 2e-10  #: of a pass of the block recursion, by its multiplications
+_PASSES = 10  #: of a search by blocks that is worth to be begun
 _AT_ONCE = 3.0  #: seconds that a dense solution may take before anything else is tried
 _QUICK_SHARE = 0.1  #: of the clock, for that
+_SHARED_SHARE = 0.3  #: of the clock, for scales that channels share where each neuron can have one
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +105,8 @@ class _Semidefinite:
 
     def _anyhow(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Densely where that is possible in time, and by blocks where it is not."""
-        order = self._order()
-        expected = _SECONDS_PER_CUBE * order**3
-        if order > lipsdp.LARGEST_XI or expected > clock.remaining:
+        expected = self._expected()
+        if clock.remaining < expected:
             yield from self._by_blocks(clock, aim)
             return
         if expected > _AT_ONCE:
@@ -122,22 +126,40 @@ class _Semidefinite:
             return
 
     def _by_blocks(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
-        """Frequency by frequency where the network has convolutions, else block by block."""
+        """Frequency by frequency where the network has convolutions, then block by block.
+
+        A scale for every neuron of a channel, where so many fit, betters one for all of them.
+        """
         network, asked = unweighted(self.network, self.asked)
+        shared: TorusProof | None = None
+        fits = self.options.multipliers == "neuron" and self._fits(network, clock)
         if torus.applies(network):
+            part = Clock.start(_SHARED_SHARE * clock.remaining) if fits else clock
             try:
-                yield from torus.candidates(network, asked, self.options, clock, aim)
+                for candidate in torus.candidates(network, asked, self.options, part, aim):
+                    shared = candidate.proof if isinstance(candidate.proof, TorusProof) else None
+                    yield candidate
             except TooLarge:
                 pass  # no torus holds it: the blocks themselves may still be small
-            else:
-                return
-        yield from recursion.candidates(network, asked, self.options, clock, aim)
+        if fits or shared is None:
+            known = None if shared is None else shared.scales
+            yield from recursion.candidates(network, asked, self.options, clock, aim, known)
 
-    def _order(self) -> int:
-        """Of the dense inequality."""
+    def _fits(self, network: Network, clock: Clock) -> bool:
+        """Whether a search by blocks is done in time."""
+        return _PASSES * _SECONDS_PER_PRODUCT * recursion.work_of(network) < clock.remaining
+
+    def _expected(self) -> float:
+        """Seconds that a dense solution takes; infinite where it is too large."""
         lowered = self.network.lowered("keep")
         inputs = len(varying_inputs(self.asked, self.network.input_size))
-        return lipsdp.columns_of(lowered, inputs, lipsdp.global_slopes(lowered))
+        psis = lipsdp.columns_of(lowered, 0, lipsdp.global_slopes(lowered))
+        if lipsdp.LARGEST_XI < inputs + psis:
+            return math.inf
+        # l2 inputs are one variable, and linf inputs one each.
+        in_linf = plain_norms(self.asked.norm).input is Norm.LINF
+        order = self.network.output_size + psis + (inputs // 2 if in_linf else 0)
+        return _SECONDS_PER_CUBE * order**3
 
 
 _GENERAL = ("scs", "clarabel")

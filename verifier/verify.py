@@ -162,8 +162,8 @@ class _Run:
                 outcome = prove(self._case, candidate, self._witness, self._attempts)
                 if isinstance(outcome, Unproved):
                     self._troubles.append(_rejection(tier.name, outcome))
-                    if bound is None:
-                        break  # the rest of the tier builds on what was just rejected
+                    if outcome.verdict.code == NotCheckable.code:
+                        break  # of this network nothing can be proved
                     continue
                 bound = _lesser(bound, outcome.claim.bound)
                 self._layers = outcome.report or self._layers

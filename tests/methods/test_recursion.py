@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import Float64
@@ -243,3 +244,22 @@ def test_dense_concatenations_keep_what_is_read_later() -> None:
     network = b.network()
     (least,) = lipsdp.candidate(network, Property(), Options(), Clock.start(60.0)).estimates
     assert found(network)[-1].estimates[0] == pytest.approx(least, rel=1e-3)
+
+
+def test_known_scales_are_a_start() -> None:
+    """Those of a finished search are as good at once; shared or small ones are no trap."""
+    network = gaussian_chain((6, 8, 8, 3), seed=5)
+    best = found(network)[-1]
+    assert isinstance(best.proof, RecursionProof)
+    options, instant = Options(), Clock.start(0.0)
+
+    def first(scales: dict[str, np.ndarray]) -> float:
+        candidate = next(candidates(network, Property(), options, instant, known=scales))
+        return candidate.estimates[0]
+
+    cold = next(candidates(network, Property(), options, instant)).estimates[0]
+    known = dict(best.proof.scales)
+    assert first(known) <= best.estimates[0] * (1 + 0.03)
+    assert first({gate: values[:1] for gate, values in known.items()}) < math.inf
+    assert first({gate: values * 1e-9 for gate, values in known.items()}) < math.inf
+    assert first({}) == cold

@@ -27,6 +27,8 @@ class Options:
                 scs, clarabel   general solvers through cvxpy, for comparison
     gap         stop when the bound and its dual estimate differ by this share; 0 < gap < 1
     iterations  of the interior-point method, at most
+    multipliers of a convolutional network too large for the dense method: "neuron", one for each
+                where so many fit, or "channel", one for all places of a channel
     device      where matrices are multiplied: "cpu", "cuda", or "auto", which takes a CUDA device
                 where there is one and the inequality is large
     """
@@ -34,6 +36,7 @@ class Options:
     solver: Solver = "interior_point"
     gap: float = 1e-6
     iterations: int = 100
+    multipliers: Literal["neuron", "channel"] = "neuron"
     device: Device = "auto"
 
     def __post_init__(self) -> None:

@@ -13,5 +13,6 @@ elimination.
 """
 
 from verifier.methods.recursion.candidate import candidates
+from verifier.methods.recursion.plan import work_of
 
-__all__ = ["candidates"]
+__all__ = ["candidates", "work_of"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TypeAlias
@@ -21,7 +21,7 @@ from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.lipsdp import Options, global_slopes
 from verifier.methods.progress import NO_AIM, Aim
 from verifier.methods.recursion.barrier import MOST, Barrier, centred
-from verifier.methods.recursion.closed import FAST, PRODUCT, SCAN, Found, chosen, normalised
+from verifier.methods.recursion.closed import FAST, PRODUCT, SCAN, Found, Known, chosen, normalised
 from verifier.methods.recursion.descent import FINE, FIRST_SHARE, ROUGH, Landscape, descend
 from verifier.methods.recursion.idle import Settled, settled
 from verifier.methods.recursion.objective import Objective, bound_of
@@ -43,11 +43,24 @@ Scales: TypeAlias = Float64[np.ndarray, " _"]
 
 
 def candidates(
-    network: Network, asked: Property, options: Options, clock: Clock, aim: Aim = NO_AIM
+    network: Network,
+    asked: Property,
+    options: Options,
+    clock: Clock,
+    aim: Aim = NO_AIM,
+    known: Mapping[str, Scales] | None = None,
 ) -> Iterator[Candidate]:
     """Scales that bound every item of the property, better and better until the clock runs out.
 
     All items share the scales; the searches make the largest bound small.
+
+    Args:
+        network: not lowered.
+        asked: the property.
+        options: of LipSDP.
+        clock: no step begins after it has expired.
+        aim: when a bound is enough, and who is told of steps.
+        known: scales to start near, by gate: one for each neuron, or for as many as are alike.
 
     Raises:
         InvalidRequest: an index of the property is out of range, or the scope is local.
@@ -70,7 +83,8 @@ def candidates(
         plain_norms(asked.norm),
         varying_inputs(asked, network.input_size),
     )
-    yield from _Hunt(question, normalised(steps, question.start), options, clock, aim).candidates()
+    hunt = _Hunt(question, normalised(steps, question.start), options, clock, aim)
+    yield from hunt.candidates(known or {})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,9 +123,9 @@ class _Hunt:
         self._told_at = clock.elapsed
         self._began = clock.elapsed
 
-    def candidates(self) -> Iterator[Candidate]:
+    def candidates(self, known: Mapping[str, Scales]) -> Iterator[Candidate]:
         """Closed forms, the first-order search, and the barrier's path."""
-        yield from self._followed(_CLOSED, self._closed())
+        yield from self._followed(_CLOSED, self._closed(self._known(known)))
         if self._best is None or not math.isfinite(self._bound(self._best)):
             raise beyond_range()
         if not gated(self._steps) or not 0 < self._bound(self._best) or self._is_over():
@@ -158,10 +172,22 @@ class _Hunt:
         enough = self._best is not None and self._bound(self._best) <= self._aim.enough
         return enough or self._clock.has_expired
 
-    def _closed(self) -> Iterator[Found]:
+    def _known(self, scales: Mapping[str, Scales]) -> list[Known]:
+        """The scales in the steps' units; none unless every gate has some."""
+        found, exponent = dict[str, Tensor](), 0
+        for step in self._steps:
+            if step.psis:
+                given = scales.get(step.gated.name)
+                if given is None or not len(given) or step.gated.size % len(given):
+                    return []
+                found[step.gated.name] = torch.from_numpy(np.ldexp(given, 2 * exponent))
+            exponent += _exponent(step)
+        return [Known(found)]
+
+    def _closed(self, known: list[Known]) -> Iterator[Found]:
         """The closed forms, as long as they cost little of what is left."""
         start = self._question.start
-        for rule in chain((FAST, PRODUCT), SCAN):
+        for rule in chain(known, (FAST, PRODUCT), SCAN):
             before = self._clock.elapsed
             found = chosen(self._steps, start, rule)
             if found is not None:

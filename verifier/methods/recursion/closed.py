@@ -15,7 +15,7 @@ Source: Xu and Sivaranjani 2024 (arXiv 2404.04375) for ECLipsE and ECLipsE-Fast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import frexp
 
@@ -33,6 +33,7 @@ _STEPS = 40  #: of Lanczos' method for larger ones
 _SHORTEST, _LONGEST = 2.0**-40, 2.0**40  #: covariances beyond are rescaled
 _FELT = 1e-11  #: no scale is below this share of the greatest covariance, or rounding exceeds it
 _NOTHING = 1e-30  #: nor below this, where nothing varies
+_ENOUGH = 1.02  #: times the greatest eigenvalue of K against D: known scales are at least that
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class Rule:
     power: float = 0.0  #: p
     room: float = 1e-6  #: by how much scales exceed what they must, where there is nothing to gain
     flattened: bool = False  #: whether single signals count as if they were isotropic
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Scales that are good for a similar network; they grow where a gate's K asks for it."""
+
+    scales: Mapping[str, Float64[Tensor, " _"]]  #: by gate, in the steps' units, one each or alike
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,13 +73,13 @@ SCAN = (
 
 
 def chosen(
-    steps: Sequence[Step], start: Float64[Tensor, "inputs inputs"], rule: Rule
+    steps: Sequence[Step], start: Float64[Tensor, "inputs inputs"], rule: Rule | Known
 ) -> Found | None:
     """The scales of a rule; None where rounding leaves none."""
     covariance, scales = start, list[Tensor]()
     for step in steps:
         noise: Tensor | None = None
-        if rule.flattened and len(step.before) == 1:
+        if isinstance(rule, Rule) and rule.flattened and len(step.before) == 1:
             covariance = _flat(covariance)
         if step.psis:
             noise = _scales(step, covariance, rule)
@@ -111,7 +119,7 @@ def _flat(covariance: Float64[Tensor, "n n"]) -> Float64[Tensor, "n n"]:
 
 
 def _scales(
-    step: Step, covariance: Float64[Tensor, "before before"], rule: Rule
+    step: Step, covariance: Float64[Tensor, "before before"], rule: Rule | Known
 ) -> Float64[Tensor, " psis"]:
     gate = step.gated
     entering = gate.inflow(gate.inflow(covariance[step.entrance, step.entrance]).T)
@@ -120,6 +128,12 @@ def _scales(
     floor = max(_FELT * float(covariance.diagonal().max()), _NOTHING)
     if not 0 < largest:
         return torch.full_like(diagonal, floor)
+    if isinstance(rule, Known):
+        given = rule.scales[gate.name]
+        given = given.repeat_interleave(gate.size // len(given))[gate.owner].clamp(min=floor)
+        roots = given.sqrt()
+        least = greatest_eigenvalue(entering / roots / roots[:, None])
+        return given * (_ENOUGH * least).clamp(min=1.0)
     # What hardly varies gets a scale that costs little and still exceeds rounding.
     shape = (diagonal / largest).clamp(min=1e-9) ** rule.power
     roots = shape.sqrt()

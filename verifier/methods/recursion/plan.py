@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.methods.lipsdp import Slopes
+from verifier.methods.lipsdp import Slopes, global_slopes
 from verifier.methods.recursion.gates import Gate, Scalars, Sorts
 from verifier.network.graph import Grouped, Network, Node
 from verifier.network.grouped import GroupSort
@@ -119,6 +119,17 @@ def steps_of(network: Network, slopes: Mapping[str, Slopes]) -> tuple[Step, ...]
         steps.append(_step(node, before, after, slopes))
         before = after
     return tuple(steps)
+
+
+def work_of(network: Network) -> float:
+    """The multiplications of one pass, about: its steps as if their maps were matrices."""
+    lowered = network.lowered("keep")
+    steps = steps_of(lowered, global_slopes(lowered))
+    return sum(
+        float(step.entering + step.leaving) * step.leaving * step.entering
+        + float(step.psis) ** 2 * (step.psis + step.entering)
+        for step in steps
+    )
 
 
 def gated(steps: Sequence[Step]) -> list[Step]:

@@ -81,7 +81,10 @@ class Assembly:
 def assembled(
     form: Form, rows: Float64[Tensor, "selected outputs"], base: LmiRow
 ) -> Assembly | None:
-    """The assembly of a row, of the outputs `rows` y; None where no gate has a part in them."""
+    """The assembly of a row, of the outputs `rows` y.
+
+    None where no gate has a part in them, or rounding leaves no interior point.
+    """
     gates = _multipliers(form, base)
     kept = torch.nonzero(_kept(form, rows)[form.owner]).flatten()
     if not len(kept):
@@ -108,9 +111,10 @@ def assembled(
         runs=_runs(frame.lead, len(frame.inputs), len(plain), len(plain)),
     )
     blocks = [block.start for block in form.blocks]
-    levels, factors = interior_of(
-        frame, owner, torch.bucketize(kept, torch.tensor(blocks), right=True)
-    )
+    interior = interior_of(frame, owner, torch.bucketize(kept, torch.tensor(blocks), right=True))
+    if interior is None:
+        return None
+    levels, factors = interior
     fixed = torch.cat([group.places.flatten() for group in groups] or [plain[:0]])
     held = leaving[fixed].T @ leaving[fixed] - entering[fixed].T @ entering[fixed]
     scalar = torch.nonzero(steps == 1).flatten()

@@ -109,8 +109,10 @@ def _basis(reading: Float64[Tensor, "rows inputs"]) -> Float64[Tensor, "inputs r
 
 def interior_of(
     frame: Frame, owner: Int64[Tensor, " kept"], node: Int64[Tensor, " kept"]
-) -> tuple[Float64[Tensor, " levels"], Float64[Tensor, " kept"]]:
+) -> tuple[Float64[Tensor, " levels"], Float64[Tensor, " kept"]] | None:
     """(level and tau, multipliers) of LipSDP's start, its factor the one with the least objective.
+
+    None where no factor is feasible.
 
     Args:
         frame: of a row.
@@ -124,11 +126,11 @@ def interior_of(
     numbers = torch.unique(owner, return_inverse=True)[1]
     start = forward_start(spread, drive @ drive.T, numbers, blocks)
     gates = 1 / start.gates[numbers]
-    found = [(_levels(frame, gates * factor, front), factor) for factor in _FACTORS]
-    levels, factor = min(
-        ((levels, factor) for levels, factor in found if levels is not None),
-        key=lambda pair: float(frame.goal @ pair[0]),
-    )
+    tried = [(_levels(frame, gates * factor, front), factor) for factor in _FACTORS]
+    found = [(levels, factor) for levels, factor in tried if levels is not None]
+    if not found:
+        return None
+    levels, factor = min(found, key=lambda pair: float(frame.goal @ pair[0]))
     if not len(frame.inputs):
         return levels, gates * factor
     # [[s / a, .], [., a R]] is congruent to the same with a = 1.

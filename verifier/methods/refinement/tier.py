@@ -113,9 +113,15 @@ class _Refiner:
         Several rows are of one output each, and their maximum counts: the greatest is refined as
         far as it goes, and later ones only until they are below it.
         """
-        share = estimate / max(reach(row) for row in rows) if rows else 0.0
-        if not 0 < share or not math.isfinite(share):
+        reached = [reach(row) for row in rows if row.output is None or row.output < len(outputs)]
+        # The base is not proved yet: its numbers may be anything.
+        if (
+            not reached
+            or len(reached) < len(rows)
+            or not 0 < min(reached) <= max(reached) < math.inf
+        ):
             return
+        share = estimate / max(reached)
         current, least, settled = [*rows], estimate, 0.0
         for place in sorted(range(len(rows)), key=lambda i: -reach(rows[i])):
             if self.clock.has_expired or reach(rows[place]) <= settled:
