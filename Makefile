@@ -27,7 +27,11 @@ lint: $(INSTALLED)
 	$(BIN)/pyright
 
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.lipsdp_vs_cvxpy
+	$(BIN)/python -m benchmarks.global_solver
+	$(BIN)/python -m benchmarks.recursion
+	$(BIN)/python -m benchmarks.refinement
+	$(BIN)/python -m benchmarks.torus
+	$(BIN)/python -m benchmarks.product
 	$(BIN)/python -m benchmarks.global_yardsticks
 	$(BIN)/python -m benchmarks.published
 	$(BIN)/python -m benchmarks.local_yardsticks

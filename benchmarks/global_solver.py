@@ -19,65 +19,21 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from multiprocessing.connection import Connection
-from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.chains import Chain, deep
 from benchmarks.table import Table
 from benchmarks.yardsticks import ratio, seconds_from_arguments
 from verifier.methods.clock import Clock
 from verifier.methods.lipsdp import Options, candidate
 from verifier.methods.lipsdp.options import Solver
 from verifier.methods.progress import Aim, Step
-from verifier.network.elementwise import Relu
-from verifier.network.graph import Grouped, Network, Node
-from verifier.network.grouped import GroupSort
-from verifier.network.linear_map import Dense
-from verifier.network.nodes import Elementwise, Term, linear
 from verifier.property import Property
 
-SEED = 1
 PEERS: tuple[Solver, ...] = ("scs", "clarabel")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """A network of the benchmark."""
-
-    name: str
-    widths: tuple[int, ...]
-    kind: Literal["relu", "maxmin"] = "relu"
-    gap: float = 1e-6
-    wanted_s: float | None = None
-
-    def network(self) -> Network:
-        """Its layers, and gates between them."""
-        generator = torch.Generator().manual_seed(SEED)
-        nodes: list[Node] = []
-        source = ""
-        last = len(self.widths) - 2
-        for layer, (fan_in, fan_out) in enumerate(pairwise(self.widths)):
-            weight = torch.randn(fan_out, fan_in, generator=generator, dtype=torch.float64)
-            weight /= torch.linalg.matrix_norm(weight, 2)
-            target, gate = f"v{layer}", f"z{layer}"
-            nodes.append(linear(target, (Term(source, Dense(weight)),)))
-            if layer == last:
-                break
-            if self.kind == "relu":
-                nodes.append(Elementwise(gate, target, Relu(fan_out), gate=gate))
-            else:
-                pairs = torch.arange(fan_out).reshape(-1, 2)
-                nodes.append(Grouped(gate, target, GroupSort(pairs, pairs)))
-            source = gate
-        return Network(nodes=tuple(nodes), input_size=self.widths[0], output=f"v{last}")
-
-
-def deep(depth: int, width: int) -> tuple[int, ...]:
-    """`depth` hidden layers of one width, as many inputs, and ten outputs."""
-    return (*((width,) * (depth + 1)), 10)
 
 
 SIDE_BY_SIDE = [
