@@ -21,6 +21,8 @@ from verifier.certificate import (
     JACOBIAN,
     ForwardProof,
     Tree,
+    TreeItem,
+    TreeProof,
 )
 from verifier.checker.forward import forward_bounds, start_of
 from verifier.checker.lowering import Lowered, lowered
@@ -152,6 +154,23 @@ class Grower:
         return weights if top < -MARGIN else None
 
 
+def tree_proof(
+    network: Network, region: Region, outputs: Sequence[Sequence[int | None]]
+) -> TreeProof:
+    """For each item of a claim the same tree, for each of its outputs that is named."""
+    grower = Grower(network, region)
+    grown = grower.grown()
+    return TreeProof(
+        patterns=(),
+        forward=FORWARD,
+        gates=grower.gates,
+        items=tuple(
+            TreeItem(rows=(), trees=tuple(grown.tree(output) for output in each))
+            for each in outputs
+        ),
+    )
+
+
 def _kinks(node: Elementwise) -> list[float]:
     if isinstance(node.function, PiecewiseLinear):
         return [float(np.max(start)) for start, _ in node.function.knots]
@@ -185,11 +204,14 @@ def _over_ball(normals: Numbers, offsets: Numbers, around: Around) -> Numbers:
     def top(weights: Numbers) -> float:
         return float(weights @ offsets + _reach(weights @ normals, around))
 
+    def excess(weights: Numbers) -> float:
+        return float(weights.sum()) - 1
+
     answer = minimize(
         top,
         np.full(count, 1 / count),
         bounds=[(0.0, 1.0)] * count,
-        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+        constraints={"type": "eq", "fun": excess},
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 200},
     )
