@@ -29,6 +29,7 @@ from verifier.certificate import (
     TreeItem,
     TreeProof,
 )
+from verifier.checker import part_inequality
 from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds
 from verifier.checker.graph import read_network
@@ -221,6 +222,46 @@ def test_parts_inherit_the_multipliers_of_the_region(name: str, norms: Pair) -> 
         assert bound <= Fraction(whole.upper()) * (1 + TIGHT)
         box = Box(np.array(region.lower), np.array(region.upper))
         assert lipschitz_constant(tiny, norms, box) <= bound
+
+
+@pytest.mark.parametrize("norms", [("linf", "linf"), ("l2", "l2")], ids="-".join)
+def test_many_parts_prove_what_each_does(norms: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least share of the levels that is accepted of all parts at once, and one by one."""
+    tiny, network, region = made("deep")
+    outputs = Indices((0,)) if norms[0] == "linf" else Indices((0, 1))
+    asked = Property(scope="local", norm=pair(norms), region=region, outputs=outputs)
+    found = LIPSDP.answer(tiny.network.model, asked).proof
+    assert isinstance(found, GateLmiProof)
+    row = found.items[0].rows[0]
+    gate = next(iter(lowered(network, "compare").gates.values()))
+    tree = of_inequalities(4, (0, 1), row.output, row)
+    tree = replace(tree, scales=np.array([1.0, 1.125, 1.25, 1.0]))
+
+    def least() -> float:
+        low, high = 0.0, 4.0
+        while low < high - 1e-11:
+            share = (low + high) / 2
+            lowered_tree = replace(tree, levels=tree.levels * share)
+            item = TreeItem(rows=(row,), trees=(lowered_tree,))
+            proof = TreeProof(patterns=(), forward=found.forward, gates=(gate,), items=(item,))
+            low, high = (low, share) if _holds(proof, network, asked) else (share, high)
+        return high
+
+    together = least()
+    monkeypatch.setattr(part_inequality, "bound_of_all", _shows_nothing)
+    assert 0.1 < together < 2.0
+    assert abs(together - least()) < 1e-8
+
+
+def _shows_nothing(*_: object) -> None:
+    """In the place of what shows many parts at once."""
+
+
+def _holds(proof: TreeProof, network: Network, asked: Property) -> bool:
+    try:
+        return bool(proved(proof, network, asked))
+    except NotProved:
+        return False
 
 
 # --- Sound wherever it is cut --------------------------------------------------------------------
