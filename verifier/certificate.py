@@ -189,8 +189,57 @@ class TorusProof:
     kind: Literal["torus"] = "torus"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A binary tree of closed cuts, its nodes in preorder: a cut, its lower part, its upper part.
+
+    A cut divides what enters one gate at a number t: the lower part has z <= t, the upper part
+    t <= z, so that the two cover their parent. A cut of the input does the same to a coordinate.
+    """
+
+    output: int | None  #: position among the item's outputs; None: all of them jointly
+    kinds: tuple[int, ...]  #: of every node: CUT, or a leaf's: EMPTY, INEQUALITY, JACOBIAN
+    gates: tuple[int, ...]  #: of every cut: which of the proof's `gates` it divides
+    entries: tuple[int, ...]  #: of every cut: the neuron
+    places: Float64[np.ndarray, " cuts"]  #: of every cut: t
+    #: for each empty leaf, one number >= 0 for each cut above it, the root's first: with them the
+    #: cuts contradict each other
+    weights: Float64[np.ndarray, " weights"]
+    rows: tuple[int, ...]  #: of every inequality leaf: which of the item's rows it takes
+    levels: Float64[np.ndarray, " inequalities"]  #: rho or s, in the place of the row's own
+    scales: Float64[np.ndarray, " inequalities"]  #: by which all of the row's multipliers grow
+
+
+CUT, EMPTY, INEQUALITY, JACOBIAN = range(4)  #: the kinds of a tree's nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeItem:
+    """The trees that bound one item of the claim, and the multipliers that their leaves share."""
+
+    rows: tuple[LmiRow, ...]
+    trees: tuple[Tree, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeProof:
+    """Branch and bound: the region divided by closed cuts, and a proof for every part."""
+
+    patterns: tuple[Pattern, ...]
+    forward: ForwardProof
+    gates: tuple[str, ...]  #: what cuts divide, by name; "" is the input
+    items: tuple[TreeItem, ...]
+    kind: Literal["tree"] = "tree"
+
+
 Proof: TypeAlias = (
-    ProductProof | LmiProof | PropagationProof | GateLmiProof | RecursionProof | TorusProof
+    ProductProof
+    | LmiProof
+    | PropagationProof
+    | GateLmiProof
+    | RecursionProof
+    | TorusProof
+    | TreeProof
 )
 
 # --- What a method returns -----------------------------------------------------------------------

@@ -81,6 +81,10 @@ class Curve(ABC):
     def tails(self) -> tuple[float | Points, float | Points]:
         """The hull of the limits of f' at minus and plus infinity."""
 
+    def tiled(self, _count: int, /) -> Curve:
+        """The function of copies of the signal: the same, where no entry has numbers of its own."""
+        return self
+
     # --- What follows from it --------------------------------------------------------------------
 
     def slope_range(self, size: int) -> Pair:
@@ -115,6 +119,10 @@ class Curve(ABC):
         least, greatest = self._slope_hull()
         low, high = np.maximum(low, least), np.minimum(high, greatest)
         return np.where(finite, low, least), np.where(finite, high, greatest)
+
+    def slopes_inside(self, lower: Vector, upper: Vector) -> Pair:
+        """Every slope on the open (lower, upper) lies within."""
+        return self.slope_range_on(lower, upper)
 
     def image(self, lower: Vector, upper: Vector) -> Pair:
         """Every value on the closed [lower, upper] lies within."""

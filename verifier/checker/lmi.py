@@ -47,6 +47,7 @@ from verifier.checker.arithmetic import (
 from verifier.checker.carry import Carried, push
 from verifier.checker.columns import column_levels
 from verifier.checker.constraints import Constraint, Increments, increments
+from verifier.checker.contraction import is_contraction, with_border
 from verifier.checker.definite import NotProved, column_sums_bound, proves_psd, row_sums_bound
 from verifier.checker.network import Elementwise
 from verifier.checker.operator_norms import norm_factor
@@ -57,7 +58,7 @@ from verifier.checker.squares import Squares
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jaxtyping import Float64
 
@@ -111,6 +112,22 @@ def prove_lmi(
     )
 
 
+def prove_row(found: Increments, row: LmiRow, outputs: Sparse, measured: Norm) -> Magnitude:
+    """The bound that one row proves, per unit of |dx| in a plain input norm.
+
+    Args:
+        found: the increments and constraints.
+        row: of one output; of all of them in l2, or in l1 if it counts signs.
+        outputs: the item's.
+        measured: the norm of dx.
+
+    Raises:
+        NotProved: the inequality is not shown to hold.
+    """
+    bound = _Systems(found).proved(row, outputs, measured)
+    return bound if isinstance(bound, Magnitude) else greatest([_root(level) for level in bound])
+
+
 def _item_bound(
     systems: _Systems, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
 ) -> Magnitude:
@@ -156,10 +173,17 @@ def _together(proved: Sequence[_Proved], count: int, output: Norm) -> Magnitude:
     each = [[bound for place, _, bound in proved if place == i] + joint for i in range(count)]
     if not all(each):
         raise NotProved(f"the rows bound {sum(map(bool, each))} of {count} outputs")
-    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[output]
     factor = Magnitude.of(norm_factor(NormPair(Norm.L2, output), count))
-    apart = combine([least(*bounds) for bounds in each])
+    apart = COMBINED[output]([least(*bounds) for bounds in each])
     return least(apart, *signed, *(bound * factor for bound in joint))
+
+
+#: The norm of outputs from bounds of each.
+COMBINED: Mapping[Norm, Callable[[Sequence[Magnitude]], Magnitude]] = {
+    Norm.LINF: greatest,
+    Norm.L2: root_of_squares,
+    Norm.L1: total,
+}
 
 
 class _Systems:
@@ -218,7 +242,7 @@ class _System:
         """
         if row.output is not None and row.output >= leaving.rows:
             raise NotProved(f"output {row.output} of an item that has {leaving.rows}")
-        _require_multipliers(np.array([row.level]), "level")
+        require_multipliers(np.array([row.level]), "level")
         diagonal, root = self._weights(row.multipliers)
         spread = root[:, None] * self._error
         rows = root[:, None] * self._value
@@ -265,16 +289,17 @@ class _System:
         inputs = self._found.inputs
         if tau.shape != (inputs,):
             raise NotProved(f"{tau.shape} input multipliers for {inputs} inputs")
-        _require_multipliers(tau, "input multipliers")
+        require_multipliers(tau, "input multipliers")
         diagonal[:inputs] = tau
         if row.output is None:
             self._require_joint(row, leaving, diagonal, squares)
             return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
         # In (2) the increment is (1, xi), and the 1 is to dx_k what v is to psi.
         signs = {name: _bordered_signs(each) for name, each in self._signs(row).items()}
-        one = np.zeros((inputs, len(diagonal) + 1))
-        one[:, 0] = 1.0
-        signs[""] = signs_of(Carried(one), 1 + np.arange(inputs), np.arange(inputs))
+        if row.cuts:
+            one = np.zeros((inputs, len(diagonal) + 1))
+            one[:, 0] = 1.0
+            signs[""] = signs_of(Carried(one), 1 + np.arange(inputs), np.arange(inputs))
         bordered = [Squares(_bordered(each.rows), each.sign) for each in squares]
         inequality = _Inequality(
             diagonal=np.concatenate([[row.level], diagonal]),
@@ -342,15 +367,19 @@ class _System:
             values = multipliers.get(constraint.name)
             if values is None or values.shape != (constraint.gates,):
                 raise NotProved(f"node {constraint.name!r} needs {constraint.gates} multipliers")
-            _require_multipliers(values, constraint.name)
+            require_multipliers(values, constraint.name)
             own = values[constraint.owner]
             diagonal[constraint.coordinates] = own * constraint.weight
             roots.append(np.sqrt(own * constraint.share))
         return diagonal, np.concatenate(roots)
 
 
-def _require_multipliers(values: Float64[np.ndarray, " n"], name: str) -> None:
-    """Each is 0 or within 2^-300 .. 2^300; nan and negative numbers are neither."""
+def require_multipliers(values: Float64[np.ndarray, "*shape"], name: str) -> None:
+    """Each is 0 or within 2^-300 .. 2^300; nan and negative numbers are neither.
+
+    Raises:
+        NotProved: one is not.
+    """
     limit = 2.0**MULTIPLIER_EXPONENT
     if not np.all((values == 0) | ((1 / limit <= values) & (values <= limit))):
         raise NotProved(f"multipliers of {name!r}: each has to be 0 or in 2^-300 .. 2^300")
@@ -396,6 +425,8 @@ def _require_psd(inequality: _Inequality, level: str) -> None:
 
 def _holds(given: _Inequality) -> bool:
     """Whether 0 <= D - R' diag(sign) R is shown for all R and borders within the error."""
+    if _is_contracting(given):
+        return True
     rows, size = given.squares.rows.value, len(given.diagonal)
     sizes = given.diagonal + np.square(rows[given.squares.sign < 0]).sum(axis=0)
     matrix = -((rows * given.squares.sign[:, None]).T @ rows)
@@ -414,6 +445,21 @@ def _holds(given: _Inequality) -> bool:
         return _scaled_error(given, scale) + edge * (1 + 4 * UNIT)
 
     return proves_psd(matrix, error, sizes)
+
+
+def _is_contracting(given: _Inequality) -> bool:
+    """The same where all signs are positive and the rows are few, which is cheaper then."""
+    rows, diagonal = given.squares.rows, given.diagonal
+    if len(diagonal) <= 2 * rows.rows or not (
+        np.all(0 < diagonal) and np.all(0 < given.squares.sign)
+    ):
+        return False
+    if given.border is None:
+        return is_contraction(rows, diagonal)
+    if np.any(rows.value[:, 0]) or np.any(rows.errors()[:, 0]):
+        return False
+    inner = rows.columns(np.arange(1, len(diagonal)))
+    return is_contraction(with_border(inner, given.border, float(diagonal[0])), diagonal[1:])
 
 
 def _scaled_error(given: _Inequality, scale: Float64[np.ndarray, " n"]) -> float:

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 class Absolute:
     """|.|, the gate of every lowered group."""
 
+    def tiled(self, _count: int, /) -> Absolute:
+        """The same for every entry."""
+        return self
+
     def slope_range(self, size: int) -> tuple[Vector, Vector]:
         """[-1, 1]."""
         return -np.ones(size), np.ones(size)
@@ -48,6 +52,10 @@ class Absolute:
         """The sign where it is known. Secants from 0 have one sign: 0 belongs to both sides."""
         right, left = 0 <= lower, (upper <= 0) & (lower < 0)
         return np.where(right, 1.0, -1.0), np.where(left, -1.0, 1.0)
+
+    def slopes_inside(self, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
+        """The same."""
+        return self.slope_range_on(lower, upper)
 
     def image(self, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
         """From the point nearest to 0 to the farthest."""

@@ -82,6 +82,10 @@ class Scalar(Protocol):
     Parameters may differ from entry to entry; every array has the signal's length.
     """
 
+    def tiled(self, count: int, /) -> Scalar:
+        """The function of a signal that is so many copies of this one, one after another."""
+        ...
+
     def slope_range(
         self, size: int
     ) -> tuple[Float64[np.ndarray, " size"], Float64[np.ndarray, " size"]]:
@@ -92,6 +96,12 @@ class Scalar(Protocol):
         self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
         """Every Clarke slope, hence every secant, on the closed [lower, upper] lies within."""
+        ...
+
+    def slopes_inside(
+        self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Every slope on the open (lower, upper) lies within: a kink at an end has one side."""
         ...
 
     def image(

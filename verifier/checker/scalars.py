@@ -12,6 +12,7 @@ from verifier.checker.curves import CONCAVE, CONVEX, STRAIGHT, Break, Curve
 from verifier.checker.enclosures import TINY, TWO_BY_ROOT_PI, U, lower_of, upper_of
 
 if TYPE_CHECKING:
+    from verifier.checker.curves import Pair, Vector
     from verifier.checker.enclosures import Enclosure, Points
 
 ABOVE_TWO_BY_ROOT_PI = float(np.nextafter(TWO_BY_ROOT_PI, 2.0))
@@ -34,6 +35,12 @@ class PiecewiseLinear(Curve):
             (-1.0, 0.0),
             (1.0, 0.0),
         )
+
+    def tiled(self, count: int, /) -> PiecewiseLinear:
+        """With the numbers of entries as often as the entries are there."""
+        if count == 1:
+            return self
+        return PiecewiseLinear(_tiled(self.knots, count), _tiled(self.pieces, count))
 
     def _at(self, x: Points, piece: int) -> Enclosure:
         slope, intercept = self.pieces[piece]
@@ -66,6 +73,20 @@ class PiecewiseLinear(Curve):
             high = np.where(x > end, slope, np.where(within, np.maximum(high, slope), high))
         return low, high
 
+    def slopes_inside(self, lower: Vector, upper: Vector) -> Pair:
+        """The slopes of the pieces that meet the open (lower, upper), wherever the knots lie."""
+        starts = [-np.inf, *(start for start, _ in self.knots)]
+        ends = [*(end for _, end in self.knots), np.inf]
+        low, high = np.full_like(lower, np.inf), np.full_like(lower, -np.inf)
+        for (slope, _), start, end in zip(self.pieces, starts, ends, strict=True):
+            meets = (start < upper) & (lower < end)
+            low = np.where(meets, np.minimum(low, slope), low)
+            high = np.where(meets, np.maximum(high, slope), high)
+        # Within a point there is nothing: its slopes are those of the closed interval.
+        least, greatest = self.slope_range_on(lower, upper)
+        inside = lower < upper
+        return np.where(inside, low, least), np.where(inside, high, greatest)
+
     @property
     def breaks(self) -> tuple[Break, ...]:
         """The knots."""
@@ -89,6 +110,18 @@ class PiecewiseLinear(Curve):
         """The outermost slopes."""
         first, last = self.pieces[0][0], self.pieces[-1][0]
         return np.minimum(first, last), np.maximum(first, last)
+
+
+def _tiled(
+    pairs: tuple[tuple[float | Points, float | Points], ...], count: int
+) -> tuple[tuple[float | Points, float | Points], ...]:
+    return tuple(
+        (
+            one if np.ndim(one) == 0 else np.tile(one, count),
+            other if np.ndim(other) == 0 else np.tile(other, count),
+        )
+        for one, other in pairs
+    )
 
 
 def relu() -> PiecewiseLinear:

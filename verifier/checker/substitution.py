@@ -78,10 +78,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """|x - centre|_norm <= radius; a box has a radius for every coordinate."""
+    """|x - centre|_norm <= radius; a box has a radius for every coordinate.
 
-    centre: Float64[np.ndarray, " n"]
-    radius: Float64[np.ndarray, " n"]
+    One row for all batch rows, or one for each.
+    """
+
+    centre: Float64[np.ndarray, "batch n"]
+    radius: Float64[np.ndarray, "batch n"]
     norm: Norm
 
     def greatest(
@@ -92,15 +95,32 @@ class Around:
         share = gamma(rows.shape[-1] + 4)
         match self.norm:
             case Norm.LINF:
-                reach = magnitudes @ self.radius
+                reach = _times(magnitudes, self.radius)
             case Norm.L2:
                 # Squares may underflow by eta each; 2^-530 n is the root of more than that.
                 reach = np.sqrt(np.sum(np.square(rows), axis=-1)) + 2.0**-530 * rows.shape[-1]
-                reach = reach * self.radius[0]
+                reach = reach * self.radius[:, :1]
             case Norm.L1:
-                reach = magnitudes.max(axis=-1, initial=0.0) * self.radius[0]
-        error = share * (magnitudes @ np.abs(self.centre) + reach) + rows.shape[-1] * 4 * LEAST
-        return rows @ self.centre + reach, error
+                reach = magnitudes.max(axis=-1, initial=0.0) * self.radius[:, :1]
+        mass = _times(magnitudes, np.abs(self.centre)) + reach
+        error = share * mass + rows.shape[-1] * 4 * LEAST
+        return _times(rows, self.centre) + reach, error
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The input is in both sets."""
+
+    first: Around
+    second: Around
+
+    def greatest(
+        self, rows: Float64[np.ndarray, "batch k n"]
+    ) -> tuple[Float64[np.ndarray, "batch k"], Float64[np.ndarray, "batch k"]]:
+        """The lesser of what each allows."""
+        (one, loose), (other, slack) = self.first.greatest(rows), self.second.greatest(rows)
+        is_first = one + loose <= other + slack
+        return np.where(is_first, one, other), np.where(is_first, loose, slack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +140,7 @@ class Exactly:
 
 #: What is known of the graph's input. `greatest` gives (value, error): no row times an input
 #: exceeds their sum.
-Start: TypeAlias = Around | Exactly
+Start: TypeAlias = Around | Within | Exactly
 
 
 @dataclass(slots=True)
@@ -180,7 +200,7 @@ class Substitution:
             rows = np.zeros((1, len(part), size))
             rows[0, np.arange(len(part)), part] = 1.0
             # One batch row until the first gate, whose lines may differ from row to row.
-            ends = self._greatest(signal, rows, bothways=True)
+            ends = self._greatest({signal: rows}, bothways=True)
             upper[:, begin : begin + chunk] = ends[:, : len(part)]
             lower[:, begin : begin + chunk] = -ends[:, len(part) :]
         return Interval(lower, upper)
@@ -189,13 +209,25 @@ class Substitution:
         self, signal: str, rows: Float64[np.ndarray, "batch k n"]
     ) -> Float64[np.ndarray, "batch k"]:
         """Numbers that rows times the signal do not exceed."""
-        return self._greatest(signal, rows, bothways=False)
+        return self._greatest({signal: rows}, bothways=False)
+
+    def greatest_sum(
+        self, rows: Mapping[str, Float64[np.ndarray, "batch k n"]]
+    ) -> Float64[np.ndarray, "batch k"]:
+        """Numbers that the sum over signals, of rows times each, does not exceed.
+
+        Raises:
+            NotProved: a signal of the graph is too long.
+        """
+        if LONGEST_SUM < max(self.sizes.values()):
+            raise NotProved("a signal is too long for its errors to be summed")
+        return self._greatest(rows, bothways=False)
 
     def _greatest(
-        self, signal: str, rows: Float64[np.ndarray, "batch k n"], *, bothways: bool
+        self, rows: Mapping[str, Float64[np.ndarray, "batch k n"]], *, bothways: bool
     ) -> Float64[np.ndarray, "batch k"]:
-        zero = np.zeros(rows.shape[:2])
-        partial = _Partial({signal: rows}, zero, zero, zero)
+        zero = np.zeros(next(iter(rows.values())).shape[:2])
+        partial = _Partial(dict(rows), zero, zero, zero)
         for node in reversed(self.nodes):
             coefficients = partial.coefficients.pop(node.name, None)
             if coefficients is None:
