@@ -203,4 +203,5 @@ def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:
 
 def varies(region: Region) -> Bool[np.ndarray, " n"]:
     """Which coordinates can differ between two points of the region."""
-    return _box(region).lower[0] < _box(region).upper[0]
+    box = _box(region)
+    return box.lower[0] < box.upper[0]
