@@ -28,7 +28,6 @@ _SHARE_OF_MARGIN = 1e-3  #: with a greater margin, both may be this share of it
 _NOISE_HELD = 1e5  #: the noise of a psi that nothing enters is held as if it were as much larger
 _SMALLEST = 2.0 ** (LEAST_EXPONENT + 10)  #: of multipliers without influence
 _MANY_INPUTS = 64  #: from here on it is worth to look for a low rank
-_LOW_RANK = 0.75  #: of the number of inputs
 _DEPENDENT = 1e-14  #: an entry of QR's that is only rounding, of rows of length 1
 _MIXED = 0.1  #: the start's share in a warm one
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
@@ -115,7 +114,9 @@ class Family:
             return None
         basis, right = torch.linalg.qr((whole / norms).T)
         felt = _DEPENDENT < right.abs().amax(dim=1)
-        if _LOW_RANK * form.inputs < int(felt.sum()):
+        rank, psis = int(felt.sum()), len(self._psis)
+        # F diag(e) F' by F itself, and by F_0 (M diag(e) M') F_0'.
+        if psis**2 * form.inputs < rank**2 * (form.inputs + psis) + rank * psis**2:
             return None
         thin = right[felt].T * norms
         return thin[: len(self._psis)], thin[len(self._psis) :], basis[:, felt].T.contiguous()

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from verifier.certificate import Candidate, ForwardProof, PropagationProof
+from verifier.certificate import Candidate, PropagationProof
 from verifier.errors import InvalidRequest, OutOfBudget
 from verifier.methods.clock import Clock
 from verifier.methods.domain import Domain
@@ -20,11 +20,13 @@ from verifier.methods.propagation.forward import (
     Forward,
     Interval,
     Technique,
+    affordable,
     gate_slopes,
 )
 from verifier.methods.propagation.jacobian import Jacobian
 from verifier.methods.propagation.norms import norm_bound
 from verifier.methods.propagation.tighten import Slopes, tightened_lines
+from verifier.methods.propagation.work import MOST_JACOBIAN, jacobian_work
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
@@ -49,7 +51,8 @@ class Options:
 def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:
     """Bounds of every item over the region, and how they are proved again.
 
-    When the clock runs out during the linear technique, the answer is that of intervals.
+    When the clock runs out during the linear technique, or the network is too large for it, the
+    answer is that of intervals.
 
     Raises:
         InvalidRequest: the property selects what does not exist, or is not local.
@@ -58,8 +61,12 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
     lines = Slopes()
     if options.technique == "linear":
         lines = question.tilted(options.steps, clock)
-    forward = Forward(question.lowered, question.domain, options.technique, lines)
-    ranges = gate_slopes(question.lowered, forward.bounds())
+    if options.technique == "linear":
+        forward, entering = affordable(question.lowered, question.domain, lines)
+    else:
+        forward = Forward(question.lowered, question.domain, "interval", {})
+        entering = forward.bounds()
+    ranges = gate_slopes(question.lowered, entering)
     technique = options.technique
     entries: _Entries | None = None
     if technique == "linear":
@@ -71,7 +78,7 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
         estimates=tuple(float(bound) for bound in question.bounds(*entries)),
         proof=PropagationProof(
             patterns=network.patterns,
-            forward=ForwardProof(technique=options.technique, lines=forward.lines()),
+            forward=forward.proof,
             technique=technique,
         ),
     )
@@ -141,7 +148,10 @@ class _Question:
         return magnitudes, magnitudes.sum(dim=-1)
 
     def by_lines(self, ranges: Mapping[str, Interval], clock: Clock) -> _Entries | None:
-        """The Jacobian by lines; None where the clock ran out."""
+        """The Jacobian by lines; None where it costs too much, or the clock ran out."""
+        rows = sum(len(item.rows) for item in self.items)
+        if MOST_JACOBIAN < jacobian_work(self.measured, ranges, rows, len(self.inputs)):
+            return None
         jacobian = self._jacobian(ranges, clock)
         try:
             lower, upper = jacobian.bounds(self.inputs)
