@@ -77,11 +77,22 @@ def forward_bounds(
     Raises:
         NotProved: a bound is not finite, or a gate's slopes have the wrong length or no gate.
     """
+    return forward_walk(network, lowered, region, proof).signals
+
+
+def forward_walk(
+    network: Network, lowered: Lowered, region: Region, proof: ForwardProof
+) -> Substitution:
+    """The same with the lines of every gate.
+
+    Raises:
+        NotProved: a bound is not finite, or a gate's slopes have the wrong length or no gate.
+    """
     around, box = start_of(region)
     walk = _Walk(network, lowered, around, box, proof)
     for node in lowered.network.nodes:
         walk.visit(node)
-    return walk.substitution.signals
+    return walk.substitution
 
 
 def slopes_over(lowered: Lowered, signals: dict[str, Interval]) -> dict[str, Range]:

@@ -187,8 +187,15 @@ class Forward:
         self, signal: str, rows: Float64[Tensor, "batch n"]
     ) -> Float64[Tensor, " batch"]:
         """A number that rows.s does not exceed over the region, s the signal's value."""
-        coefficients = {signal: rows}
-        constant = rows.new_zeros(rows.shape[0])
+        return self.greatest({signal: rows})
+
+    def greatest(
+        self, functions: Mapping[str, Float64[Tensor, "batch _"]]
+    ) -> Float64[Tensor, " batch"]:
+        """Numbers that sums of linear functions of several signals do not exceed."""
+        coefficients = dict(functions)
+        first = next(iter(coefficients.values()))
+        constant = first.new_zeros(first.shape[0])
         for node in reversed(self._network.nodes):
             if (own := coefficients.pop(node.name, None)) is None:
                 continue
