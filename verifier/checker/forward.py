@@ -126,7 +126,10 @@ class _Walk:
         self._proof = proof
         self._is_box = around.norm is Norm.LINF
         nodes = lowered.network.nodes
-        self._entering = {node.source for node in nodes if isinstance(node, Elementwise)}
+        self._entering: dict[str, list[Elementwise]] = {}
+        for node in nodes:
+            if isinstance(node, Elementwise):
+                self._entering.setdefault(node.source, []).append(node)
         self._affine_only = {""}
         self.substitution = Substitution(
             nodes=[
@@ -164,8 +167,27 @@ class _Walk:
         first = self._is_box and len(node.terms) == 1 and node.terms[0].source == ""
         relaxed = self._proof.technique == "linear" and not first
         if node.name in self._entering and (relaxed or (direct and not first)):
-            better = self.substitution.bounds(node.name)
-            signals[node.name] = bounds.intersected(better).required_finite(node.name)
+            self._tighten(node.name)
+
+    def _tighten(self, signal: str) -> None:
+        """Bounds by lines where some gate that the signal enters has more than one slope."""
+        known = self.substitution.signals[signal]
+        places = np.flatnonzero(self._is_open(signal, known))
+        if not len(places):
+            return
+        better = self.substitution.bounds(signal, places.tolist())
+        lower, upper = known.lower.copy(), known.upper.copy()
+        lower[:, places] = np.maximum(lower[:, places], better.lower)
+        upper[:, places] = np.minimum(upper[:, places], better.upper)
+        self.substitution.signals[signal] = Interval(lower, upper).required_finite(signal)
+
+    def _is_open(self, signal: str, known: Interval) -> Bool[np.ndarray, " n"]:
+        """Where bounds matter: of other entries each gate is a line already."""
+        is_open = np.zeros(known.lower.shape[1], np.bool_)
+        for gate in self._entering[signal]:
+            least, greatest = gate.function.slope_range_on(known.lower[0], known.upper[0])
+            is_open |= least < greatest
+        return is_open
 
     def _gate(self, node: Elementwise) -> None:
         signals = self.substitution.signals
