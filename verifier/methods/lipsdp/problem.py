@@ -149,8 +149,20 @@ class Family:
         psis = int(support.reaches[self._owner].sum())
         return support.outputs + psis + len(support.inputs)
 
-    def scaled(self, rows: Float64[Tensor, "batch selected outputs"], support: Support) -> Scaled:
-        """The inequalities of several sets of outputs, of one support."""
+    def scaled(
+        self,
+        rows: Float64[Tensor, "batch selected outputs"],
+        support: Support,
+        *,
+        hurried: bool = False,
+    ) -> Scaled:
+        """The inequalities of several sets of outputs, of one support.
+
+        Args:
+            rows: the outputs.
+            support: what they depend on.
+            hurried: take the shared start as it is, without looking for gates to be raised.
+        """
         form, batch, outputs = self._form, rows.shape[0], support.outputs
         live = torch.nonzero(support.reaches[self._owner]).flatten().flip(0)
         # In the order in which psis come: then a multiplier of one psi has its number.
@@ -174,7 +186,7 @@ class Family:
             multipliers=len(numbered),
             panels=panels_of([count for count in nodes if count], outputs),
         ).to(self._device)
-        unit = _unit(problem, self._start.gates[numbered].to(problem.spread))
+        unit = _unit(problem, self._start.gates[numbered].to(problem.spread), hurried=hurried)
         kept = torch.nonzero(self._entered).flatten()[numbered]
         return Scaled(problem.scaled(unit), unit, kept, support.inputs)
 
@@ -425,7 +437,7 @@ def _any(
     return 0 < counts.index_add_(0, owner, flags.long())
 
 
-def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
+def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"], *, hurried: bool) -> Point:
     """The start: the least level for its gates, and for linf all inputs alike and balanced."""
     bare = ones(problem)
     bare = Point(
@@ -436,7 +448,7 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
         raise beyond_range()
     start = problem.balanced(bare.at_level(level.clamp(min=LEAST_LEVEL)))
     varies = LEAST_LEVEL < level
-    found = freed(problem, start)
+    found = start if hurried else freed(problem, start)
     return Point(
         level=torch.where(varies, found.level, start.level),
         gates=torch.where(varies[:, None], found.gates, start.gates),
