@@ -78,6 +78,11 @@ class Images:
         greatest, least = self.node("Max", *ends), self.node("Min", *ends)
         return self.node("Concat", greatest, least, axis=1)
 
+    def dense(self, x: str, source: int, target: int) -> str:
+        """A dense layer of flat entries."""
+        weight = self._rng.standard_normal((source, target)) * np.sqrt(2 / source)
+        return self.node("MatMul", x, self._constant(weight))
+
     def classified(self, x: str, entries: int) -> bytes:
         """The model with ten outputs."""
         weight = self._rng.standard_normal((entries, 10)) / np.sqrt(entries)

@@ -38,6 +38,17 @@ def test_membership_is_decided_in_rationals() -> None:
     assert box.contains([math.nextafter(0.1 + 0.2, 0)])
 
 
+@given(center=FINITE, radius=RADIUS, steps=st.integers(-2, 2), lower=st.booleans())
+def test_membership_next_to_an_end_is_that_of_rationals(
+    center: float, radius: float, steps: int, lower: bool
+) -> None:
+    box = CenterBox(center=(center,), radius=radius)
+    x = center - radius if lower else center + radius
+    for _ in range(abs(steps)):
+        x = math.nextafter(x, math.copysign(math.inf, steps))
+    assert box.contains([x]) is (abs(Fraction(x) - Fraction(center)) <= Fraction(radius))
+
+
 def test_ends_belong_to_the_box() -> None:
     box = EndsBox(lower=(0.0, -1.0), upper=(1.0, -1.0))
     assert box.contains([0.0, -1.0])

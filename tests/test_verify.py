@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from verifier import verify as verify_face
-from verifier.certificate import Candidate, Certificate, LmiItem, LmiProof
+from verifier.certificate import Candidate, Certificate, LmiItem, LmiProof, RecursionProof
 from verifier.checker import check
 from verifier.errors import (
     CheckRejected,
@@ -20,10 +20,13 @@ from verifier.errors import (
 )
 from verifier.methods import lipsdp, product
 from verifier.methods.clock import Clock
+from verifier.methods.lipsdp import form
 from verifier.methods.progress import Aim
 from verifier.network.graph import Network
+from verifier.onnx_import import load
 from verifier.property import Budget, Property, Request
 from verifier.proving import CLAIM_SLACK
+from verifier.regions import CenterBox
 from verifier.tiers import plan
 from verifier.verify import Progress, verify
 
@@ -161,3 +164,17 @@ def test_an_option_of_the_wrong_type_is_refused_before_any_work() -> None:
 
 def test_the_public_face_is_this_function() -> None:
     assert verify_face is verify
+
+
+def test_what_is_too_large_for_a_region_is_bounded_everywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A global bound holds on every region, and is an answer where the region's own is none."""
+    monkeypatch.setattr(form, "LARGEST_XI", 3)
+    size = load(MODEL).require_network().input_size
+    region = CenterBox(center=(0.0,) * size, radius=0.5)
+    asked = Property(scope="local", region=region)
+    found = verify(MODEL, Request(property=asked, method="lipsdp", budget=SHORT))
+    assert isinstance(found.proof, RecursionProof)
+    assert found.claim.property.region == region
+    assert check(found, MODEL).valid

@@ -145,7 +145,7 @@ class PropagationProof:
 
     patterns: tuple[Pattern, ...]
     forward: ForwardProof
-    technique: Literal["interval", "linear"]
+    technique: Literal["interval", "linear", "joint"]
     kind: Literal["propagation"] = "propagation"
 
 

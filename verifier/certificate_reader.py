@@ -204,7 +204,7 @@ def _proof(value: object) -> Proof:
             return PropagationProof(
                 patterns=_patterns(members),
                 forward=_forward(members["forward"]),
-                technique=_technique(members["technique"]),
+                technique=_jacobian_technique(members["technique"]),
             )
         case "gate-lmi":
             members = _exact(value, "proof", "kind patterns forward slopes items")
@@ -363,6 +363,11 @@ def _forward(value: object) -> ForwardProof:
 def _ends(value: object, at: str) -> dict[str, Array]:
     members = _exact(value, at, "lower upper")
     return {end: _array(members[end], f"{at}.{end}") for end in ("lower", "upper")}
+
+
+def _jacobian_technique(value: object) -> Literal["interval", "linear", "joint"]:
+    technique = _one_of(value, ("interval", "linear", "joint"), "technique")
+    return cast('Literal["interval", "linear", "joint"]', technique)
 
 
 def _technique(value: object) -> Literal["interval", "linear"]:

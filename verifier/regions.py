@@ -66,11 +66,30 @@ class CenterBox:
 
     def interval(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
         """Float64 ends, rounded outward: the box lies within [lower, upper]."""
+        lower, upper = self._rounded_ends(outward=True)
+        if np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)):
+            return lower, upper
         return _outward(*self._exact_ends())
 
     def contains(self, point: Sequence[float]) -> bool:
         """Whether a point lies in the box, decided exactly."""
-        return _within(point, *self._exact_ends())
+        if len(point) != self.dimension or not all(map(math.isfinite, point)):
+            return False
+        # No float64 lies between a real end and the nearest float64 that is within.
+        lower, upper = self._rounded_ends(outward=False)
+        x = np.array(point, dtype=np.float64)
+        return bool(np.all((lower <= x) & (x <= upper)))
+
+    def _rounded_ends(
+        self, *, outward: bool
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """The ends in float64, each rounded out of the box, or each into it; infinite beyond."""
+        center, radius = np.array(self.center), np.array(self.radius)
+        lower = _rounded_sum(center, -radius, downward=outward)
+        upper = _rounded_sum(center, radius, downward=not outward)
+        if self.clip is None:
+            return lower, upper
+        return np.maximum(lower, self.clip.lower), np.minimum(upper, self.clip.upper)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +189,19 @@ def _refuse_empty(lower: list[Fraction], upper: list[Fraction]) -> None:
         raise RegionEmptyInterior(
             "the region is a single point", fix="give a radius above 0 to some coordinate"
         )
+
+
+def _rounded_sum(
+    one: Float64[np.ndarray, " n"], other: Float64[np.ndarray, "*n"], *, downward: bool
+) -> Float64[np.ndarray, " n"]:
+    """One + other, rounded down or up: the error of a float64 sum is a float64 (Knuth)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = one + other
+        back = total - one
+        lost = (one - (total - back)) + (other - back)
+    if downward:
+        return np.where(lost < 0, np.nextafter(total, -np.inf), total)
+    return np.where(0 < lost, np.nextafter(total, np.inf), total)
 
 
 def _outward(

@@ -2,7 +2,8 @@
 
     global   product, then LipSDP: dense with a refinement where its inequality fits into memory and
              the budget, the recursions over the network's blocks where it does not
-    local    product, propagation, LipSDP
+    local    product, propagation, LipSDP; the recursions, whose bounds hold everywhere, where the
+             region's inequality does not fit into memory
 
 A tier is one name among a certificate's attempts, and may find several candidates.
 """
@@ -11,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from verifier.certificate import Candidate, TorusProof
-from verifier.errors import InvalidRequest, TooLarge
+from verifier.errors import InvalidRequest, NotLipschitzGlobally, TooLarge
 from verifier.methods import lipsdp, product, propagation, recursion, refinement, torus
 from verifier.methods.clock import Clock
 from verifier.methods.items import varying_inputs
@@ -96,18 +97,30 @@ class _Semidefinite:
 
     def candidates(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Better and better ones."""
-        if not isinstance(self.asked.region, Everywhere) or self.options.solver in _GENERAL:
+        if not isinstance(self.asked.region, Everywhere):
+            yield from self._over_region(clock, aim)
+        elif self.options.solver in _GENERAL:
             yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
         elif self.options.solver == "first_order":
-            yield from self._by_blocks(clock, aim)
+            yield from self._by_blocks(self.asked, clock, aim)
         else:
             yield from self._anyhow(clock, aim)
+
+    def _over_region(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
+        """With the region's slopes; of what is too large for them what holds everywhere."""
+        try:
+            yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
+        except TooLarge:
+            everywhere = replace(self.asked, scope="global", region=Everywhere())
+            if not _is_bounded_everywhere(self.network):
+                raise
+            yield from self._by_blocks(everywhere, clock, aim)
 
     def _anyhow(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Densely where that is possible in time, and by blocks where it is not."""
         expected = self._expected()
         if clock.remaining < expected:
-            yield from self._by_blocks(clock, aim)
+            yield from self._by_blocks(self.asked, clock, aim)
             return
         if expected > _AT_ONCE:
             yield from self._at_once(clock, aim)
@@ -121,16 +134,16 @@ class _Semidefinite:
         """What is known before a dense solution."""
         quick = Clock.start(_QUICK_SHARE * clock.remaining)
         try:
-            yield from islice(self._by_blocks(quick, aim), 1)
+            yield from islice(self._by_blocks(self.asked, quick, aim), 1)
         except TooLarge:
             return
 
-    def _by_blocks(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
+    def _by_blocks(self, asked: Property, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Frequency by frequency where the network has convolutions, then block by block.
 
         A scale for every neuron of a channel, where so many fit, betters one for all of them.
         """
-        network, asked = unweighted(self.network, self.asked)
+        network, asked = unweighted(self.network, asked)
         shared: TorusProof | None = None
         fits = self.options.multipliers == "neuron" and self._fits(network, clock)
         if torus.applies(network):
@@ -160,6 +173,15 @@ class _Semidefinite:
         in_linf = plain_norms(self.asked.norm).input is Norm.LINF
         order = self.network.output_size + psis + (inputs // 2 if in_linf else 0)
         return _SECONDS_PER_CUBE * order**3
+
+
+def _is_bounded_everywhere(network: Network) -> bool:
+    """Whether every activation's slopes are."""
+    try:
+        lipsdp.global_slopes(network.lowered("keep"))
+    except NotLipschitzGlobally:
+        return False
+    return True
 
 
 _GENERAL = ("scs", "clarabel")

@@ -31,8 +31,8 @@ from verifier.norms import Norm, NormPair
 from verifier.property import Each, Indices, Margins, Property
 from verifier.regions import Ball, Bounded, CenterBox, Clip, EndsBox
 
-Technique = Literal["interval", "linear"]
-TECHNIQUES: tuple[Technique, ...] = ("interval", "linear")
+Technique = Literal["interval", "linear", "joint"]
+TECHNIQUES: tuple[Technique, ...] = ("interval", "linear", "joint")
 #: Each of the three ways from entries of J to a norm, and mixed pairs.
 PAIRS = (
     (Norm.LINF, Norm.LINF),
@@ -51,6 +51,10 @@ REGIONS: dict[str, Bounded] = {
     "l2": Ball(norm=Norm.L2, center=(0.5, -0.25, 0.125), radius=1.0),
     "linf": Ball(norm=Norm.LINF, center=(0.5, -0.25, 0.125), radius=0.5),
 }
+
+
+def forward_proof(technique: Technique) -> ForwardProof:
+    return ForwardProof(technique="interval" if technique == "interval" else "linear")
 
 
 def points(region: Bounded, rng: np.random.Generator, count: int) -> list[list[Fraction]]:
@@ -86,7 +90,7 @@ def test_every_signal_lies_within_its_bounds(
     rng = np.random.default_rng(3)
     whole = FAMILIES[family](rng)
     small = lowered(whole, "compare")
-    bounds = forward_bounds(whole, small, REGIONS[region], ForwardProof(technique=technique))
+    bounds = forward_bounds(whole, small, REGIONS[region], forward_proof(technique))
     for x in points(REGIONS[region], rng, 6):
         for name, values in evaluate(small.network, x).items():
             for low, value, high in zip(
@@ -104,9 +108,7 @@ def test_no_exact_quotient_exceeds_the_bound(
     rng = np.random.default_rng(5)
     whole = FAMILIES[family](rng)
     inside = points(REGIONS[region], rng, 7)
-    proof = PropagationProof(
-        patterns=(), forward=ForwardProof(technique=technique), technique=technique
-    )
+    proof = PropagationProof(patterns=(), forward=forward_proof(technique), technique=technique)
     values = [evaluate(whole, x)["y"] for x in inside]
     for given, output in PAIRS:
         asked = Property(scope="local", norm=NormPair(given, output), region=REGIONS[region])
@@ -136,9 +138,7 @@ def test_items_bound_each_output_and_each_margin(technique: Technique) -> None:
     rng = np.random.default_rng(6)
     whole = FAMILIES["residual"](rng)
     region = REGIONS["box"]
-    proof = PropagationProof(
-        patterns=(), forward=ForwardProof(technique=technique), technique=technique
-    )
+    proof = PropagationProof(patterns=(), forward=forward_proof(technique), technique=technique)
     inside = points(region, rng, 12)
     values = [evaluate(whole, x)["y"] for x in inside]
     pair = NormPair(Norm.LINF, Norm.LINF)
@@ -181,9 +181,7 @@ def test_a_cancellation_is_not_certified_as_zero(technique: Technique) -> None:
         norm=NormPair(Norm.LINF, Norm.LINF),
         region=CenterBox(center=(0.0,), radius=1.0),
     )
-    proof = PropagationProof(
-        patterns=(), forward=ForwardProof(technique=technique), technique=technique
-    )
+    proof = PropagationProof(patterns=(), forward=forward_proof(technique), technique=technique)
     (bound,) = prove_propagation(proof, cancellation(), asked, selection(asked, 1, 1))
     assert 100 <= bound.upper()
 
@@ -193,7 +191,7 @@ def test_the_bounds_of_a_cancellation_contain_its_values(technique: Technique) -
     whole = cancellation()
     region = CenterBox(center=(0.25,), radius=0.5)
     small = lowered(whole, "compare")
-    bounds = forward_bounds(whole, small, region, ForwardProof(technique=technique))["y"]
+    bounds = forward_bounds(whole, small, region, forward_proof(technique))["y"]
     for k in range(-1, 4):
         assert bounds.lower[0, 0] <= 100 * k / 4 <= bounds.upper[0, 0]
 
@@ -290,9 +288,7 @@ def test_linear_bounds_are_tighter() -> None:
     asked = Property(scope="local", norm=pair, region=REGIONS["box"])
     bounds = [
         prove_propagation(
-            PropagationProof(
-                patterns=(), forward=ForwardProof(technique=technique), technique=technique
-            ),
+            PropagationProof(patterns=(), forward=forward_proof(technique), technique=technique),
             whole,
             asked,
             selection(asked, 3, 2),
@@ -393,6 +389,6 @@ def test_what_underflows_inside_a_composition_is_not_lost(technique: Technique) 
         )
         region = EndsBox(lower=(0.0,), upper=(2.0**-80,))
         small = lowered(whole, "compare")
-        bounds = forward_bounds(whole, small, region, ForwardProof(technique=technique))
+        bounds = forward_bounds(whole, small, region, forward_proof(technique))
         assert 2.0**-80 <= bounds["a"].upper[0, 0]
         assert 2.0**-80 <= bounds["y"].upper[0, 0]

@@ -85,7 +85,7 @@ def test_unbounded_slopes_are_refused_by_name() -> None:
 
 def test_too_large_is_refused_before_it_is_built() -> None:
     network = Network(
-        nodes=(linear("y", (Term("", Identity(5000)),)),), input_size=5000, output="y"
+        nodes=(linear("y", (Term("", Identity(7000)),)),), input_size=7000, output="y"
     )
     with pytest.raises(TooLarge):
         candidate(network, Property(), Options(), Clock.start(10.0))

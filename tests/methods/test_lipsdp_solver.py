@@ -105,6 +105,19 @@ def test_start_is_strictly_feasible_on_every_graph(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "linf"), KINDS)
+def test_a_hurried_start_is_feasible_too(name: str, linf: int) -> None:
+    network = NETWORKS[name]().lowered("keep")
+    form = form_of(network, torch.arange(3), global_slopes(network))
+    outputs = torch.eye(2, dtype=torch.float64)[None, : 1 if linf else 2]
+    family = Family(form, inputs_in_linf=bool(linf))
+    problem = family.scaled(outputs, family.support(outputs[0]), hurried=True)[0].problem
+    start = ones(problem)
+    raised = start.at_level(start.level * 1.01)
+    assert 0 < float(torch.linalg.eigvalsh(problem.slack(raised))[0])
+    assert abs(float(torch.linalg.eigvalsh(problem.slack(start))[0])) < 1e-9
+
+
+@pytest.mark.parametrize(("name", "linf"), KINDS)
 def test_duality_gap_closes(name: str, linf: int) -> None:
     problem = scaled_problem(name, linf).problem[None]
     found = interior_point.solve(problem, gap=1e-7, iterations=60, watch=never)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from verifier.checker.network import Map
 
+SMALLEST_ERROR = 2.0**-980
+
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -174,7 +176,12 @@ def push(linear: Map, rows: Carried) -> Carried:
         size = size + rows.error
     # Each of the products above, and the sums in the two maps, is covered by 8 more terms.
     error = linear.magnitudes(spread) + linear.slack(size)
-    return Carried(value, enlarged(error, linear.terms + 8) + linear.terms * LEAST)
+    return Carried(value, normal(enlarged(error, linear.terms + 8) + linear.terms * LEAST))
+
+
+def normal(error: Float64[np.ndarray, "k n"]) -> Float64[np.ndarray, "k n"]:
+    """The same or larger: products with subnormal numbers take a processor many times as long."""
+    return np.maximum(error, SMALLEST_ERROR)
 
 
 def stages(linear: Map) -> tuple[Map, ...]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.arithmetic import UNIT, above, enlarged
-from verifier.checker.carry import Carried, Sparse, push, summed
+from verifier.checker.carry import Carried, Sparse, normal, push, summed
 from verifier.checker.definite import NotProved
 from verifier.checker.lowering import sources
 from verifier.checker.network import Affine, Elementwise, Network, Sort
@@ -167,7 +167,7 @@ def _scaled(entering: Carried, factor: Float64[np.ndarray, " n"], height: int) -
     spread = np.abs(value[: entering.rows]) * UNIT
     if entering.error is not None:
         spread = spread + entering.error * np.abs(factor)
-    error[: entering.rows] = enlarged(spread, 4)
+    error[: entering.rows] = normal(enlarged(spread, 4))
     return Carried(value, error)
 
 

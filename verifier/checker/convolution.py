@@ -1,4 +1,4 @@
-"""The convolution as a linear map: one strided product for every tap of the window."""
+"""The convolution as a linear map: one product with the operands of all taps, row by row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
+
+WORKING_ENTRIES = 2**21  #: the most operands at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,37 +90,59 @@ class Convolution:
             )
         )
 
+    @property
+    def _taps(self) -> list[tuple[int, ...]]:
+        """The places of the window."""
+        return list(np.ndindex(*self.kernel.shape[2:]))
+
+    def _chunks(self, rows: Float64[np.ndarray, "k any"]) -> list[Float64[np.ndarray, "some any"]]:
+        """Rows whose operands of all taps fit into little memory."""
+        operands = self.in_shape[0] * len(self._taps) * int(np.prod(self.out_spatial))
+        size = max(1, WORKING_ENTRIES // max(1, operands))
+        return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
+
+    def _by_group(self, kernel: Float64[np.ndarray, "*any"]) -> Float64[np.ndarray, "groups o ct"]:
+        """The weights of each group, channels and taps in one axis."""
+        return kernel.reshape(self.groups, self.kernel.shape[0] // self.groups, -1)
+
     def _forward(
         self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k in"]
     ) -> Float64[np.ndarray, "k out"]:
-        count = len(rows)
-        image = rows.reshape(count, *self.in_shape)
-        padded = np.pad(image, [(0, 0), (0, 0), *self.pads])
-        per_group = self.kernel.shape[0] // self.groups
-        inner = self.kernel.shape[1]
-        positions = int(np.prod(self.out_spatial))
-        result = np.zeros((count, self.groups, per_group, positions))
-        for tap in np.ndindex(*self.kernel.shape[2:]):
+        weight = self._by_group(kernel)
+        parts = [weight @ self._operands(chunk) for chunk in self._chunks(rows)]
+        shape = (0, self.groups, weight.shape[1], int(np.prod(self.out_spatial)))
+        return np.concatenate([np.zeros(shape), *parts]).reshape(len(rows), self.out_size)
+
+    def _operands(self, rows: Float64[np.ndarray, "k in"]) -> Float64[np.ndarray, "k groups ct p"]:
+        """What each tap meets at every position."""
+        count, inner = len(rows), self.kernel.shape[1]
+        padded = np.pad(rows.reshape(count, *self.in_shape), [(0, 0), (0, 0), *self.pads])
+        found = np.empty((count, self.groups, inner, len(self._taps), *self.out_spatial))
+        for place, tap in enumerate(self._taps):
             part = padded[(slice(None), slice(None), *self._window(tap))]
-            part = part.reshape(count, self.groups, inner, positions)
-            weight = kernel[(slice(None),) * 2 + tap].reshape(self.groups, per_group, inner)
-            result += weight @ part
-        return result.reshape(count, self.out_size)
+            found[:, :, :, place] = part.reshape(count, self.groups, inner, *self.out_spatial)
+        return found.reshape(count, self.groups, inner * len(self._taps), -1)
 
     def _backward(
         self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k out"]
     ) -> Float64[np.ndarray, "k in"]:
-        count = len(rows)
-        per_group = self.kernel.shape[0] // self.groups
-        inner = self.kernel.shape[1]
-        signal = rows.reshape(count, self.groups, per_group, -1)
+        weight = self._by_group(kernel).transpose(0, 2, 1)
+        parts = [
+            self._scattered(weight @ chunk.reshape(len(chunk), self.groups, weight.shape[2], -1))
+            for chunk in self._chunks(rows)
+        ]
+        return np.concatenate([np.zeros((0, self.in_size)), *parts])
+
+    def _scattered(
+        self, parts: Float64[np.ndarray, "k groups ct p"]
+    ) -> Float64[np.ndarray, "k in"]:
+        """The sums of what the taps of all positions give to every entry."""
+        count = len(parts)
         spatial = [size + sum(pad) for size, pad in zip(self.in_shape[1:], self.pads, strict=True)]
         padded = np.zeros((count, self.in_shape[0], *spatial))
-        for tap in np.ndindex(*self.kernel.shape[2:]):
-            weight = kernel[(slice(None),) * 2 + tap].reshape(self.groups, per_group, inner)
-            part = weight.transpose(0, 2, 1) @ signal
-            window = (slice(None), slice(None), *self._window(tap))
-            padded[window] += part.reshape(count, self.in_shape[0], *self.out_spatial)
+        by_tap = parts.reshape(count, self.in_shape[0], len(self._taps), *self.out_spatial)
+        for place, tap in enumerate(self._taps):
+            padded[(slice(None), slice(None), *self._window(tap))] += by_tap[:, :, place]
         inside = tuple(
             slice(before, before + size)
             for (before, _), size in zip(self.pads, self.in_shape[1:], strict=True)

@@ -78,17 +78,34 @@ def forward_bounds(
     Raises:
         NotProved: a bound is not finite, or a gate's slopes have the wrong length or no gate.
     """
-    return bounds_around(network, lowered, start_of(region), proof)
+    return forward_walk(network, lowered, region, proof).signals
 
 
 def bounds_around(
     network: Network, lowered: Lowered, start: tuple[Around, Interval], proof: ForwardProof
 ) -> dict[str, Interval]:
     """The same of what is known of the input, in one batch row or many."""
+    return _walked(network, lowered, start, proof).signals
+
+
+def forward_walk(
+    network: Network, lowered: Lowered, region: Region, proof: ForwardProof
+) -> Substitution:
+    """The same with the lines of every gate.
+
+    Raises:
+        NotProved: a bound is not finite, or a gate's slopes have the wrong length or no gate.
+    """
+    return _walked(network, lowered, start_of(region), proof)
+
+
+def _walked(
+    network: Network, lowered: Lowered, start: tuple[Around, Interval], proof: ForwardProof
+) -> Substitution:
     walk = _Walk(network, lowered, *start, proof)
     for node in lowered.network.nodes:
         walk.visit(node)
-    return walk.substitution.signals
+    return walk.substitution
 
 
 def substitution_of(network: Network, start: Start, signals: dict[str, Interval]) -> Substitution:
@@ -133,7 +150,10 @@ class _Walk:
         self._proof = proof
         self._is_box = around.norm is Norm.LINF
         nodes = lowered.network.nodes
-        self._entering = {node.source for node in nodes if isinstance(node, Elementwise)}
+        self._entering: dict[str, list[Elementwise]] = {}
+        for node in nodes:
+            if isinstance(node, Elementwise):
+                self._entering.setdefault(node.source, []).append(node)
         self._affine_only = {""}
         self.substitution = substitution_of(lowered.network, around, {"": box})
 
@@ -161,8 +181,27 @@ class _Walk:
         first = self._is_box and len(node.terms) == 1 and node.terms[0].source == ""
         relaxed = self._proof.technique == "linear" and not first
         if node.name in self._entering and (relaxed or (direct and not first)):
-            better = self.substitution.bounds(node.name)
-            signals[node.name] = bounds.intersected(better).required_finite(node.name)
+            self._tighten(node.name)
+
+    def _tighten(self, signal: str) -> None:
+        """Bounds by lines where some gate that the signal enters has more than one slope."""
+        known = self.substitution.signals[signal]
+        places = np.flatnonzero(self._is_open(signal, known))
+        if not len(places):
+            return
+        better = self.substitution.bounds(signal, places.tolist())
+        lower, upper = known.lower.copy(), known.upper.copy()
+        lower[:, places] = np.maximum(lower[:, places], better.lower)
+        upper[:, places] = np.minimum(upper[:, places], better.upper)
+        self.substitution.signals[signal] = Interval(lower, upper).required_finite(signal)
+
+    def _is_open(self, signal: str, known: Interval) -> Bool[np.ndarray, " n"]:
+        """Where bounds matter: of other entries each gate is a line already."""
+        is_open = np.zeros(known.lower.shape[1], np.bool_)
+        for gate in self._entering[signal]:
+            least, greatest = gate.function.slope_range_on(known.lower[0], known.upper[0])
+            is_open |= least < greatest
+        return is_open
 
     def _gate(self, node: Elementwise) -> None:
         signals = self.substitution.signals
@@ -212,4 +251,5 @@ def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:
 
 def varies(region: Region) -> Bool[np.ndarray, " n"]:
     """Which coordinates can differ between two points of the region."""
-    return _box(region).lower[0] < _box(region).upper[0]
+    box = _box(region)
+    return box.lower[0] < box.upper[0]

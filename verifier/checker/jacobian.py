@@ -9,23 +9,26 @@ The reversed graph is affine with gates g -> s g, where for g in [g_l, g_u]
     min(s_l g, s_u g) <= s g <= max(s_l g, s_u g),                                            (2)
 
 concave below, convex above: chords bound both. `interval` carries intervals through (1); `linear`
-bounds every unstable gate's g, and at last J itself, by carrying lines back to c. Rows of outputs
-are a batch. For x, y in the region f(x) - f(y) is the integral of J (x - y) along the segment,
-where a gate whose input is constant along it may take any slope.
+bounds every unstable gate's g, and at last J itself, by carrying lines back to c; `joint` lets
+slopes follow what enters their gates (`joint_products`), and carries lines on through the network
+to its input. Rows of outputs are a batch. For x, y in the region f(x) - f(y) is the integral of
+J (x - y) along the segment, where a gate whose input is constant along it may take any slope.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from verifier.checker.arithmetic import above, enlarged
 from verifier.checker.intervals import Interval, affine_image, scaled_by
+from verifier.checker.joint_products import SlopeLines, joint_lines
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Adjoint, identity
 from verifier.checker.network import Affine, Term
-from verifier.checker.substitution import Exactly, Gate, Lines, Substitution
+from verifier.checker.substitution import Around, Exactly, Gate, Lines, Substitution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +57,21 @@ class Jacobian:
         rows: Float64[np.ndarray, "batch outputs"],
         *,
         linear: bool,
+        along: Along | None = None,
     ) -> None:
+        """Carry the bounds of every gate's derivatives.
+
+        Args:
+            network: affine nodes and gates.
+            slopes: of every gate over the region.
+            rows: c.
+            linear: by lines, or by intervals alone.
+            along: how slopes follow what enters their gates.
+        """
         nodes = reversed_graph(network)
+        if along is not None:
+            nodes = tuple(_reading(node, along) for node in nodes)
+        self._along = along
         self._inputs = gradient("")
         self._linear = linear
         sizes = {"": network.output_size} | {node.name: node.size for node in nodes}
@@ -64,6 +80,8 @@ class Jacobian:
         self.graph = Substitution(
             nodes=nodes, sizes=sizes, start=Exactly(rows), signals={"": Interval(rows, rows)}
         )
+        if along is not None:
+            along.join(self.graph)
         for node in nodes:
             if isinstance(node, Affine):
                 self.graph.signals[node.name] = affine_image(node, self.graph.signals)
@@ -118,7 +136,51 @@ class Jacobian:
         entering = graph.signals[gate.source]
         slopes = Interval(np.atleast_2d(lower), np.atleast_2d(upper))
         graph.signals[gate.name] = scaled_by(entering, slopes).required_finite(gate.name)
-        graph.lines[gate.name] = product_lines(slopes, entering)
+        lines = product_lines(slopes, entering)
+        if self._along is not None and gate.name in self._along.slopes:
+            lines = joint_lines(lines, slopes, entering, self._along.slopes[gate.name])
+        graph.lines[gate.name] = lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Along:
+    """How slopes follow what enters their gates, and the network that says what that is."""
+
+    slopes: Mapping[str, SlopeLines]  #: by gate
+    forward: Substitution
+    entering: Mapping[str, str]  #: the signal that enters each gate
+
+    def join(self, graph: Substitution) -> None:
+        """Put the network's nodes, under names of their own, before those of a reversed graph."""
+        forward = self.forward
+        assert isinstance(forward.start, Around)  # noqa: S101 (a region)
+        graph.nodes = (*(_renamed(node) for node in forward.nodes), *graph.nodes)
+        graph.sizes = {
+            **{value_of(name): size for name, size in forward.sizes.items()},
+            **graph.sizes,
+        }
+        graph.second = (value_of(""), forward.start)
+        graph.signals |= {value_of(name): known for name, known in forward.signals.items()}
+        graph.lines |= {value_of(name): lines for name, lines in forward.lines.items()}
+
+
+def value_of(name: str) -> str:
+    """What a graph of both calls a signal of the network, next to the gradient there."""
+    return f"{name}\0v"
+
+
+def _renamed(node: Affine | Gate) -> Affine | Gate:
+    if isinstance(node, Gate):
+        return replace(node, name=value_of(node.name), source=value_of(node.source))
+    terms = tuple(replace(term, source=value_of(term.source)) for term in node.terms)
+    return replace(node, name=value_of(node.name), terms=terms)
+
+
+def _reading(node: Affine | Gate, along: Along) -> Affine | Gate:
+    """A gate that reads its slope's signal as well, where the slope follows one."""
+    if isinstance(node, Gate) and node.name in along.slopes:
+        return replace(node, second=value_of(along.entering[node.name]))
+    return node
 
 
 def reversed_graph(network: Network) -> tuple[Affine | Gate, ...]:

@@ -12,46 +12,37 @@ Proof: the quadratic form at xi, at (u, xi) for (2), |u|_2 = 1, and the constrai
 steps in each input alone, or count the signs of the outputs among the gates: `columns`, `signs`.
 
 Forms that are at least 0 at the vertices of the gates, pair cuts and blocks of sorts, are
-subtracted like the constraints; all are signed squares of rows. So the float64 matrix is
-D - R' diag(sign) R, R the rows sqrt(lambda) C V, in (1) Y, and those of the forms; if
-|R_true - R| <= E_R entrywise, then for every scaling S
-
-    |S (R' diag(sign) R - R_true' diag(sign) R_true) S|_2 <= 2 |RS|_2 |E_R S|_F + |E_R S|_F^2
-    |S (fl(R' diag(sign) R) - R' diag(sign) R) S|_2      <= gamma_(k+2) | |RS|'|RS| |_2,    (3)
-
-k the rows of R.
+subtracted like the constraints; all are signed squares of rows, so that the float64 matrix is
+D - R' diag(sign) R, R the rows sqrt(lambda) C V, in (1) Y, and those of the forms.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from verifier.checker.arithmetic import (
-    LEAST,
     UNIT,
     Magnitude,
     enlarged,
-    gamma,
     greatest,
     least,
     root_of_squares,
     root_up,
-    squares_up,
     sum_up,
     total,
 )
 from verifier.checker.carry import Carried, push
 from verifier.checker.columns import column_levels
 from verifier.checker.constraints import Constraint, Increments, increments
-from verifier.checker.contraction import is_contraction, with_border
-from verifier.checker.definite import NotProved, column_sums_bound, proves_psd, row_sums_bound
+from verifier.checker.definite import NotProved
 from verifier.checker.network import Elementwise
 from verifier.checker.operator_norms import norm_factor
 from verifier.checker.pair_cuts import Signs, cut_squares, signs_of
+from verifier.checker.semidefinite import Inequality, holds, require_psd
 from verifier.checker.signs import SIGNS, with_signs
 from verifier.checker.sort_blocks import block_squares, require_vertices, triangles
 from verifier.checker.squares import Squares
@@ -210,15 +201,6 @@ class _Systems:
         return signed.proved(only, signed.output.transposed(), measured)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inequality:
-    """0 <= D - R' diag(sign) R; in (2), with a border in its first row and column besides."""
-
-    diagonal: Float64[np.ndarray, " n"]
-    squares: Squares
-    border: Carried | None = None  #: one row, without the corner
-
-
 class _System:
     """The constraints of a network, stacked once for all rows."""
 
@@ -261,7 +243,7 @@ class _System:
         if measured is Norm.L1:
             return self._columns(stacked, diagonal)
         diagonal[: self._found.inputs] = row.level
-        _require_psd(_Inequality(diagonal=diagonal, squares=stacked), "rho")
+        require_psd(Inequality(diagonal=diagonal, squares=stacked), "rho")
         factor = norm_factor(NormPair(measured, Norm.L2), self._found.inputs)
         return Magnitude.of(root_up(row.level)) * Magnitude.of(factor)
 
@@ -273,10 +255,10 @@ class _System:
         rows = squares.rows
         inner = Squares(Carried(rows.value[:, inputs:], rows.errors()[:, inputs:]), squares.sign)
 
-        def holds(weights: Float64[np.ndarray, " psis"]) -> bool:
-            return not len(weights) or _holds(_Inequality(diagonal=weights, squares=inner))
+        def psis_hold(weights: Float64[np.ndarray, " psis"]) -> bool:
+            return not len(weights) or holds(Inequality(diagonal=weights, squares=inner))
 
-        return column_levels(squares, diagonal[inputs:], inputs, holds)
+        return column_levels(squares, diagonal[inputs:], inputs, psis_hold)
 
     def _linf(
         self,
@@ -294,19 +276,14 @@ class _System:
         if row.output is None:
             self._require_joint(row, leaving, diagonal, squares)
             return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
-        # In (2) the increment is (1, xi), and the 1 is to dx_k what v is to psi.
-        signs = {name: _bordered_signs(each) for name, each in self._signs(row).items()}
-        if row.cuts:
-            one = np.zeros((inputs, len(diagonal) + 1))
-            one[:, 0] = 1.0
-            signs[""] = signs_of(Carried(one), 1 + np.arange(inputs), np.arange(inputs))
+        signs = self._signs_with_inputs(row, len(diagonal) + 1) if row.cuts else {}
         bordered = [Squares(_bordered(each.rows), each.sign) for each in squares]
-        inequality = _Inequality(
+        inequality = Inequality(
             diagonal=np.concatenate([[row.level], diagonal]),
             squares=Squares.stacked([*bordered, *cut_squares(row.cuts, signs)], len(diagonal) + 1),
             border=Carried(-leaving.value[row.output], leaving.errors()[row.output]),
         )
-        _require_psd(inequality, "s")
+        require_psd(inequality, "s")
         return (Magnitude.of(row.level) + Magnitude.of(sum_up(tau))).shifted(-1)
 
     def _require_joint(
@@ -325,8 +302,8 @@ class _System:
         error = enlarged(leaving.errors() / root + (4 * UNIT) * np.abs(value), 4)
         outputs = Squares(Carried(value, error), np.ones(len(value)))
         every = [*squares, outputs, *cut_squares(row.cuts, self._signs(row))]
-        inequality = _Inequality(diagonal=diagonal, squares=Squares.stacked(every, len(diagonal)))
-        _require_psd(inequality, "s")
+        inequality = Inequality(diagonal=diagonal, squares=Squares.stacked(every, len(diagonal)))
+        require_psd(inequality, "s")
 
     def _signs(self, row: LmiRow) -> dict[str, Signs]:
         """The scalar gates that the row's cuts name."""
@@ -339,6 +316,14 @@ class _System:
                 entering = self._entering[constraint.name]
                 signs[constraint.name] = signs_of(entering, constraint.coordinates, place)
         return signs
+
+    def _signs_with_inputs(self, row: LmiRow, size: int) -> dict[str, Signs]:
+        """In (2) the increment is (1, xi), and the 1 is to dx_k what v is to psi."""
+        inputs = self._found.inputs
+        one = np.zeros((inputs, size))
+        one[:, 0] = 1.0
+        signs = {name: _bordered_signs(each) for name, each in self._signs(row).items()}
+        return signs | {"": signs_of(Carried(one), 1 + np.arange(inputs), np.arange(inputs))}
 
     def _blocks(self, row: LmiRow) -> list[Squares]:
         """The forms of the row's sorting groups, each shown to be one."""
@@ -411,75 +396,3 @@ def _bordered(rows: Carried) -> Carried:
 
 def _bordered_signs(signs: Signs) -> Signs:
     return Signs(alpha=_bordered(signs.alpha), beta=_bordered(signs.beta), place=signs.place)
-
-
-def _require_psd(inequality: _Inequality, level: str) -> None:
-    """The inequality holds.
-
-    Raises:
-        NotProved: it is not shown.
-    """
-    if not _holds(inequality):
-        raise NotProved(f"the matrix inequality of `{level}` is not shown to hold")
-
-
-def _holds(given: _Inequality) -> bool:
-    """Whether 0 <= D - R' diag(sign) R is shown for all R and borders within the error."""
-    if _is_contracting(given):
-        return True
-    rows, size = given.squares.rows.value, len(given.diagonal)
-    sizes = given.diagonal + np.square(rows[given.squares.sign < 0]).sum(axis=0)
-    matrix = -((rows * given.squares.sign[:, None]).T @ rows)
-    matrix[np.arange(size), np.arange(size)] += given.diagonal
-    if given.border is None:
-        return proves_psd(matrix, lambda scale: _scaled_error(given, scale), sizes)
-    border, border_error = given.border.value, given.border.errors()
-    matrix[0, 1:] += border
-    matrix[1:, 0] += border
-    # The border is added to what cuts with inputs have there: one rounding of the sum.
-    border_error = enlarged(border_error + 2 * UNIT * np.abs(matrix[0, 1:]), 2)
-
-    def error(scale: Float64[np.ndarray, " n"]) -> float:
-        # |[[0, e'], [e, 0]]|_2 = |e|_2.
-        edge = root_up(squares_up(border_error * scale[1:])) * float(scale[0])
-        return _scaled_error(given, scale) + edge * (1 + 4 * UNIT)
-
-    return proves_psd(matrix, error, sizes)
-
-
-def _is_contracting(given: _Inequality) -> bool:
-    """The same where all signs are positive and the rows are few, which is cheaper then."""
-    rows, diagonal = given.squares.rows, given.diagonal
-    if len(diagonal) <= 2 * rows.rows or not (
-        np.all(0 < diagonal) and np.all(0 < given.squares.sign)
-    ):
-        return False
-    if given.border is None:
-        return is_contraction(rows, diagonal)
-    if np.any(rows.value[:, 0]) or np.any(rows.errors()[:, 0]):
-        return False
-    inner = rows.columns(np.arange(1, len(diagonal)))
-    return is_contraction(with_border(inner, given.border, float(diagonal[0])), diagonal[1:])
-
-
-def _scaled_error(given: _Inequality, scale: Float64[np.ndarray, " n"]) -> float:
-    """A number that |S E S|_2 does not exceed, E all errors of D - R' diag(sign) R, by (3)."""
-    rows = given.squares.rows.value * scale
-    count = len(rows)
-    sums = float(column_sums_bound(rows, None).max(initial=0.0)) * float(
-        row_sums_bound(rows, None).max(initial=0.0)
-    )
-    square = min(squares_up(rows), sums * (1 + 4 * UNIT))  # of | |RS| |_2
-    spread = root_up(squares_up(given.squares.rows.errors() * scale))
-    largest = float((given.diagonal * np.square(scale)).max(initial=0.0))
-    size = len(scale)
-    underflow = LEAST * size * (count + 4) * (1 + float(scale.max(initial=1.0))) ** 2
-    error = (
-        2 * root_up(square) * spread
-        + spread * spread
-        + gamma(count + 4) * square
-        # The diagonal of D, of the sum, and of the scaled rows above.
-        + 8 * UNIT * largest
-        + underflow
-    ) * (1 + 64 * UNIT)
-    return error if math.isfinite(error) else math.inf

@@ -15,10 +15,12 @@ import numpy as np
 from verifier.checker.arithmetic import Magnitude, norm_up, sum_up
 from verifier.checker.carry import Carried
 from verifier.checker.definite import NotProved
-from verifier.checker.forward import forward_bounds, slopes_over, varies
-from verifier.checker.jacobian import Jacobian
+from verifier.checker.forward import forward_bounds, forward_walk, slopes_over, varies
+from verifier.checker.jacobian import Along, Jacobian
+from verifier.checker.joint_products import slope_lines
 from verifier.checker.lmi import prove_lmi
 from verifier.checker.lowering import lowered
+from verifier.checker.network import Elementwise
 from verifier.checker.operator_norms import matrix_norm
 from verifier.checker.weighting import unweighted
 from verifier.norms import Norm
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from verifier.checker.items import Selection
     from verifier.checker.lowering import Lowered
     from verifier.checker.network import Network
+    from verifier.checker.substitution import Substitution
     from verifier.property import Property
 
 
@@ -45,7 +48,7 @@ def prove_propagation(
         NotProved: a bound is not finite, or lines name no gate.
     """
     small = lowered(network, sorts="compare")
-    signals = forward_bounds(network, small, asked.region, proof.forward)
+    walk = forward_walk(network, small, asked.region, proof.forward)
     rows = np.concatenate(
         [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
     )
@@ -55,7 +58,11 @@ def prove_propagation(
     plain = unweighted(small.network, asked.norm, np.flatnonzero(wanted))
     pair = plain.pair
     jacobian = Jacobian(
-        plain.network, slopes_over(small, signals), rows, linear=proof.technique == "linear"
+        plain.network,
+        slopes_over(small, walk.signals),
+        rows,
+        linear=proof.technique != "interval",
+        along=_along(small, walk) if proof.technique == "joint" else None,
     )
     entries = jacobian.entries(wanted)
     greatest = entries.magnitude()
@@ -71,6 +78,22 @@ def prove_propagation(
             chosen = Carried(greatest[begin:end][:, wanted])
             bounds.append(Magnitude.of(matrix_norm(chosen, pair)))
     return plain.bounds(bounds)
+
+
+def _along(small: Lowered, walk: Substitution) -> Along:
+    """How every gate's slope follows what enters it."""
+    gates = [node for node in small.network.nodes if isinstance(node, Elementwise)]
+    bounds = {node.name: walk.signals[node.source] for node in gates}
+    return Along(
+        slopes={
+            node.name: slope_lines(
+                node.function, bounds[node.name].lower[0], bounds[node.name].upper[0]
+            )
+            for node in gates
+        },
+        forward=walk,
+        entering={node.name: node.source for node in gates},
+    )
 
 
 def _of_row_sums(sums: Float64[np.ndarray, " rows"], output: Norm) -> float:

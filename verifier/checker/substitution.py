@@ -14,7 +14,8 @@ multipliers of (1); all rounding goes into a constant `error`, with |z| <= magni
     gate     |fl(A slope) - A slope| |z| <= u |A slope| |z|.
 
 The engine serves the network itself (gates: activations) and its reversed Jacobian (gates: slopes
-in an interval), one batch row for each row of outputs: lines may differ from row to row.
+in an interval), one batch row for each row of outputs: lines may differ from row to row. A gate of
+the Jacobian may read a second signal, one of the network: both are then one graph of two inputs.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ LONGEST_SUM = 2**23
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Below z + low <= h(z) <= above z + high for every z within its bounds."""
+    """Below z + low <= h(z) <= above z + high for every z within its bounds.
+
+    With `beside`, of a gate that reads a second signal y: the same of h(z, y) - beside y.
+    """
 
     below: Float64[np.ndarray, "batch n"]
     above: Float64[np.ndarray, "batch n"]
     low: Float64[np.ndarray, "batch n"]
     high: Float64[np.ndarray, "batch n"]
+    beside: Float64[np.ndarray, "batch n"] | None = None
 
     @property
     def bent(self) -> Int64[np.ndarray, " some"]:
@@ -69,11 +74,12 @@ class Lines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A node of one signal that is bounded by lines."""
+    """A node of one signal, or two, that is bounded by lines."""
 
     name: str
     size: int
     source: str
+    second: str = ""  #: the other one, where the lines have a `beside`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +183,7 @@ class Substitution:
     nodes: Sequence[Affine | Gate]
     sizes: Mapping[str, int]
     start: Start
+    second: tuple[str, Around] | None = None  #: another input, by name
     signals: dict[str, Interval]
     lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
     _formed: dict[tuple[str, int], Float64[np.ndarray, "n m"]] = field(
@@ -245,10 +252,14 @@ class Substitution:
         return self._concretised(partial)
 
     def _concretised(self, partial: _Partial) -> Float64[np.ndarray, "batch k"]:
-        if "" in partial.coefficients:
-            value, error = self.start.greatest(partial.coefficients[""])
-            partial.add(value)
-            partial.error = partial.error + error
+        inputs: dict[str, Start] = {"": self.start}
+        if self.second is not None:
+            inputs |= dict([self.second])
+        for name, start in inputs.items():
+            if name in partial.coefficients:
+                value, error = start.greatest(partial.coefficients[name])
+                partial.add(value)
+                partial.error = partial.error + error
         error = (partial.error + (partial.additions + 4) * UNIT * partial.mass) * ERROR_GROWTH
         bound = partial.constant + error
         return above(bound + 4 * UNIT * (np.abs(bound) + error))
@@ -286,6 +297,17 @@ class Substitution:
             lost = _times(np.abs(moved[..., rounded]), magnitude[:, rounded])
             partial.error = partial.error + (2 * UNIT) * lost + _underflow(magnitude, gate.size)
         self._gather(partial, gate.source, moved)
+        if lines.beside is not None:
+            self._beside(partial, gate, rows * lines.beside[:, None, :])
+
+    def _beside(
+        self, partial: _Partial, gate: Gate, rows: Float64[np.ndarray, "batch k n"]
+    ) -> None:
+        """What stands in front of the gate's second signal; the product rounds by u |rows|."""
+        magnitude = self.signals[gate.second].magnitude()
+        lost = _times(np.abs(rows), magnitude)
+        partial.error = partial.error + (2 * UNIT) * lost + _underflow(magnitude, gate.size)
+        self._gather(partial, gate.second, rows)
 
     def _gather(
         self, partial: _Partial, source: str, rows: Float64[np.ndarray, "batch k n"]

@@ -50,7 +50,7 @@ from verifier.network.nodes import Affine, Elementwise
 
 UNIT = 2.0**-53  #: of rounding
 _TOLD = 16.0  #: entries up to this multiple of their noise are taken for 0
-LARGEST_XI = 4000  #: entries of xi beyond which dense matrices take minutes and gigabytes
+LARGEST_XI = 6500  #: entries of xi beyond which dense matrices take hours, and many gigabytes
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -28,7 +28,6 @@ _SHARE_OF_MARGIN = 1e-3  #: with a greater margin, both may be this share of it
 _NOISE_HELD = 1e5  #: the noise of a psi that nothing enters is held as if it were as much larger
 _SMALLEST = 2.0 ** (LEAST_EXPONENT + 10)  #: of multipliers without influence
 _MANY_INPUTS = 64  #: from here on it is worth to look for a low rank
-_LOW_RANK = 0.75  #: of the number of inputs
 _DEPENDENT = 1e-14  #: an entry of QR's that is only rounding, of rows of length 1
 _MIXED = 0.1  #: the start's share in a warm one
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
@@ -115,7 +114,9 @@ class Family:
             return None
         basis, right = torch.linalg.qr((whole / norms).T)
         felt = _DEPENDENT < right.abs().amax(dim=1)
-        if _LOW_RANK * form.inputs < int(felt.sum()):
+        rank, psis = int(felt.sum()), len(self._psis)
+        # F diag(e) F' by F itself, and by F_0 (M diag(e) M') F_0'.
+        if psis**2 * form.inputs < rank**2 * (form.inputs + psis) + rank * psis**2:
             return None
         thin = right[felt].T * norms
         return thin[: len(self._psis)], thin[len(self._psis) :], basis[:, felt].T.contiguous()
@@ -148,8 +149,20 @@ class Family:
         psis = int(support.reaches[self._owner].sum())
         return support.outputs + psis + len(support.inputs)
 
-    def scaled(self, rows: Float64[Tensor, "batch selected outputs"], support: Support) -> Scaled:
-        """The inequalities of several sets of outputs, of one support."""
+    def scaled(
+        self,
+        rows: Float64[Tensor, "batch selected outputs"],
+        support: Support,
+        *,
+        hurried: bool = False,
+    ) -> Scaled:
+        """The inequalities of several sets of outputs, of one support.
+
+        Args:
+            rows: the outputs.
+            support: what they depend on.
+            hurried: take the shared start as it is, without looking for gates to be raised.
+        """
         form, batch, outputs = self._form, rows.shape[0], support.outputs
         live = torch.nonzero(support.reaches[self._owner]).flatten().flip(0)
         # In the order in which psis come: then a multiplier of one psi has its number.
@@ -173,7 +186,7 @@ class Family:
             multipliers=len(numbered),
             panels=panels_of([count for count in nodes if count], outputs),
         ).to(self._device)
-        unit = _unit(problem, self._start.gates[numbered].to(problem.spread))
+        unit = _unit(problem, self._start.gates[numbered].to(problem.spread), hurried=hurried)
         kept = torch.nonzero(self._entered).flatten()[numbered]
         return Scaled(problem.scaled(unit), unit, kept, support.inputs)
 
@@ -424,7 +437,7 @@ def _any(
     return 0 < counts.index_add_(0, owner, flags.long())
 
 
-def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
+def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"], *, hurried: bool) -> Point:
     """The start: the least level for its gates, and for linf all inputs alike and balanced."""
     bare = ones(problem)
     bare = Point(
@@ -435,7 +448,7 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"]) -> Point:
         raise beyond_range()
     start = problem.balanced(bare.at_level(level.clamp(min=LEAST_LEVEL)))
     varies = LEAST_LEVEL < level
-    found = freed(problem, start)
+    found = start if hurried else freed(problem, start)
     return Point(
         level=torch.where(varies, found.level, start.level),
         gates=torch.where(varies[:, None], found.gates, start.gates),

@@ -59,17 +59,17 @@ class CertificateMatrix:
         return _ROOM * loss
 
     def is_definite(self, loss: float) -> bool:
-        """Whether S M S less the loss is positive definite, in plain float64."""
-        scale = _scale(self.diagonal)
-        rows = self.rows * scale
-        inner = -(rows.T @ rows)
-        inner.diagonal().add_(self.diagonal * scale.square())
+        """Whether D^-1/2 M D^-1/2 less the loss is positive definite, in plain float64.
+
+        It is I - K'K with K = R D^-1/2, the border's row over sqrt(s) added; I - KK' has the same
+        eigenvalues but for ones, and the smaller of them is factored.
+        """
+        rows = self.rows
         if self.corner is not None:
-            edge = (self.border * scale * self.corner**-0.5)[:, None]
-            inner = torch.cat(
-                [torch.cat([edge.new_ones(1, 1), edge.T], 1), torch.cat([edge, inner], 1)]
-            )
-        inner.diagonal().sub_(loss)
+            rows = torch.cat([self.border[None, :] * self.corner**-0.5, rows])
+        rows = rows * self.diagonal.rsqrt()
+        inner = -(rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows)
+        inner.diagonal().add_(1 - loss)
         factor, failed = torch.linalg.cholesky_ex(inner)
         return not failed and bool(factor.isfinite().all())
 

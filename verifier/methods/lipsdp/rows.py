@@ -40,7 +40,7 @@ from verifier.norms import Norm, NormPair
 
 _SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
 _BATCH_ENTRIES = 1 << 18  #: of the matrices T that are solved side by side
-_LARGE = 400  #: rows of T from which on margins are bisected
+_LARGE = 400  #: rows of T from which on margins are bisected, and starts hurried when time is up
 _PROVED = 1e-8  #: the share of a bound that making it strict may cost
 
 
@@ -186,7 +186,9 @@ class _Rows:
             clock = self.search.clock
             share = clock.remaining if only_greatest else clock.remaining * len(chunk) / left
             rows = torch.stack([selections[i] for i in chunk])
-            scaled = self.family.scaled(rows, self.family.support(rows[0]))
+            support = self.family.support(rows[0])
+            hurried = clock.has_expired and _LARGE <= self.family.order(support)
+            scaled = self.family.scaled(rows, support, hurried=hurried)
             known = self._known()
             if known is not None:
                 scaled = self.family.warmed(scaled, known)

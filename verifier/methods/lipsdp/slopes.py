@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.certificate import ForwardProof, Lines, SlopeRange
+from verifier.certificate import ForwardProof, SlopeRange
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.domain import Domain
-from verifier.methods.propagation import Forward
+from verifier.methods.propagation import affordable
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.graph import Network
 from verifier.network.nodes import Elementwise
@@ -64,19 +64,13 @@ def local_slopes(network: Network, region: Bounded) -> tuple[dict[str, Slopes], 
         network: affine and elementwise nodes only.
         region: convex, as all regions are.
     """
-    forward = Forward(network, Domain.of(region, network.input_size), "linear", {})
-    entering = forward.bounds()
+    forward, entering = affordable(network, Domain.of(region, network.input_size))
     slopes = {
         node.gate: _slopes_on(node, *entering[node.gate])
         for node in network.nodes
         if isinstance(node, Elementwise)
     }
-    # Stored lines: where two are equally good, rounding must not choose for the checker.
-    lines = {
-        gate: Lines(lower=lines.below.numpy(), upper=lines.above.numpy())
-        for gate, lines in forward.relaxations.items()
-    }
-    return slopes, ForwardProof(technique="linear", lines=lines)
+    return slopes, forward.proof
 
 
 def _slopes_on(

@@ -7,6 +7,6 @@ lines of the forward bounds are tilted towards the least bound (`tighten`).
 """
 
 from verifier.methods.propagation.candidate import Options, candidate
-from verifier.methods.propagation.forward import Forward, forward_bounds, gate_slopes
+from verifier.methods.propagation.forward import Forward, affordable, forward_bounds, gate_slopes
 
-__all__ = ["Forward", "Options", "candidate", "forward_bounds", "gate_slopes"]
+__all__ = ["Forward", "Options", "affordable", "candidate", "forward_bounds", "gate_slopes"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from verifier.certificate import Candidate, ForwardProof, PropagationProof
+from verifier.certificate import Candidate, PropagationProof
 from verifier.errors import InvalidRequest, OutOfBudget
 from verifier.methods.clock import Clock
 from verifier.methods.domain import Domain
@@ -20,11 +20,14 @@ from verifier.methods.propagation.forward import (
     Forward,
     Interval,
     Technique,
+    affordable,
     gate_slopes,
 )
 from verifier.methods.propagation.jacobian import Jacobian
+from verifier.methods.propagation.joint import Along, along, bends
 from verifier.methods.propagation.norms import norm_bound
 from verifier.methods.propagation.tighten import Slopes, tightened_lines
+from verifier.methods.propagation.work import MOST_JACOBIAN, jacobian_work
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
@@ -49,7 +52,8 @@ class Options:
 def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:
     """Bounds of every item over the region, and how they are proved again.
 
-    When the clock runs out during the linear technique, the answer is that of intervals.
+    When the clock runs out during the linear technique, or the network is too large for it, the
+    answer is that of intervals.
 
     Raises:
         InvalidRequest: the property selects what does not exist, or is not local.
@@ -58,20 +62,24 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
     lines = Slopes()
     if options.technique == "linear":
         lines = question.tilted(options.steps, clock)
-    forward = Forward(question.lowered, question.domain, options.technique, lines)
-    ranges = gate_slopes(question.lowered, forward.bounds())
-    technique = options.technique
-    entries: _Entries | None = None
-    if technique == "linear":
-        entries = question.by_lines(ranges, clock)
-    if entries is None:
-        technique, entries = "interval", question.by_intervals(ranges, clock)
+    if options.technique == "linear":
+        forward, entering = affordable(question.lowered, question.domain, lines)
+    else:
+        forward = Forward(question.lowered, question.domain, "interval", {})
+        entering = forward.bounds()
+    ranges = gate_slopes(question.lowered, entering)
+    technique, bounds = question.best(options.technique, ranges, clock)
+    if technique == "linear" and bends(question.lowered) and forward.relaxations:
+        joint = question.by_lines(ranges, clock, along(question.lowered, forward, entering))
+        closer = bounds if joint is None else question.bounds(*joint)
+        if max(closer) < max(bounds):
+            technique, bounds = "joint", closer
     return Candidate(
         method="propagation",
-        estimates=tuple(float(bound) for bound in question.bounds(*entries)),
+        estimates=tuple(float(bound) for bound in bounds),
         proof=PropagationProof(
             patterns=network.patterns,
-            forward=ForwardProof(technique=options.technique, lines=forward.lines()),
+            forward=forward.proof,
             technique=technique,
         ),
     )
@@ -134,15 +142,29 @@ class _Question:
         except OutOfBudget:
             return {}
 
+    def best(
+        self, asked: Technique, ranges: Mapping[str, Interval], clock: Clock
+    ) -> tuple[Literal["interval", "linear", "joint"], tuple[Float64[Tensor, ""], ...]]:
+        """The bounds by lines, if they are asked for and can be had, else by intervals."""
+        entries = self.by_lines(ranges, clock) if asked == "linear" else None
+        if entries is not None:
+            return "linear", self.bounds(*entries)
+        return "interval", self.bounds(*self.by_intervals(ranges, clock))
+
     def by_intervals(self, ranges: Mapping[str, Interval], clock: Clock) -> _Entries:
         """The Jacobian by products of intervals."""
         lower, upper = (end[:, self.inputs] for end in self._jacobian(ranges, clock).intervals())
         magnitudes = torch.maximum(-lower, upper)
         return magnitudes, magnitudes.sum(dim=-1)
 
-    def by_lines(self, ranges: Mapping[str, Interval], clock: Clock) -> _Entries | None:
-        """The Jacobian by lines; None where the clock ran out."""
-        jacobian = self._jacobian(ranges, clock)
+    def by_lines(
+        self, ranges: Mapping[str, Interval], clock: Clock, along: Along | None = None
+    ) -> _Entries | None:
+        """The Jacobian by lines; None where it costs too much, or the clock ran out."""
+        rows = sum(len(item.rows) for item in self.items)
+        if MOST_JACOBIAN < jacobian_work(self.measured, ranges, rows, len(self.inputs)):
+            return None
+        jacobian = self._jacobian(ranges, clock, along)
         try:
             lower, upper = jacobian.bounds(self.inputs)
         except OutOfBudget:
@@ -163,5 +185,8 @@ class _Question:
         pairs = zip(magnitudes.split(counts), row_sums.split(counts), strict=True)
         return tuple(norm_bound(self.norm, entries, sums) for entries, sums in pairs)
 
-    def _jacobian(self, ranges: Mapping[str, Interval], clock: Clock) -> Jacobian:
-        return Jacobian(self.measured, ranges, torch.cat([item.rows for item in self.items]), clock)
+    def _jacobian(
+        self, ranges: Mapping[str, Interval], clock: Clock, along: Along | None = None
+    ) -> Jacobian:
+        rows = torch.cat([item.rows for item in self.items])
+        return Jacobian(self.measured, ranges, rows, clock, along)

@@ -19,6 +19,7 @@ Source: Zhang et al. 2018 (arXiv 1811.00866); on graphs, Xu et al. 2020 (arXiv 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -27,8 +28,10 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from verifier.certificate import Lines
+from verifier.certificate import ForwardProof, Lines
+from verifier.errors import OutOfBudget
 from verifier.methods.domain import Domain
+from verifier.methods.propagation.work import MOST_FORWARD, pulled_back
 from verifier.network.graph import Network
 from verifier.network.nodes import Affine, Elementwise
 from verifier.regions import Bounded
@@ -82,6 +85,24 @@ def forward_bounds(
     return Forward(lowered, Domain.of(region, lowered.input_size), technique, slopes).bounds()
 
 
+def affordable(
+    lowered: Network, domain: Domain, slopes: Mapping[str, tuple[Tensor, Tensor]] | None = None
+) -> tuple[Forward, dict[str, Interval]]:
+    """The pass by lines and its bounds, or by intervals where lines would cost too much.
+
+    Args:
+        lowered: a network of affine and elementwise nodes only.
+        domain: where the bounds hold.
+        slopes: of lines (below, above), by gate; absent ones have the activation's own.
+    """
+    forward = Forward(lowered, domain, "linear", slopes or {}, most=MOST_FORWARD)
+    try:
+        return forward, forward.bounds()
+    except OutOfBudget:
+        forward = Forward(lowered, domain, "interval", {})
+        return forward, forward.bounds()
+
+
 def gate_slopes(
     lowered: Network, entering: Mapping[str, Interval]
 ) -> dict[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]]:
@@ -102,15 +123,38 @@ class Forward:
         domain: Domain,
         technique: Technique,
         slopes: Mapping[str, tuple[Tensor, Tensor]],
+        *,
+        most: float = math.inf,
     ) -> None:
+        """Keep the question.
+
+        Args:
+            lowered: a network of affine and elementwise nodes only.
+            domain: where the bounds are to hold.
+            technique: "interval" or "linear".
+            slopes: of lines (below, above), by gate; absent ones have the activation's own.
+            most: multiplications that lines may cost.
+        """
         self._network = lowered
         self._domain = domain
-        self._technique = technique
+        self._technique: Technique = technique
+        self._work, self._most = 0.0, most
+        self._costs = pulled_back(lowered)
+        self._exact = _exact_signals(lowered) if domain.norm is None else frozenset[str]()
         self._slopes = slopes
         self.relaxations: dict[str, Relaxation] = {}  #: by gate
 
+    @property
+    def proof(self) -> ForwardProof:
+        """How the bounds are proved again."""
+        return ForwardProof(technique=self._technique, lines=self.lines())
+
     def bounds(self) -> dict[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]]:
-        """Bounds of what enters every gate, by the gate's name in proofs."""
+        """Bounds of what enters every gate, by the gate's name in proofs.
+
+        Raises:
+            OutOfBudget: lines would cost more than they may.
+        """
         intervals: dict[str, Interval] = {"": self._domain.ends}
         entering: dict[str, Interval] = {}
         for node in self._network.nodes:
@@ -143,8 +187,15 @@ class Forward:
         self, signal: str, rows: Float64[Tensor, "batch n"]
     ) -> Float64[Tensor, " batch"]:
         """A number that rows.s does not exceed over the region, s the signal's value."""
-        coefficients = {signal: rows}
-        constant = rows.new_zeros(rows.shape[0])
+        return self.greatest({signal: rows})
+
+    def greatest(
+        self, functions: Mapping[str, Float64[Tensor, "batch _"]]
+    ) -> Float64[Tensor, " batch"]:
+        """Numbers that sums of linear functions of several signals do not exceed."""
+        coefficients = dict(functions)
+        first = next(iter(coefficients.values()))
+        constant = first.new_zeros(first.shape[0])
         for node in reversed(self._network.nodes):
             if (own := coefficients.pop(node.name, None)) is None:
                 continue
@@ -169,11 +220,14 @@ class Forward:
     def _tightened(self, node: Elementwise, interval: Interval) -> Interval:
         """The interval cut by lines, where a tighter one could matter."""
         lower, upper = interval
-        if node.source == "" and self._domain.norm is None:
+        if node.source in self._exact:
             return interval
         open_places = torch.nonzero(~_is_linear(node, interval)).flatten()
         if len(open_places) == 0:
             return interval
+        self._work += 2.0 * len(open_places) * self._costs[node.source]
+        if self._most < self._work:
+            raise OutOfBudget("lines cost too much here", fix="intervals cost less")
         size = max(1, BATCH_ENTRIES // max(self._network.sizes.values()))
         for places in open_places.split(size):
             unit = lower.new_zeros(len(places), node.size)
@@ -216,6 +270,16 @@ def affine_interval(node: Affine, intervals: Mapping[str, Interval]) -> Interval
         center = center + term.map.apply(middle[None])[0]
         reach = reach + term.map.absolute().apply((upper - middle)[None])[0]
     return center - reach, center + reach
+
+
+def _exact_signals(lowered: Network) -> frozenset[str]:
+    """The signals whose intervals are exact on a box: the input, and one map of it."""
+    direct = {
+        node.name
+        for node in lowered.nodes
+        if isinstance(node, Affine) and [term.source for term in node.terms] == [""]
+    }
+    return frozenset({"", *direct})
 
 
 def _is_linear(node: Elementwise, interval: Interval) -> Bool[Tensor, " n"]:

@@ -15,7 +15,7 @@ A linear function of g at any signal is then pushed *forward* through the graph:
 as they are, a gate takes from (1) the line that the coefficient's sign asks for, and at the
 output g = C gives its greatest value. This bounds g at every gate, last gates first; g at the
 input, which is the Jacobian J; and with |J_k| <= its chord on [Jl, Ju] the sum of a whole row at
-once. Gates with a = b are exact.
+once. Gates with a = b are exact. Slopes that follow what enters their gates: `joint`.
 
 Names: R rows of C, all in one batch with K functions of each; a leading 1 stands for all rows.
 Source: Shi et al. 2022 (arXiv 2210.07394).
@@ -33,7 +33,8 @@ from torch import Tensor
 from verifier.errors import OutOfBudget
 from verifier.methods.clock import Clock
 from verifier.methods.propagation.forward import BATCH_ENTRIES
-from verifier.network.graph import Network
+from verifier.methods.propagation.joint import Along, SlopeLines
+from verifier.network.graph import Network, Node
 from verifier.network.linear_map import LinearMap
 from verifier.network.nodes import Affine, Elementwise
 
@@ -46,6 +47,7 @@ class Chords:
     below_offset: Float64[Tensor, "rows n"]
     above: Float64[Tensor, "rows n"]
     above_offset: Float64[Tensor, "rows n"]
+    beside: Float64[Tensor, "rows n"] | None = None  #: of what enters the gate, in both lines
 
     @staticmethod
     def of_product(
@@ -72,6 +74,30 @@ class Chords:
             above_offset=torch.where(one_sign, 0.0, -height),
         )
 
+    def joined(
+        self,
+        least: Float64[Tensor, " n"],
+        greatest: Float64[Tensor, " n"],
+        bounds: tuple[Float64[Tensor, "rows n"], Float64[Tensor, "rows n"]],
+        slope: SlopeLines,
+    ) -> Chords:
+        """Lines that follow the slope, where they are nearer than these at the middle of g."""
+        lower, upper = bounds
+        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        center, spread = (least + greatest) / 2, (greatest - least) / 2
+        ends = middle * slope.low, middle * slope.high
+        high = torch.maximum(*ends) - center * middle + spread * half
+        low = torch.minimum(*ends) - center * middle - spread * half
+        gap = (self.above - self.below) * middle + self.above_offset - self.below_offset
+        nearer = high - low < gap
+        return Chords(
+            below=torch.where(nearer, center, self.below),
+            below_offset=torch.where(nearer, low, self.below_offset),
+            above=torch.where(nearer, center, self.above),
+            above_offset=torch.where(nearer, high, self.above_offset),
+            beside=torch.where(nearer, middle * slope.tilt, 0.0),
+        )
+
     def upward(
         self, functions: Float64[Tensor, "rows k n"]
     ) -> tuple[Float64[Tensor, "rows2 k n"], Float64[Tensor, "rows2 k"]]:
@@ -92,6 +118,7 @@ class Jacobian:
         slopes: Mapping[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]],
         rows: Float64[Tensor, "rows outputs"],
         clock: Clock,
+        along: Along | None = None,
     ) -> None:
         """Keep the question.
 
@@ -100,7 +127,9 @@ class Jacobian:
             slopes: [least, greatest] of every neuron over the region, by gate.
             rows: C.
             clock: when it runs out, `bounds` gives up.
+            along: how slopes follow what enters their gates; None: they are only in their ranges.
         """
+        self._along = along
         self._network = lowered
         self._slopes = slopes
         self._rows = rows
@@ -190,7 +219,11 @@ class Jacobian:
             least.new_zeros(len(self._rows), node.size).index_copy(1, open_places, end)
             for end in self._between(node.name, node.size, open_places)
         )
-        return Chords.of_product(least, greatest, lower, upper)
+        chords = Chords.of_product(least, greatest, lower, upper)
+        if self._along is None:
+            return chords
+        slope = self._along.slopes[node.gate]
+        return chords.joined(least, greatest, (lower, upper), slope)
 
     def _between(
         self, signal: str, size: int, places: Int64[Tensor, " k"]
@@ -216,6 +249,7 @@ class Jacobian:
     ) -> Float64[Tensor, "rows k"]:
         """The greatest value of every linear function of g at a signal, for every row of C."""
         pushed = {signal: functions}
+        beside: dict[str, Tensor] = {}
         constant = functions.new_zeros(len(self._rows), functions.shape[1])
         for node in self._network.nodes:
             if node.name not in self._live or not any(name in pushed for name in node.sources):
@@ -231,16 +265,39 @@ class Jacobian:
                 case Elementwise():
                     moved, added = self._chords[node.gate].upward(pushed[node.source])
                     constant = constant + added
+                    self._add_beside(beside, node.gate, pushed[node.source])
                 case _:
                     raise TypeError(f"node {node.name!r} is not lowered")
-            for source in node.sources:
-                if self._last_reader[source] == node.name and source != self._network.output:
-                    pushed.pop(source, None)
+            self._drop_read(pushed, node)
             pushed[node.name] = moved
         if self._network.output in pushed:
             last = pushed[self._network.output]
             constant = constant + (last @ self._rows[:, :, None]).squeeze(-1)
-        return constant
+        return constant + self._carried_back(beside)
+
+    def _drop_read(self, pushed: dict[str, Tensor], node: Node) -> None:
+        """Let go of what no later node reads."""
+        for source in node.sources:
+            if self._last_reader[source] == node.name and source != self._network.output:
+                pushed.pop(source, None)
+
+    def _add_beside(self, beside: dict[str, Tensor], gate: str, functions: Tensor) -> None:
+        """What stands in front of the signal that a gate's slope follows."""
+        factor = self._chords[gate].beside
+        if self._along is not None and factor is not None:
+            name = self._along.signals[gate]
+            part = functions * factor[:, None]
+            beside[name] = beside[name] + part if name in beside else part
+
+    def _carried_back(
+        self, beside: Mapping[str, Float64[Tensor, "rows k _"]]
+    ) -> Float64[Tensor, "rows k"] | float:
+        """The greatest value of functions of the network's signals over the region."""
+        if self._along is None or not beside:
+            return 0.0
+        shape = next(iter(beside.values())).shape[:2]
+        flat = {name: part.flatten(0, 1) for name, part in beside.items()}
+        return self._along.forward.greatest(flat).unflatten(0, shape)
 
 
 def _apply(
