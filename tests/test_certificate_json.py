@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from verifier.certificate import (
     BlockNorm,
     Certificate,
     Claim,
+    Entries,
     FactorNorm,
     ForwardProof,
     GateLmiProof,
@@ -41,7 +43,7 @@ from verifier.certificate import (
 from verifier.certificate_json import certificate_id, certificate_json, certificate_text
 from verifier.certificate_reader import MalformedCertificate, parse_certificate
 from verifier.norms import Norm
-from verifier.property import Each, Property
+from verifier.property import Each, Monotone, Property
 from verifier.regions import CenterBox
 
 PATTERNS = (Pattern(kind="maxmin", input="a", output="b"),)
@@ -140,6 +142,63 @@ def test_text_reads_back_as_itself(kind: str) -> None:
     assert certificate_text(again) == text
     assert again.proof.kind == kind
     SCHEMA.validate(json.loads(text))
+
+
+SIGN = Monotone(input=1, output=0, direction="decreasing")
+ENTRIES: dict[str, Certificate] = {
+    "jacobian": replace(
+        certificate(PROOFS["propagation"]),
+        claim=Claim(
+            model="sha256:" + "0" * 64,
+            property=Property(kind="jacobian"),
+            bound=None,
+            log10_bound=None,
+            entries=Entries(shape=(1, 2), lower=(-0.5, 0.0), upper=(0.0, 0.1)),
+        ),
+        lower_bound=None,
+        target=None,
+        verdict=None,
+    ),
+    "monotone": replace(
+        certificate(PROOFS["propagation"]),
+        claim=Claim(
+            model="sha256:" + "0" * 64,
+            property=Property(kind="monotone", monotone=SIGN),
+            bound=None,
+            log10_bound=None,
+        ),
+        lower_bound=Witness(value=1.0, x=(0.5, 0.5), y=(0.5, 0.75)),
+        target=None,
+        verdict="violated",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_kinds_about_entries_read_back_as_themselves(kind: str) -> None:
+    text = certificate_text(ENTRIES[kind])
+    again = parse_certificate(text)
+    assert certificate_text(again) == text
+    assert again.claim == ENTRIES[kind].claim
+    SCHEMA.validate(json.loads(text))
+    assert json.loads(text)["claim"]["norm"] is None
+
+
+@pytest.mark.parametrize("shape", [[], [1], [1, 2, 1], 2, [1, -2]])
+def test_shape_of_a_matrix_has_two_sizes(shape: object) -> None:
+    members = json.loads(certificate_text(ENTRIES["jacobian"]))
+    members["claim"]["bounds"]["shape"] = shape
+    with pytest.raises(MalformedCertificate, match="shape"):
+        parse_certificate(json.dumps(members))
+
+
+def test_claim_of_a_bound_names_no_sign() -> None:
+    """What was written before has no such member, and its id is that of then."""
+    members = json.loads(certificate_text(certificate()))
+    assert "monotone" not in members["claim"]
+    members["claim"]["monotone"] = None
+    with pytest.raises(MalformedCertificate, match="canonical"):
+        parse_certificate(json.dumps(members))
 
 
 def test_arrays_keep_every_bit() -> None:

@@ -54,6 +54,18 @@ MEMBERS = {
     "property": [
         [],
         {"kind": "jacobian"},
+        {"kind": "jacobian", "norm": None, "outputs": {"indices": [1]}},
+        {"kind": "jacobian", "outputs": {"margins": "all"}},
+        {"kind": "monotone"},
+        {"kind": "monotone", "monotone": {"input": 0, "output": 1, "direction": "decreasing"}},
+        {"kind": "monotone", "monotone": {"input": 0, "output": 1, "direction": "down"}},
+        {
+            "kind": "monotone",
+            "monotone": {"input": 0, "output": 1, "direction": "decreasing"},
+            "inputs": {"indices": [0]},
+        },
+        {"monotone": {"input": 0, "output": 1, "direction": "decreasing"}},
+        {"norm": None},
         {"norm": "l0"},
         {"norm": {"input": "l1"}},
         {"norm": {"input": {"type": "l1", "weights": [1, 2]}, "output": "l2"}},

@@ -218,19 +218,38 @@ class ItemBound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """lower <= J <= upper, entry by entry and row-major, for every Clarke Jacobian J."""
+
+    shape: tuple[int, int]  #: the selected outputs, the selected inputs
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """|f(x) - f(y)|_out <= bound |x - y|_in over the region; the largest bound, for a list."""
+    """What the property asks, answered; numbers where the kind has some.
+
+    lipschitz   |f(x) - f(y)|_out <= bound |x - y|_in over the region; the largest, for a list
+    jacobian    `entries`
+    monotone    the verdict alone
+    """
 
     model: str  #: `sha256:` and the hex digest of the file
     property: Property
     bound: float | None  #: None where it exceeds float64
-    log10_bound: float | None  #: rounded up; None only where the bound is 0
+    log10_bound: float | None  #: rounded up; None only where the bound is 0, or there is none
     bounds: tuple[ItemBound, ...] | None = None  #: for lists of outputs or margins
+    entries: Entries | None = None  #: of a Jacobian
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """A pair that reaches `value`: value |x - y|_in <= |f(x) - f(y)|_out."""
+    """A pair that reaches `value`: value |x - y|_in <= |f(x) - f(y)|_out.
+
+    Against a property of kind monotone: x and y differ in its input alone, where its output moves
+    against the direction by at least value |x - y|, and 0 < value.
+    """
 
     value: float
     x: tuple[float, ...]

@@ -80,8 +80,11 @@ def _identified(certificate: Certificate) -> dict[str, object]:
 
 
 def _claim_json(claim: Claim) -> dict[str, object]:
-    bounds = None
-    if claim.bounds is not None:
+    bounds: object = None
+    if claim.entries is not None:
+        lower, upper = list(claim.entries.lower), list(claim.entries.upper)
+        bounds = {"shape": list(claim.entries.shape), "lower": lower, "upper": upper}
+    elif claim.bounds is not None:
         bounds = [
             {
                 **({"output": item.output} if item.output is not None else {}),

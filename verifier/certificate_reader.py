@@ -15,6 +15,7 @@ from verifier.certificate import (
     BlockNorm,
     Certificate,
     Claim,
+    Entries,
     FactorNorm,
     ForwardProof,
     GateLmiProof,
@@ -110,14 +111,14 @@ def _claim(value: object) -> Claim:
         "claim",
         "model kind scope norm region inputs outputs semantics bound bound_hex log10_bound"
         " assumptions bounds",
+        optional="monotone",
     )
     if members["semantics"] != "real":
         raise MalformedCertificate(f"claim.semantics {members['semantics']!r} is unknown")
     if members["assumptions"] != []:
         raise MalformedCertificate("claim.assumptions: this version knows none")
-    asked = {
-        name: members[name] for name in ("kind", "scope", "norm", "region", "inputs", "outputs")
-    }
+    names = ("kind", "scope", "norm", "region", "inputs", "outputs", "monotone")
+    asked = {name: members[name] for name in names if name in members}
     try:
         claimed: Property = parse_property(asked, "/claim")
     except (InvalidRequest, RegionEmptyInterior) as error:
@@ -125,13 +126,27 @@ def _claim(value: object) -> Claim:
     # Only the canonical form: otherwise one claim would have two ids.
     if property_json(claimed) != asked:
         raise MalformedCertificate("claim: not in canonical form")
-    bounds = members["bounds"]
+    is_matrix = claimed.kind == "jacobian"
+    bounds = None if is_matrix else members["bounds"]
     return Claim(
         model=_text(members["model"], "claim.model"),
         property=claimed,
         bound=_bound(members, "claim"),
         log10_bound=_optional(members["log10_bound"], "claim.log10_bound", _number),
         bounds=None if bounds is None else _list(bounds, "claim.bounds", _item_bound),
+        entries=_entries(members["bounds"]) if is_matrix else None,
+    )
+
+
+def _entries(value: object) -> Entries:
+    members = _exact(value, "claim.bounds", "shape lower upper")
+    rows, *columns = _list(members["shape"], "claim.bounds.shape", _index) or (0,)
+    if len(columns) != 1:
+        raise MalformedCertificate("claim.bounds.shape: expected two sizes")
+    return Entries(
+        shape=(rows, columns[0]),
+        lower=_list(members["lower"], "claim.bounds.lower", _number),
+        upper=_list(members["upper"], "claim.bounds.upper", _number),
     )
 
 

@@ -9,6 +9,7 @@ turns a `Candidate` into a `Certificate`.
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -179,6 +180,16 @@ def confirmed(case: Case, witness: Witness) -> Witness | None:
     """The witness with the value that the checker proves of its pair; None where it proves none."""
     value = witness_value(case.model, case.asked, witness, case.patterns)
     return None if value is None else replace(witness, value=decimal_lower(value))
+
+
+def finished(certificate: Certificate, attempts: Sequence[Attempt], seconds: float) -> Certificate:
+    """The certificate with what lies outside its id, as of now."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return replace(
+        certificate,
+        attempts=tuple(attempts),
+        resources={"seconds": seconds, "peak_memory_bytes": float(peak)},
+    )
 
 
 def with_witness(case: Case, certificate: Certificate, witness: Witness) -> Certificate:

@@ -122,6 +122,36 @@ def test_certify_a_spec(lipcert: Lipcert) -> None:
     assert json.loads(done.stdout)["claim"]["region"]["clip"] == {"lower": 0.0, "upper": 1.0}
 
 
+def spec(tmp_path: Path, asked: dict[str, object]) -> str:
+    """A spec file about the box of radius 0.01 around a digit."""
+    region = {"type": "box", "center": DIGIT, "radius": 0.01}
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({"property": {"region": region, **asked}}), encoding="utf-8")
+    return str(path)
+
+
+def test_certify_a_jacobian(lipcert: Lipcert, tmp_path: Path) -> None:
+    asked = spec(tmp_path, {"kind": "jacobian", "inputs": {"indices": [20, 21]}})
+    out = tmp_path / "jacobian.json"
+    done = lipcert("certify", MODEL, "--spec", asked, "--seconds", "5", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "local jacobian" in done.stdout
+    assert "entry [9, 1]" in done.stdout
+    assert json.loads(out.read_text(encoding="utf-8"))["claim"]["bounds"]["shape"] == [10, 2]
+    checked = lipcert("check", str(out), "--model", MODEL)
+    assert (checked.returncode, "10 x 2" in checked.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(("direction", "code"), [("increasing", 0), ("decreasing", 1)])
+def test_certify_a_sign(lipcert: Lipcert, tmp_path: Path, direction: str, code: int) -> None:
+    """Around this digit output 0 grows with pixel 0."""
+    sign = {"input": 0, "output": 0, "direction": direction}
+    asked = spec(tmp_path, {"kind": "monotone", "monotone": sign})
+    done = lipcert("certify", MODEL, "--spec", asked, "--seconds", "5")
+    assert (done.returncode, done.stderr.count("Traceback")) == (code, 0)
+    assert f"output 0 {direction} in input 0" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("factor", "verdict", "code"),
     [(1.0, "certified", 0), (1e-3, "violated", 1), (0.9, "undecided", 2)],

@@ -15,15 +15,18 @@ from verifier.certificate_reader import (
     parse_certificate,
 )
 from verifier.checker.arithmetic import require_sound_arithmetic
+from verifier.checker.entries import least_fall, prove_entries
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
-from verifier.checker.verdict import Rejected, Verdict, judge, rejection
-from verifier.checker.witness import quotient_bound
+from verifier.checker.rejected import Rejected
+from verifier.checker.verdict import Verdict, judge, rejection
+from verifier.checker.witness import float_below, quotient_bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from verifier.certificate import Pattern, Witness
+    from verifier.certificate import Pattern, Proof, Witness
+    from verifier.checker.intervals import Interval
     from verifier.property import Property
 
 
@@ -63,10 +66,25 @@ def witness_value(
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
             network = read_network(model, patterns)
+            if asked.kind == "monotone":
+                fall = least_fall(witness, network, asked)
+                return float_below(fall) if 0 < fall else None
             selected = selection(asked, network.input_size, network.output_size)
             return quotient_bound(witness, network, asked, selected)
     except Exception:  # noqa: BLE001 (fail closed: what raises shows nothing)
         return None
+
+
+def entry_bounds(model: bytes, asked: Property, proof: Proof) -> Interval:
+    """What a proof proves of the entries of the Jacobian that a property asks about.
+
+    Raises:
+        NotProved: it proves nothing of them.
+        LipcertError: the file or the question is refused.
+    """
+    with np.errstate(all="ignore"):
+        require_sound_arithmetic()
+        return prove_entries(proof, read_network(model, proof.patterns), asked)
 
 
 def _read(certificate: Certificate | bytes) -> Certificate:

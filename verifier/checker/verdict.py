@@ -28,6 +28,8 @@ from verifier.certificate import (
 )
 from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
 from verifier.checker.definite import NotProved
+from verifier.checker.entries import judge_entries
+from verifier.checker.intervals import Interval
 from verifier.checker.items import Selection, selection
 from verifier.checker.layers import Layer
 from verifier.checker.lmi import global_slopes, prove_lmi
@@ -35,6 +37,7 @@ from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
 from verifier.checker.recursion import prove_recursion
+from verifier.checker.rejected import Rejected
 from verifier.checker.torus import prove_torus
 from verifier.checker.weighting import unweighted
 from verifier.checker.witness import require_witness
@@ -57,18 +60,13 @@ class Verdict:
     log10: float | None = None  #: of the greatest, rounded up; also beyond float64
     node: str | None = None  #: the node that stood in the way
     layers: tuple[Layer, ...] = ()  #: what a product proof proves of each layer
-
-
-class Rejected(Exception):
-    """The certificate is not accepted, for the reason whose code comes first."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+    entries: Interval | None = None  #: of the Jacobian, for kinds that are about them
 
 
 def judge(certificate: Certificate, network: Network) -> Verdict:
     """The verdict on a certificate about this network. Whatever goes wrong is a rejection."""
+    if certificate.claim.property.kind != "lipschitz":
+        return _judge_entries(certificate, network)
     proved: tuple[Magnitude, ...] | None = None
     try:
         with np.errstate(all="ignore"):
@@ -83,6 +81,18 @@ def judge(certificate: Certificate, network: Network) -> Verdict:
     except Exception as error:  # noqa: BLE001 (fail closed: no exception may pass for acceptance)
         return rejection(error, proved)
     return replace(_verdict(True, "valid", "the proof proves the claim", proved), layers=layers)
+
+
+def _judge_entries(certificate: Certificate, network: Network) -> Verdict:
+    """The same for the kinds that are about entries of the Jacobian."""
+    try:
+        with np.errstate(all="ignore"):
+            require_sound_arithmetic()
+            _require_rigorous(certificate)
+            proved = judge_entries(certificate, network)
+    except Exception as error:  # noqa: BLE001 (fail closed)
+        return rejection(error)
+    return Verdict(valid=True, code="valid", reason="the proof proves the claim", entries=proved)
 
 
 def rejection(error: Exception, proved: tuple[Magnitude, ...] | None = None) -> Verdict:
@@ -151,8 +161,7 @@ def prove(
 def _require_consistent(certificate: Certificate, selected: Selection) -> None:
     """The numbers of the claim agree with each other, with the target and with the verdict."""
     claim = certificate.claim
-    if certificate.soundness != "rigorous":
-        raise Rejected("soundness-unsupported", f"this checker proves no {certificate.soundness!r}")
+    _require_rigorous(certificate)
     local = isinstance(certificate.proof, GateLmiProof | PropagationProof)
     if local and isinstance(claim.property.region, Everywhere):
         raise Rejected("inconsistent", "a proof over a region for a claim without one")
@@ -162,6 +171,11 @@ def _require_consistent(certificate: Certificate, selected: Selection) -> None:
         raise Rejected("inconsistent", f"target {target}")
     if certificate.verdict != verdict_of(claim.bound, certificate.lower_bound, target):
         raise Rejected("inconsistent", f"verdict {certificate.verdict!r} does not follow")
+
+
+def _require_rigorous(certificate: Certificate) -> None:
+    if certificate.soundness != "rigorous":
+        raise Rejected("soundness-unsupported", f"this checker proves no {certificate.soundness!r}")
 
 
 def _require_bounds(claim: Claim, selected: Selection) -> None:
