@@ -73,6 +73,10 @@ def certify(
         Path | None,
         typer.Option(help="The center of a box: .npy, .npz or .json. Balls come with --spec."),
     ] = None,
+    centers: Annotated[
+        Path | None,
+        typer.Option(help="Many centers, one along the file's first axis: a list of bounds."),
+    ] = None,
     radius: Annotated[
         str | None, typer.Option(help="The box's radius: a number, or a file with one for each.")
     ] = None,
@@ -104,6 +108,7 @@ def certify(
         norm_weights=norm_weights,
         norm_matrix=norm_matrix,
         center=center,
+        centers=centers,
         radius=radius,
         method=method,
         seconds=seconds,

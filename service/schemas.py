@@ -88,6 +88,27 @@ class BallBody(Body):
     radius: Positive
 
 
+Centers: TypeAlias = Annotated[list[Vector], Field(min_length=1, description="of one length")]
+
+
+class CenterBoxesBody(Body):
+    """A box around each of many centers: a list of bounds, center by center."""
+
+    type: Literal["box"]
+    centers: Centers
+    radius: Positive | Annotated[list[NotNegative], Field(min_length=1)]
+    clip: ClipBody | None = None
+
+
+class BallsBody(Body):
+    """A ball around each of many centers: a list of bounds, center by center."""
+
+    type: Literal["ball"]
+    norm: NormName
+    centers: Centers
+    radius: Positive
+
+
 class IndicesBody(Body):
     """Some coordinates, jointly, in the flat row-major order."""
 
@@ -136,7 +157,7 @@ class PropertyBody(Body):
     norm: NormName | NormPairBody | None = Field(
         default="l2", description="of kind lipschitz alone; elsewhere it has no effect"
     )
-    region: CenterBoxBody | EndsBoxBody | BallBody | None = None
+    region: CenterBoxBody | EndsBoxBody | BallBody | CenterBoxesBody | BallsBody | None = None
     inputs: Literal["all"] | IndicesBody = "all"
     outputs: Literal["all"] | IndicesBody | EachBody | MarginsBody = "all"
     monotone: MonotoneBody | None = Field(default=None, description="of kind monotone alone")
@@ -144,12 +165,15 @@ class PropertyBody(Body):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "PropertyBody":
+        is_many = isinstance(self.region, CenterBoxesBody | BallsBody)
         selects = self.inputs != "all" or self.outputs != "all"
         is_misfit = {
             "lipschitz": self.norm is None,
             "jacobian": isinstance(self.outputs, EachBody | MarginsBody),
             "monotone": selects,
         }[self.kind]
+        if is_many and self.kind != "lipschitz":
+            raise ValueError(f"kind {self.kind} has one region")
         if is_misfit or (self.kind == "monotone") != (self.monotone is not None):
             raise ValueError(f"a member does not fit kind {self.kind}")
         return self

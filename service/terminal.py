@@ -107,6 +107,7 @@ def print_certificate(certificate: Mapping[str, object]) -> None:
         ("property", f"{claim['scope']} {_property_text(claim)}"),
         ("proof", f"{proof['kind']}, {certificate['soundness']}"),
         ("verdict", _verdict_text(certificate)),
+        ("quantiles", _quantile_text(certificate)),
         ("model", claim["model"]),
         ("certificate", certificate["id"]),
     ]
@@ -116,6 +117,15 @@ def print_certificate(certificate: Mapping[str, object]) -> None:
         typer.echo(f"  {line}")
     if LIST_ROWS < len(lines):
         typer.echo(f"  and {len(lines) - LIST_ROWS} more, in the JSON")
+
+
+def _quantile_text(certificate: Mapping[str, object]) -> str | None:
+    """How the bounds of many centers are spread."""
+    report = cast("Mapping[str, Mapping[str, object]]", certificate.get("report") or {})
+    quantiles = report.get("quantiles")
+    if quantiles is None:
+        return None
+    return ", ".join(f"{name} {number(value)}" for name, value in quantiles.items())
 
 
 def _answer_rows(
@@ -162,7 +172,8 @@ def _bound_lines(claim: Mapping[str, object]) -> list[str]:
 
 
 def _item_text(item: Mapping[str, object]) -> str:
-    return f"output {item['output']}" if "output" in item else f"margin {item['margin']}"
+    names = ("center", "output", "margin")
+    return ", ".join(f"{name} {item[name]}" for name in names if name in item)
 
 
 def print_layers(certificate: Mapping[str, object]) -> None:

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from verifier.certificate import (
     Attempt,
     BlockNorm,
+    CentersProof,
     Certificate,
     Claim,
     Entries,
@@ -32,6 +33,7 @@ from verifier.certificate import (
     Proof,
     PropagationProof,
     RecursionProof,
+    Single,
     SlopeRange,
     TorusProof,
     Witness,
@@ -72,7 +74,7 @@ REFINED = LmiRow(
 FORWARD = ForwardProof(
     technique="linear", lines={"b": Lines(lower=np.array([0.0]), upper=np.array([1.0]))}
 )
-PROOFS: dict[str, Proof] = {
+SINGLE: dict[str, Single] = {
     "product": ProductProof(
         patterns=PATTERNS,
         items=(
@@ -100,6 +102,10 @@ PROOFS: dict[str, Proof] = {
         scales={"b": np.array([1.0])},
         masks={"a": np.array([0.25])},
     ),
+}
+PROOFS: dict[str, Proof] = {
+    **SINGLE,
+    "centers": CentersProof(patterns=PATTERNS, parts=(SINGLE["propagation"], SINGLE["gate-lmi"])),
 }
 
 SCHEMA = Draft202012Validator(
@@ -199,6 +205,29 @@ def test_claim_of_a_bound_names_no_sign() -> None:
     members["claim"]["monotone"] = None
     with pytest.raises(MalformedCertificate, match="canonical"):
         parse_certificate(json.dumps(members))
+
+
+@pytest.mark.parametrize("labels", [{"center": 1}, {"center": 0, "margin": [1, 0]}])
+def test_items_around_centers_read_back_as_themselves(labels: dict[str, object]) -> None:
+    members = json.loads(certificate_text(certificate(PROOFS["centers"])))
+    item = {**labels, "bound": 2.5, "bound_hex": (2.5).hex()}
+    members["claim"]["bounds"] = [item]
+    SCHEMA.validate(members)
+    with pytest.raises(MalformedCertificate, match="id"):
+        parse_certificate(json.dumps(members))
+    members["claim"]["bounds"] = [{"bound": 2.5, "bound_hex": (2.5).hex()}]
+    with pytest.raises(MalformedCertificate, match="which item"):
+        parse_certificate(json.dumps(members))
+
+
+def test_part_of_a_proof_has_no_patterns_and_no_parts() -> None:
+    members = json.loads(certificate_text(certificate(PROOFS["centers"])))
+    part = members["proof"]["parts"][0]
+    for spoilt in ({**part, "patterns": []}, {"kind": "centers", "parts": [part]}):
+        members["proof"]["parts"] = [spoilt]
+        assert not SCHEMA.is_valid(members)
+        with pytest.raises(MalformedCertificate):
+            parse_certificate(json.dumps(members))
 
 
 def test_arrays_keep_every_bit() -> None:

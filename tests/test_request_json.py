@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from verifier.errors import InvalidRequest, RegionEmptyInterior, RequestRefused
 from verifier.norms import Metric, Norm, NormPair, WeightedPair, Weighting, Weights
 from verifier.property import All, Budget, Each, Indices, Margins, Monotone, Request
-from verifier.regions import Ball, CenterBox, Everywhere
+from verifier.regions import Ball, CenterBox, Centers, Everywhere
 from verifier.request_json import parse_property, parse_request, property_json, request_json
 
 Object = Mapping[str, Any]  # Any: JSON, right and wrong alike
 
 BOX = {"type": "box", "center": [0.5, 0.25], "radius": 0.125}
+
+CENTERS = "/property/region/centers"
+MANY = {"type": "box", "centers": [[0.5, 0.25], [1, 0]], "radius": 0.125}
 
 numbers = st.floats(min_value=-100, max_value=100)
 norms = st.sampled_from(["l1", "l2", "linf"])
@@ -115,6 +118,29 @@ def test_region_makes_the_question_local() -> None:
     asked = parse_property({"region": BOX})
     assert asked.scope == "local"
     assert asked.region == CenterBox(center=(0.5, 0.25), radius=0.125)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        {**MANY, "clip": {"lower": 0.0, "upper": 1.0}},
+        {**MANY, "radius": [0.5, 0.0]},
+        {"type": "ball", "norm": "l2", "centers": [[0.5], [1.0]], "radius": 2.0},
+    ],
+)
+def test_many_centers_survive_their_json(region: Object) -> None:
+    asked = parse_property({"region": region})
+    assert isinstance(asked.region, Centers)
+    assert [list(part.center) for part in asked.region.parts] == region["centers"]
+    canonical = property_json(asked)
+    assert parse_property(json.loads(json.dumps(canonical))) == asked
+    assert canonical["region"] == region
+
+
+def test_the_empty_one_of_many_regions_is_refused() -> None:
+    region = {**MANY, "centers": [[0.5, 0.5], [3, 3]], "clip": {"lower": 0, "upper": 1}}
+    with pytest.raises(RegionEmptyInterior):
+        parse_property({"region": region})
 
 
 @pytest.mark.parametrize(
@@ -245,7 +271,15 @@ def test_ball_is_read() -> None:
         ({"property": {"region": {**BOX, "radius": [1]}}}, "/property/region/radius"),
         ({"property": {"region": {**BOX, "lower": [0, 0]}}}, "/property/region/lower"),
         ({"property": {"region": {"type": "box"}}}, "/property/region/lower"),
-        ({"property": {"region": {"type": "box", "centers": [[1]]}}}, "/property/region/centers"),
+        ({"property": {"region": {"type": "box", "centers": [[1]]}}}, "/property/region/radius"),
+        ({"property": {"region": {**MANY, "centers": []}}}, "/property/region/centers"),
+        (
+            {"property": {"region": {**MANY, "centers": [[1], [1, 2]]}}},
+            "/property/region/centers/1",
+        ),
+        ({"property": {"region": {**MANY, "center": [1, 2]}}}, "/property/region/center"),
+        ({"property": {"region": {**MANY, "lower": [1, 2]}}}, "/property/region/lower"),
+        ({"property": {"kind": "jacobian", "region": MANY}}, "/property/region/centers"),
         ({"property": {"inputs": {"indices": []}}}, "/property/inputs/indices"),
         ({"property": {"inputs": {"indices": [1, 1]}}}, "/property/inputs/indices"),
         ({"property": {"outputs": {"indices": [-1]}}}, "/property/outputs/indices/0"),

@@ -189,9 +189,21 @@ class TorusProof:
     kind: Literal["torus"] = "torus"
 
 
-Proof: TypeAlias = (
+Single: TypeAlias = (
     ProductProof | LmiProof | PropagationProof | GateLmiProof | RecursionProof | TorusProof
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentersProof:
+    """A proof for the region around every center, in the order of the claim's."""
+
+    patterns: tuple[Pattern, ...]  #: those of every part
+    parts: tuple[Single, ...]
+    kind: Literal["centers"] = "centers"
+
+
+Proof: TypeAlias = Single | CentersProof
 
 # --- What a method returns -----------------------------------------------------------------------
 
@@ -210,11 +222,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemBound:
-    """The bound of one item of a list: of one output, or of one margin."""
+    """The bound of one item of a list: around one center, of one output, or of one margin."""
 
     bound: float | None  #: None where it exceeds float64
     output: int | None = None
     margin: tuple[int, int] | None = None
+    center: int | None = None  #: position of the center, for regions around many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +252,7 @@ class Claim:
     property: Property
     bound: float | None  #: None where it exceeds float64
     log10_bound: float | None  #: rounded up; None only where the bound is 0, or there is none
-    bounds: tuple[ItemBound, ...] | None = None  #: for lists of outputs or margins
+    bounds: tuple[ItemBound, ...] | None = None  #: for lists of centers, outputs or margins
     entries: Entries | None = None  #: of a Jacobian
 
 

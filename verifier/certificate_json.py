@@ -14,6 +14,7 @@ import numpy as np
 from verifier.canonical_json import Json, content_id
 from verifier.certificate import (
     FORMAT,
+    CentersProof,
     Certificate,
     Claim,
     ForwardProof,
@@ -87,6 +88,7 @@ def _claim_json(claim: Claim) -> dict[str, object]:
     elif claim.bounds is not None:
         bounds = [
             {
+                **({"center": item.center} if item.center is not None else {}),
                 **({"output": item.output} if item.output is not None else {}),
                 **({"margin": list(item.margin)} if item.margin is not None else {}),
                 "bound": item.bound,
@@ -131,6 +133,8 @@ def proof_json(proof: Proof) -> dict[str, object]:
                 },
                 "items": [_lmi_item_json(item) for item in proof.items],
             }
+        case CentersProof():
+            return {**head, "parts": [_part_json(part) for part in proof.parts]}
         case RecursionProof():
             return {
                 **head,
@@ -144,6 +148,11 @@ def proof_json(proof: Proof) -> dict[str, object]:
                 "scales": _arrays_json(proof.scales),
                 "masks": _arrays_json(proof.masks),
             }
+
+
+def _part_json(part: Proof) -> dict[str, object]:
+    """A proof within one that states the patterns of all."""
+    return {name: value for name, value in proof_json(part).items() if name != "patterns"}
 
 
 def _product_item_json(item: ProductItem) -> dict[str, object]:

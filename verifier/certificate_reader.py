@@ -13,6 +13,7 @@ from verifier.certificate import (
     FORMAT,
     Attempt,
     BlockNorm,
+    CentersProof,
     Certificate,
     Claim,
     Entries,
@@ -32,6 +33,7 @@ from verifier.certificate import (
     Proof,
     PropagationProof,
     RecursionProof,
+    Single,
     SlopeRange,
     Soundness,
     TorusProof,
@@ -152,14 +154,19 @@ def _entries(value: object) -> Entries:
 
 def _item_bound(value: object, at: str) -> ItemBound:
     members = _mapping(value, at)
-    label = "output" if "output" in members else "margin"
-    members = _exact(value, at, f"{label} bound bound_hex")
-    if label == "output":
-        return ItemBound(bound=_bound(members, at), output=_index(members["output"], at))
-    pair = _list(members["margin"], at, _index)
+    labels = [name for name in ("center", "output", "margin") if name in members]
+    if not labels or {"output", "margin"} <= set(labels):
+        raise MalformedCertificate(f"{at}: of which item is this?")
+    members = _exact(value, at, f"{' '.join(labels)} bound bound_hex")
+    pair = _list(members.get("margin", [0, 0]), at, _index)
     if len(pair) != 2:
         raise MalformedCertificate(f"{at}.margin: expected a pair")
-    return ItemBound(bound=_bound(members, at), margin=(pair[0], pair[1]))
+    return ItemBound(
+        bound=_bound(members, at),
+        output=_index(members["output"], at) if "output" in labels else None,
+        margin=(pair[0], pair[1]) if "margin" in labels else None,
+        center=_index(members["center"], at) if "center" in labels else None,
+    )
 
 
 def _bound(members: Object, at: str) -> float | None:
@@ -197,6 +204,22 @@ def _attempt(value: object, at: str) -> Attempt:
 
 
 def _proof(value: object) -> Proof:
+    if _mapping(value, "proof").get("kind") != "centers":
+        return _single(value)
+    members = _exact(value, "proof", "kind patterns parts")
+
+    def part(item: object, at: str) -> Single:
+        own = _mapping(item, at)
+        if "patterns" in own:
+            raise MalformedCertificate(f"{at}: the patterns of parts are those of the proof")
+        return _single({**own, "patterns": members["patterns"]})
+
+    return CentersProof(
+        patterns=_patterns(members), parts=_list(members["parts"], "proof.parts", part)
+    )
+
+
+def _single(value: object) -> Single:
     kind = _mapping(value, "proof").get("kind")
     match kind:
         case "product":

@@ -120,7 +120,7 @@ class EntryRun:
         asked = self.case.asked.entries
         forward = ForwardProof(technique="linear")
         plain = PropagationProof(patterns=self.case.patterns, forward=forward, technique="linear")
-        if isinstance(asked.region, Everywhere) or not _moves(asked, self.network.input_size):
+        if isinstance(asked.place, Everywhere) or not _moves(asked, self.network.input_size):
             return plain
         norm = NormPair(Norm.L1, Norm.L1)  # bounded by the sums of columns: every entry counts
         bounding = replace(asked, kind="lipschitz", monotone=None, norm=norm)
@@ -191,9 +191,9 @@ def _width(proved: Interval) -> float:
 
 def _moves(asked: Property, size: int) -> bool:
     """Whether the region lets one of the selected inputs vary."""
-    if isinstance(asked.region, Everywhere):
+    if isinstance(asked.place, Everywhere):
         return True
-    lower, upper = asked.region.interval()
+    lower, upper = asked.place.interval()
     chosen = getattr(asked.inputs, "indices", tuple(range(size)))
     return bool(np.any(lower[list(chosen)] < upper[list(chosen)]))
 

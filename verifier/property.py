@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from verifier.norms import Norm, NormPair, Norms
-from verifier.regions import Everywhere, Region
+from verifier.regions import Centers, Everywhere, Place, Region
 
 Kind: TypeAlias = Literal["lipschitz", "jacobian", "monotone"]
 Direction: TypeAlias = Literal["increasing", "decreasing"]
@@ -76,6 +76,20 @@ class Property:
     def __post_init__(self) -> None:
         if (self.kind == "monotone") != (self.monotone is not None):
             raise ValueError("`monotone` belongs to properties of that kind, and to no others")
+
+    @property
+    def place(self) -> Place:
+        """The one region; a property of many centers is asked about one of `parts` at a time."""
+        if isinstance(self.region, Centers):
+            raise TypeError("the property has a region around each of many centers")
+        return self.region
+
+    @property
+    def parts(self) -> tuple[Property, ...]:
+        """The property of every center; of one region the property itself."""
+        if not isinstance(self.region, Centers):
+            return (self,)
+        return tuple(replace(self, region=part) for part in self.region.parts)
 
     @property
     def entries(self) -> Property:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from verifier.certificate import (
     Attempt,
     Candidate,
+    CentersProof,
     Certificate,
     Claim,
     GateLmiProof,
@@ -37,9 +38,11 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.checker import Verdict, check, witness_value
+from verifier.errors import CheckRejected, LipcertError, NotCheckable
 from verifier.methods.items import Item
 from verifier.methods.report import layers_json
 from verifier.property import Each, Margins, Property
+from verifier.regions import Centers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,6 +95,17 @@ def prove(
     return Unproved(verdict)
 
 
+def rejection(method: str, outcome: Unproved) -> LipcertError:
+    """Why a method has no certificate, where the checker did not follow it."""
+    verdict = outcome.verdict
+    if verdict.code == NotCheckable.code:
+        return NotCheckable(verdict.reason, node=verdict.node, fix="see what `inspect` supports")
+    return CheckRejected(
+        f"the checker rejected the proof of method {method}: {verdict.code}: {verdict.reason}",
+        fix="report this as a defect of lipcert, with the model",
+    )
+
+
 def _reporting(certificate: Certificate, verdict: Verdict) -> Certificate:
     """The certificate with what the checker found of the layers; no part of its id."""
     if not verdict.layers:
@@ -118,6 +132,18 @@ def certify(
         attempts: what was tried.
     """
     bounds = [decimal_upper(claim) if math.isfinite(claim) else None for claim in claims]
+    return claiming(case, proof, bounds, log10, witness, attempts)
+
+
+def claiming(
+    case: Case,
+    proof: Proof,
+    bounds: Sequence[float | None],
+    log10: float | None,
+    witness: Witness | None,
+    attempts: Sequence[Attempt],
+) -> Certificate:
+    """The same for bounds that are decimals on their side already; None beyond float64."""
     largest = None if None in bounds else max(bound for bound in bounds if bound is not None)
     return Certificate(
         claim=Claim(
@@ -137,11 +163,14 @@ def certify(
 
 
 def _item_bounds(case: Case, bounds: Sequence[float | None]) -> tuple[ItemBound, ...] | None:
-    if not isinstance(case.asked.outputs, Each | Margins):
+    is_many = isinstance(case.asked.region, Centers)
+    if not (is_many or isinstance(case.asked.outputs, Each | Margins)):
         return None
+    centers = range(len(case.asked.parts)) if is_many else (None,)
+    labels = [(center, item) for center in centers for item in case.items]
     return tuple(
-        ItemBound(bound=bound, output=item.output, margin=item.margin)
-        for item, bound in zip(case.items, bounds, strict=True)
+        ItemBound(bound=bound, output=item.output, margin=item.margin, center=center)
+        for (center, item), bound in zip(labels, bounds, strict=True)
     )
 
 
@@ -157,7 +186,7 @@ def enlarged(proof: Proof, share: float) -> Proof:
         case TorusProof():
             masks = _larger(proof.masks, share)
             return replace(proof, scales=_larger(proof.scales, share), masks=masks)
-        case PropagationProof():
+        case PropagationProof() | CentersProof():
             return proof
 
 

@@ -3,11 +3,9 @@
 `property_json` writes the canonical claim form: the norm is the pair, every field is present.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast, get_args
 
-from verifier.errors import RegionEmptyInterior
 from verifier.json_shapes import (
     Object,
     invalid,
@@ -16,10 +14,8 @@ from verifier.json_shapes import (
     read_list,
     read_number,
     read_object,
-    read_vector,
-    refuse_unknown,
 )
-from verifier.norm_json import read_norm, read_norms
+from verifier.norm_json import read_norms
 from verifier.norms import Norms
 from verifier.property import (
     All,
@@ -36,7 +32,8 @@ from verifier.property import (
     Property,
     Request,
 )
-from verifier.regions import Ball, CenterBox, Clip, EndsBox, Everywhere, Region, Vector
+from verifier.region_json import parse_region, region_json
+from verifier.regions import Centers, Everywhere
 
 METHODS = ("auto", "product", "lipsdp", "propagation")
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -98,29 +95,6 @@ def parse_property(value: object, at: str = "/property") -> Property:
     return _of_kind(kind, asked, members.get("monotone"), at)
 
 
-def parse_region(value: object, at: str = "/property/region") -> Region:
-    """The region that a JSON object states; null is everywhere. Raises as `parse_request` does."""
-    if value is None:
-        return Everywhere()
-    members = read_object(
-        value, at, {"type", "center", "radius", "lower", "upper", "norm", "clip", "centers"}
-    )
-    if "centers" in members:
-        raise invalid(f"{at}/centers", "many centers are not supported", "send a request for each")
-    match members.get("type"):
-        case "box":
-            return _box(members, at)
-        case "ball":
-            refuse_unknown(members, at, {"type", "norm", "center", "radius"})
-            center = read_vector(members.get("center"), f"{at}/center")
-            radius = read_number(members.get("radius"), f"{at}/radius")
-            return Ball(
-                norm=read_norm(members.get("norm"), f"{at}/norm"), center=center, radius=radius
-            )
-        case other:
-            raise invalid(f"{at}/type", f"region type {other!r} is unknown", "use box or ball")
-
-
 def property_json(asked: Property) -> dict[str, object]:
     """The canonical JSON members of a property, as a claim carries them."""
     members = {
@@ -149,32 +123,6 @@ def request_json(request: Request) -> dict[str, object]:
     }
 
 
-def region_json(region: Region) -> dict[str, object] | None:
-    """The JSON of a region; everywhere is null."""
-    match region:
-        case Everywhere():
-            return None
-        case CenterBox():
-            ends: dict[str, object] = {
-                "center": list(region.center),
-                "radius": list(region.radius)
-                if isinstance(region.radius, tuple)
-                else region.radius,
-            }
-        case EndsBox():
-            ends = {"lower": list(region.lower), "upper": list(region.upper)}
-        case Ball():
-            return {
-                "type": "ball",
-                "norm": region.norm.value,
-                "center": list(region.center),
-                "radius": region.radius,
-            }
-    if region.clip is not None:
-        ends["clip"] = {"lower": region.clip.lower, "upper": region.clip.upper}
-    return {"type": "box", **ends}
-
-
 # --- kinds ---------------------------------------------------------------------------------------
 
 
@@ -193,6 +141,10 @@ def _of_kind(kind: Kind, asked: Property, monotone: object, at: str) -> Property
     if kind != "monotone" and monotone is not None:
         raise invalid(
             f"{at}/monotone", f"kind {kind} has no `monotone`", 'say kind "monotone", or leave it'
+        )
+    if kind != "lipschitz" and isinstance(asked.region, Centers):
+        raise invalid(
+            f"{at}/region/centers", f"kind {kind} has one region", "send a request for each center"
         )
     match kind:
         case "lipschitz":
@@ -237,50 +189,6 @@ def _refuse_bounding(kind: Kind, method: object, target: float | None) -> None:
 
 
 # --- members -------------------------------------------------------------------------------------
-
-
-def _box(members: Object, at: str) -> Region:
-    clip = None
-    if members.get("clip") is not None:
-        ends = read_object(members["clip"], f"{at}/clip", {"lower", "upper"})
-        clip = Clip(
-            lower=read_number(ends.get("lower"), f"{at}/clip/lower"),
-            upper=read_number(ends.get("upper"), f"{at}/clip/upper"),
-        )
-    if "center" in members or "radius" in members:
-        refuse_unknown(members, at, {"type", "center", "radius", "clip"})
-        center = read_vector(members.get("center"), f"{at}/center")
-        return CenterBox(center=center, radius=_radius(members, at, len(center)), clip=clip)
-    refuse_unknown(members, at, {"type", "lower", "upper", "clip"})
-    lower = read_vector(members.get("lower"), f"{at}/lower")
-    upper = read_vector(members.get("upper"), f"{at}/upper")
-    if len(lower) != len(upper):
-        raise invalid(
-            f"{at}/upper",
-            f"`lower` has {len(lower)} numbers, `upper` {len(upper)}",
-            "give lists of one length",
-        )
-    return EndsBox(lower=lower, upper=upper, clip=clip)
-
-
-def _radius(members: Object, at: str, dimension: int) -> float | Vector:
-    """A number above 0, or one for each coordinate, not all 0."""
-    value = members.get("radius")
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        radius = read_number(value, f"{at}/radius")
-        if radius <= 0:
-            raise RegionEmptyInterior(f"radius is {radius}", fix="give a radius above 0")
-        return radius
-    radii = read_vector(cast("object", value), f"{at}/radius")
-    if len(radii) != dimension:
-        raise invalid(
-            f"{at}/radius",
-            f"`center` has {dimension} numbers, `radius` {len(radii)}",
-            "give one radius, or one for each coordinate",
-        )
-    if min(radii) < 0:
-        raise RegionEmptyInterior(f"a radius is {min(radii)}", fix="give radii of 0 or more")
-    return radii
 
 
 def _inputs(value: object, at: str) -> Inputs:

@@ -91,7 +91,7 @@ class _Semidefinite:
 
     def candidates(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Better and better ones."""
-        if not isinstance(self.asked.region, Everywhere) or self.options.solver in _GENERAL:
+        if not isinstance(self.asked.place, Everywhere) or self.options.solver in _GENERAL:
             yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
         elif self.options.solver == "first_order":
             yield from self._by_blocks(clock, aim)

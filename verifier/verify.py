@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from verifier.centers import CenterRun
 from verifier.certificate import Attempt, Certificate, LmiProof, Witness
 from verifier.entries import EntryRun, options_of
 from verifier.errors import (
     CapabilityBlocked,
-    CheckRejected,
     JobFailed,
     LipcertError,
-    NotCheckable,
     OutOfBudget,
     ResourceExhausted,
     TooLarge,
@@ -32,8 +31,8 @@ from verifier.network.graph import Network
 from verifier.onnx_import import load
 from verifier.options import RunOptions, read_options
 from verifier.property import Request
-from verifier.proving import Case, Unproved, confirmed, finished, prove, with_witness
-from verifier.regions import Everywhere
+from verifier.proving import Case, Unproved, confirmed, finished, prove, rejection, with_witness
+from verifier.regions import Centers, Everywhere
 from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
 
@@ -100,6 +99,8 @@ def verify(
     )
     if asked.kind != "lipschitz":
         return _entries(case, request, network, clock, on_certificate, on_progress)
+    if isinstance(asked.region, Centers):
+        return _centers(case, request, network, clock, on_certificate, on_progress)
     tiers = tiers_of(request, network)
 
     def seek(budget: Clock) -> Witness | None:
@@ -130,6 +131,34 @@ def _entries(
         clock=clock,
         options=propagating,
         seed=options.seed,
+        publish=on_certificate or (lambda _: None),
+        report=report,
+    ).answer()
+
+
+def _centers(
+    case: Case,
+    request: Request,
+    network: Network,
+    clock: Clock,
+    on_certificate: Callable[[Certificate], None] | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Certificate:
+    """The answer for regions around many centers."""
+
+    def report(phase: str, done: int, upper: float | None) -> None:
+        if on_progress is not None:
+            at = Progress(
+                phase=phase, upper=upper, lower=None, seconds=clock.elapsed, iteration=done
+            )
+            on_progress(at)
+
+    return CenterRun(
+        case=case,
+        request=request,
+        network=network,
+        clock=clock,
+        seed=read_options(RunOptions, request.options).seed,
         publish=on_certificate or (lambda _: None),
         report=report,
     ).answer()
@@ -189,7 +218,7 @@ class _Run:
             for candidate in tier.run(self._clock, self._aim(tier.name)):
                 outcome = prove(self._case, candidate, self._witness, self._attempts)
                 if isinstance(outcome, Unproved):
-                    self._troubles.append(_rejection(tier.name, outcome))
+                    self._troubles.append(rejection(tier.name, outcome))
                     if bound is None:
                         break  # the rest of the tier builds on what was just rejected
                     continue
@@ -288,16 +317,6 @@ class _Run:
 def _lesser(one: float | None, other: float | None) -> float | None:
     known = [value for value in (one, other) if value is not None]
     return min(known) if known else None
-
-
-def _rejection(method: str, outcome: Unproved) -> LipcertError:
-    verdict = outcome.verdict
-    if verdict.code == NotCheckable.code:
-        return NotCheckable(verdict.reason, node=verdict.node, fix="see what `inspect` supports")
-    return CheckRejected(
-        f"the checker rejected the proof of method {method}: {verdict.code}: {verdict.reason}",
-        fix="report this as a defect of lipcert, with the model",
-    )
 
 
 def _breakdown(method: str, error: Exception) -> ResourceExhausted:

@@ -142,6 +142,16 @@ def test_certify_a_jacobian(lipcert: Lipcert, tmp_path: Path) -> None:
     assert (checked.returncode, "10 x 2" in checked.stdout) == (0, True)
 
 
+def test_certify_around_many_centers(lipcert: Lipcert, tmp_path: Path) -> None:
+    centers = tmp_path / "centers.json"
+    centers.write_text(json.dumps([[0.0] * 64, [0.5] * 64]), encoding="utf-8")
+    arguments = ("--norm", "linf", "--centers", str(centers), "--radius", "0.01")
+    done = lipcert("certify", MODEL, *arguments, "--seconds", "3")
+    assert done.returncode == 0, done.stderr
+    assert "quantiles    min " in done.stdout
+    assert "center 1: " in done.stdout
+
+
 @pytest.mark.parametrize(("direction", "code"), [("increasing", 0), ("decreasing", 1)])
 def test_certify_a_sign(lipcert: Lipcert, tmp_path: Path, direction: str, code: int) -> None:
     """Around this digit output 0 grows with pixel 0."""

@@ -85,6 +85,19 @@ MEMBERS: dict[str, list[Any]] = {
         {"kind": "jacobian"},
         {"kind": "jacobian", "norm": None, "outputs": {"indices": [1]}},
         {"kind": "jacobian", "outputs": {"margins": "all"}},
+        {"region": {"type": "box", "centers": [[0, 1], [1, 0]], "radius": 0.5}},
+        {
+            "region": {
+                "type": "box",
+                "centers": [[0.5]],
+                "radius": 0.5,
+                "clip": {"lower": 0, "upper": 1},
+            }
+        },
+        {"region": {"type": "ball", "norm": "l1", "centers": [[0]], "radius": 1}},
+        {"region": {"type": "box", "centers": [], "radius": 1}},
+        {"region": {"type": "box", "centers": [0], "radius": 1}},
+        {"kind": "jacobian", "region": {"type": "box", "centers": [[0]], "radius": 1}},
         {"kind": "monotone"},
         {"kind": "monotone", "monotone": {"input": 0, "output": 1, "direction": "decreasing"}},
         {"kind": "monotone", "monotone": {"input": 0, "output": 1, "direction": "down"}},

@@ -108,3 +108,15 @@ def test_a_sign_of_what_the_model_does_not_have_is_refused(real: Service) -> Non
     refused = problem(real.client.post("/v1/jobs", json=body))
     assert refused["code"] == "invalid-request"
     assert "/property/monotone" in refused["detail"]
+
+
+def test_many_centers_are_one_job(real: Service) -> None:
+    region = {"type": "ball", "norm": "l2", "centers": [[0.0] * 64, [0.5] * 64], "radius": 0.1}
+    job = _submit(real, "relu_mlp", {"property": {"region": region}, "budget": {"seconds": 5}})
+    assert job["state"] == "succeeded", job["error"]
+    text = real.client.get(f"/v1/jobs/{job['id']}/certificate").content
+    certificate = parse_certificate(text)
+    assert [item.center for item in certificate.claim.bounds or ()] == [0, 1]
+    assert job["progress"]["upper"] == certificate.claim.bound
+    again = real.client.post("/v1/certificates/check", json={"certificate": json.loads(text)})
+    assert again.json()["valid"] is True

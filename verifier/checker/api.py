@@ -15,6 +15,7 @@ from verifier.certificate_reader import (
     parse_certificate,
 )
 from verifier.checker.arithmetic import require_sound_arithmetic
+from verifier.checker.centers import of_one_center
 from verifier.checker.entries import least_fall, prove_entries
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
@@ -70,7 +71,8 @@ def witness_value(
                 fall = least_fall(witness, network, asked)
                 return float_below(fall) if 0 < fall else None
             selected = selection(asked, network.input_size, network.output_size)
-            return quotient_bound(witness, network, asked, selected)
+            about, one = of_one_center(witness, asked, selected)
+            return quotient_bound(one, network, about, selected)
     except Exception:  # noqa: BLE001 (fail closed: what raises shows nothing)
         return None
 

@@ -67,9 +67,9 @@ def _slopes(
     proof: PropagationProof, network: Network, small: Lowered, asked: Property
 ) -> dict[str, Slopes]:
     """Ranges that hold for increments near any point of the region."""
-    if isinstance(asked.region, Everywhere):
+    if isinstance(asked.place, Everywhere):
         return global_slopes(small)
-    signals = forward_bounds(network, small, asked.region, proof.forward)
+    signals = forward_bounds(network, small, asked.place, proof.forward)
     ranges: dict[str, Slopes] = {}
     for node in small.network.nodes:
         if isinstance(node, Elementwise):

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from verifier.certificate import Lines as Slopes
     from verifier.checker.constraints import Slopes as Range
     from verifier.checker.lowering import Lowered
-    from verifier.regions import Region
+    from verifier.regions import Place
 
 
 SMALLEST_SLOPE = 2.0**-500
 
 
-def start_of(region: Region) -> tuple[Around, Interval]:
+def start_of(region: Place) -> tuple[Around, Interval]:
     """What a region says of the input.
 
     Raises:
@@ -51,7 +51,7 @@ def start_of(region: Region) -> tuple[Around, Interval]:
             return Around(centre=centre[0], radius=radius[0], norm=Norm.LINF), box
 
 
-def _box(region: Region) -> Interval:
+def _box(region: Place) -> Interval:
     """The least float64 box around the region."""
     if isinstance(region, Everywhere):
         raise _no_region()
@@ -64,7 +64,7 @@ def _no_region() -> NotProved:
 
 
 def forward_bounds(
-    network: Network, lowered: Lowered, region: Region, proof: ForwardProof
+    network: Network, lowered: Lowered, region: Place, proof: ForwardProof
 ) -> dict[str, Interval]:
     """Bounds of every signal of the lowered network over the region, one batch row.
 
@@ -201,6 +201,6 @@ def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:
     )
 
 
-def varies(region: Region) -> Bool[np.ndarray, " n"]:
+def varies(region: Place) -> Bool[np.ndarray, " n"]:
     """Which coordinates can differ between two points of the region."""
     return _box(region).lower[0] < _box(region).upper[0]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.certificate import (
+    CentersProof,
     Certificate,
     Claim,
     GateLmiProof,
@@ -27,6 +28,7 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
+from verifier.checker.centers import labels_of, of_one_center, parts_of
 from verifier.checker.definite import NotProved
 from verifier.checker.entries import judge_entries
 from verifier.checker.intervals import Interval
@@ -43,7 +45,7 @@ from verifier.checker.weighting import unweighted
 from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
 from verifier.property import Property
-from verifier.regions import Everywhere
+from verifier.regions import Centers, Everywhere
 
 if TYPE_CHECKING:
     from verifier.checker.network import Network
@@ -133,6 +135,9 @@ def prove(
         CapabilityBlocked: a node has no constant of the kind that the proof needs.
     """
     asked: Property = certificate.claim.property
+    if isinstance(certificate.proof, CentersProof):
+        parts = [prove(part, network, selected)[0] for part in parts_of(certificate)]
+        return tuple(bound for bounds in parts for bound in bounds), ()
     # Proofs without a region know plain norms only: they are of the network behind one more map.
     plain = unweighted(network, asked.norm, selected.inputs)
     inner, pair = plain.network, plain.pair
@@ -162,7 +167,9 @@ def _require_consistent(certificate: Certificate, selected: Selection) -> None:
     """The numbers of the claim agree with each other, with the target and with the verdict."""
     claim = certificate.claim
     _require_rigorous(certificate)
-    local = isinstance(certificate.proof, GateLmiProof | PropagationProof)
+    local = isinstance(certificate.proof, GateLmiProof | PropagationProof | CentersProof)
+    if isinstance(certificate.proof, CentersProof) != isinstance(claim.property.region, Centers):
+        raise Rejected("inconsistent", "a proof for many centers belongs to a claim about them")
     if local and isinstance(claim.property.region, Everywhere):
         raise Rejected("inconsistent", "a proof over a region for a claim without one")
     _require_bounds(claim, selected)
@@ -181,15 +188,15 @@ def _require_rigorous(certificate: Certificate) -> None:
 def _require_bounds(claim: Claim, selected: Selection) -> None:
     """`bound`, `log10_bound` and the list say the same."""
     listed = [claim.bound]
-    if any(item.output is not None or item.margin is not None for item in selected.items):
+    labels = labels_of(claim.property, selected)
+    if labels != ((None, None, None),):
         if claim.bounds is None:
             raise Rejected("inconsistent", "a list is claimed, and `bounds` is missing")
-        labels = [(bound.output, bound.margin) for bound in claim.bounds]
-        if labels != [(item.output, item.margin) for item in selected.items]:
+        if labels != tuple((bound.center, bound.output, bound.margin) for bound in claim.bounds):
             raise Rejected("inconsistent", "`bounds` does not list the claim's items in order")
         listed = [bound.bound for bound in claim.bounds]
     elif claim.bounds is not None:
-        raise Rejected("inconsistent", "`bounds` without a list of outputs or margins")
+        raise Rejected("inconsistent", "`bounds` without a list of centers, outputs or margins")
     for bound in listed:
         if bound is not None and (not 0 <= bound < math.inf or math.copysign(1, bound) < 0):
             raise Rejected("inconsistent", f"bound {bound}")
@@ -243,7 +250,8 @@ def _require_witness(certificate: Certificate, network: Network, selected: Selec
     if witness is None:
         return
     try:
-        require_witness(witness, network, claim.property, selected)
+        asked, one = of_one_center(witness, claim.property, selected)
+        require_witness(one, network, asked, selected)
     except NotProved as error:
         raise Rejected("witness-refuted", str(error)) from error
     bound = claim.bound if claim.bounds is None else claim.bounds[witness.item or 0].bound

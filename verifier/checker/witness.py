@@ -85,7 +85,7 @@ def require_pair(
     """
     if len(witness.x) != network.input_size or len(witness.y) != network.input_size:
         raise NotProved(f"the witness needs {network.input_size} coordinates")
-    if not (asked.region.contains(witness.x) and asked.region.contains(witness.y)):
+    if not (asked.place.contains(witness.x) and asked.place.contains(witness.y)):
         raise NotProved("the witness is not in the region")
     steps = [Fraction(a) - Fraction(b) for a, b in zip(witness.x, witness.y, strict=True)]
     chosen = set(selected.inputs.tolist())
