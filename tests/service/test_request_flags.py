@@ -57,7 +57,7 @@ def test_many_centers_come_along_the_first_axis(tmp_path: Path) -> None:
     assert [part.center for part in region.parts] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)]
     named = {"property": {"region": {"type": "box", "centers": "images.npy", "radius": 0.5}}}
     assert request_from(Flags(spec=spec(tmp_path, named))).property.region == region
-    with pytest.raises(InvalidRequest, match="one of the two|were given"):
+    with pytest.raises(InvalidRequest, match="were given"):
         request_from(Flags(centers=path, center=path, radius="0.5"))
     np.save(path, np.arange(4.0))
     with pytest.raises(InvalidRequest, match="one row"):
