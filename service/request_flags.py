@@ -67,6 +67,42 @@ def request_from(flags: Flags) -> Request:
     return parse_request({**request, "property": asked, "budget": budget, "options": options})
 
 
+def question_from(
+    center: Path | None,
+    centers: Path | None,
+    norm: str,
+    label: int | None,
+    clip: str | None,
+    seconds: float,
+) -> dict[str, object]:
+    """The question of `lipcert radius`, as `verifier.radius` reads it.
+
+    Raises:
+        InvalidRequest: a file cannot be read, or not one of the two was given.
+    """
+    if (center is None) == (centers is None):
+        raise InvalidRequest("a point is needed", fix="give one of --center and --centers")
+    question: dict[str, object] = {"norm": norm, "seconds": seconds}
+    if center is not None:
+        question["centers"] = [read_array(center)]
+    elif centers is not None:
+        question["centers"] = read_rows(centers)
+    _put(question, "label", label)
+    if clip is not None:
+        ends = [_number(end) for end in clip.split(",")]
+        if len(ends) != 2:
+            raise InvalidRequest(f"--clip {clip!r}", fix="write --clip lower,upper")
+        question["clip"] = {"lower": ends[0], "upper": ends[1]}
+    return question
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is no number", fix="write --clip lower,upper") from None
+
+
 def read_bytes(path: Path, what: str, limit: int = SPEC_BYTES) -> bytes:
     """A file's bytes.
 

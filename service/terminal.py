@@ -176,6 +176,26 @@ def _item_text(item: Mapping[str, object]) -> str:
     return ", ".join(f"{name} {item[name]}" for name in names if name in item)
 
 
+def print_radii(answer: Mapping[str, object]) -> None:
+    """The proved radius of every point, and how they are spread."""
+    rings = cast("Sequence[Mapping[str, object]]", answer["radii"])
+    _print_rows([("norm", answer["norm"]), ("model", answer["model"])])
+    for ring in rings[:LIST_ROWS]:
+        typer.echo(f"  center {ring['center']}, label {ring['label']}: radius {ring['radius']}")
+    if LIST_ROWS < len(rings):
+        typer.echo(f"  and {len(rings) - LIST_ROWS} more, in the JSON")
+    if 1 < len(rings):
+        quantiles = cast("Mapping[str, object]", answer["quantiles"])
+        said = ", ".join(f"{name} {number(value)}" for name, value in quantiles.items())
+        _print_rows([("quantiles", said)])
+
+
+def all_proved(answer: Mapping[str, object]) -> bool:
+    """Whether every point has a ball."""
+    rings = cast("Sequence[Mapping[str, object]]", answer["radii"])
+    return all(ring["certificate"] is not None for ring in rings)
+
+
 def print_layers(certificate: Mapping[str, object]) -> None:
     """What the certificate's report says of the layers, as a table."""
     members = cast("Mapping[str, Sequence[Mapping[str, object]]]", certificate.get("report") or {})

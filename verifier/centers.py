@@ -26,12 +26,12 @@ from verifier.methods.progress import Aim
 from verifier.network.graph import Network
 from verifier.property import Request
 from verifier.proving import Case, Unproved, claiming, confirmed, finished, prove, rejection
+from verifier.quantiles import quantiles_of
 from verifier.tiers import tiers_of
 
 WITNESS_SECONDS = 2.0  #: the most that a search for a lower bound may take
 WITNESS_SHARE = 0.1  #: of what is left of the budget, at most
 PUBLISH_SECONDS = 5.0  #: between two certificates on the way, at least
-QUANTILES = {"min": 0.0, "median": 0.5, "p90": 0.9, "max": 1.0}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -203,12 +203,8 @@ class CenterRun:
         return max(known) if known and len(known) == len(self.case.asked.parts) else None
 
     def _quantiles(self) -> Mapping[str, float | None]:
-        """Of the centers' bounds: each is the least that the share of them does not exceed."""
-        levels = sorted(self._best.values(), key=_log10)
-        places = {
-            name: max(0, math.ceil(share * len(levels)) - 1) for name, share in QUANTILES.items()
-        }
-        return {name: levels[place].claim.bound for name, place in places.items()}
+        bounds = [part.claim.bound for part in self._best.values()]
+        return quantiles_of([math.inf if bound is None else bound for bound in bounds])
 
     def _spend(self, name: str, spent: Clock) -> None:
         self._seconds[name] = self._seconds.get(name, 0.0) + spent.elapsed

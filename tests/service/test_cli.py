@@ -152,6 +152,22 @@ def test_certify_around_many_centers(lipcert: Lipcert, tmp_path: Path) -> None:
     assert "center 1: " in done.stdout
 
 
+def test_radius_of_a_digit(lipcert: Lipcert, tmp_path: Path) -> None:
+    out = tmp_path / "radius.json"
+    arguments = ("--center", DIGIT, "--seconds", "4", "--clip", "0,1", "--out", str(out))
+    done = lipcert("radius", MODEL, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "center 0, label 8: radius 0.0" in done.stdout
+    (ring,) = json.loads(out.read_text(encoding="utf-8"))["radii"]
+    path = tmp_path / "certificate.json"
+    path.write_text(json.dumps(ring["certificate"]), encoding="utf-8")
+    assert lipcert("check", str(path), "--model", MODEL).returncode == 0
+    wrong = lipcert("radius", MODEL, "--center", DIGIT, "--seconds", "1", "--label", "0")
+    assert (wrong.returncode, "radius 0.0" in wrong.stdout) == (2, True)
+    assert lipcert("radius", MODEL).returncode == 3
+    assert lipcert("radius", MODEL, "--center", DIGIT, "--clip", "0").returncode == 3
+
+
 @pytest.mark.parametrize(("direction", "code"), [("increasing", 0), ("decreasing", 1)])
 def test_certify_a_sign(lipcert: Lipcert, tmp_path: Path, direction: str, code: int) -> None:
     """Around this digit output 0 grows with pixel 0."""

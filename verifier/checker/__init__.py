@@ -10,6 +10,16 @@ the package, and nothing else. CERTIFICATE.md is its specification.
 from verifier.checker.api import check, entry_bounds, witness_value
 from verifier.checker.intervals import Interval
 from verifier.checker.layers import Layer
+from verifier.checker.radius import Robust, check_radius
 from verifier.checker.verdict import Verdict
 
-__all__ = ["Interval", "Layer", "Verdict", "check", "entry_bounds", "witness_value"]
+__all__ = [
+    "Interval",
+    "Layer",
+    "Robust",
+    "Verdict",
+    "check",
+    "check_radius",
+    "entry_bounds",
+    "witness_value",
+]

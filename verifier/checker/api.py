@@ -42,7 +42,7 @@ def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
         A verdict; never an exception: whatever goes wrong is a rejection.
     """
     try:
-        read = _read(certificate)
+        read = read_certificate(certificate)
         _require_model(read, model)
         network = read_network(model, read.proof.patterns)
     except MalformedCertificate as error:
@@ -89,7 +89,7 @@ def entry_bounds(model: bytes, asked: Property, proof: Proof) -> Interval:
         return prove_entries(proof, read_network(model, proof.patterns), asked)
 
 
-def _read(certificate: Certificate | bytes) -> Certificate:
+def read_certificate(certificate: Certificate | bytes) -> Certificate:
     """The certificate as its JSON states it: an object in memory is held to the same rules."""
     if isinstance(certificate, Certificate):
         return certificate_from_json(certificate_json(certificate))
