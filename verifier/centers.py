@@ -25,7 +25,16 @@ from verifier.methods.clock import Clock
 from verifier.methods.progress import Aim
 from verifier.network.graph import Network
 from verifier.property import Request
-from verifier.proving import Case, Unproved, claiming, confirmed, finished, prove, rejection
+from verifier.proving import (
+    Case,
+    Unproved,
+    breakdown,
+    claiming,
+    confirmed,
+    finished,
+    prove,
+    rejection,
+)
 from verifier.quantiles import quantiles_of
 from verifier.tiers import tiers_of
 
@@ -127,6 +136,8 @@ class CenterRun:
                     break
         except (CapabilityBlocked, TooLarge, JobFailed) as trouble:
             self._troubles.append(trouble)
+        except (MemoryError, RuntimeError) as error:
+            self._troubles.append(breakdown(name, error))
         self._spend(name, spent)
         return best
 

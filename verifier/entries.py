@@ -34,7 +34,7 @@ from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
 from verifier.options import RunOptions, read_options, refuse_unknown
 from verifier.property import Property, Request
-from verifier.proving import Case, confirmed, finished
+from verifier.proving import Case, breakdown, confirmed, finished
 from verifier.regions import Everywhere
 
 MOST_ENTRIES = 2**22  #: that a certificate lists
@@ -110,6 +110,8 @@ class EntryRun:
             self._troubles.append(trouble)
         except NotProved as trouble:
             self._troubles.append(_rejected(str(trouble)))
+        except (MemoryError, RuntimeError) as error:
+            self._troubles.append(breakdown("propagation", error))
         self._attempts.append(Attempt(method="propagation", bound=None, seconds=spent.elapsed))
 
     def _by_intervals(self) -> PropagationProof:

@@ -38,7 +38,7 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.checker import Verdict, check, witness_value
-from verifier.errors import CheckRejected, LipcertError, NotCheckable
+from verifier.errors import CheckRejected, LipcertError, NotCheckable, ResourceExhausted
 from verifier.methods.items import Item
 from verifier.methods.report import layers_json
 from verifier.property import Each, Margins, Property
@@ -103,6 +103,14 @@ def rejection(method: str, outcome: Unproved) -> LipcertError:
     return CheckRejected(
         f"the checker rejected the proof of method {method}: {verdict.code}: {verdict.reason}",
         fix="report this as a defect of lipcert, with the model",
+    )
+
+
+def breakdown(method: str, error: Exception) -> ResourceExhausted:
+    """What ended a method: torch reports exhausted memory as RuntimeError."""
+    return ResourceExhausted(
+        f"method {method} broke down: {type(error).__name__}: {error}",
+        fix="give the job more memory, or ask for another method",
     )
 
 

@@ -20,7 +20,6 @@ from verifier.errors import (
     JobFailed,
     LipcertError,
     OutOfBudget,
-    ResourceExhausted,
     TooLarge,
 )
 from verifier.methods import report, witness
@@ -31,7 +30,16 @@ from verifier.network.graph import Network
 from verifier.onnx_import import load
 from verifier.options import RunOptions, read_options
 from verifier.property import Request
-from verifier.proving import Case, Unproved, confirmed, finished, prove, rejection, with_witness
+from verifier.proving import (
+    Case,
+    Unproved,
+    breakdown,
+    confirmed,
+    finished,
+    prove,
+    rejection,
+    with_witness,
+)
 from verifier.regions import Centers, Everywhere
 from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
@@ -233,7 +241,7 @@ class _Run:
         except (MemoryError, RuntimeError) as error:
             # torch reports exhausted memory and failed factorisations as RuntimeError. Whatever
             # ends a tier, what was proved before it stands.
-            self._troubles.append(_breakdown(tier.name, error))
+            self._troubles.append(breakdown(tier.name, error))
         self._attempts.append(Attempt(method=tier.name, bound=bound, seconds=spent.elapsed))
 
     def _aim(self, phase: str) -> Aim:
@@ -317,13 +325,6 @@ class _Run:
 def _lesser(one: float | None, other: float | None) -> float | None:
     known = [value for value in (one, other) if value is not None]
     return min(known) if known else None
-
-
-def _breakdown(method: str, error: Exception) -> ResourceExhausted:
-    return ResourceExhausted(
-        f"method {method} broke down: {type(error).__name__}: {error}",
-        fix="give the job more memory, or ask for another method",
-    )
 
 
 def _log10(certificate: Certificate) -> float:

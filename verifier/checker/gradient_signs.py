@@ -60,7 +60,7 @@ class Signs:
         self, least: Float64[np.ndarray, " n"], greatest: Float64[np.ndarray, " n"]
     ) -> Signs:
         """Of s g for s in [least, greatest], entry by entry."""
-        rises, falls = 0 < greatest, least < 0
+        rises, falls = ~(greatest <= 0), ~(0 <= least)  # whatever is not known has both
         return Signs(
             below=(self.below & rises) | (self.above & falls),
             above=(self.above & rises) | (self.below & falls),
@@ -98,7 +98,7 @@ def _pattern(linear: Map, sign: int) -> Map:
         stored: Float64[np.ndarray, ...], error: Float64[np.ndarray, ...] | None
     ) -> Float64[np.ndarray, ...]:
         farthest = sign * stored if error is None else sign * stored + error
-        return (0 < farthest).astype(np.float64)
+        return (~(farthest <= 0)).astype(np.float64)
 
     match linear:
         case Adjoint():
