@@ -311,7 +311,8 @@ def _memory_error(used: int, allowed: int) -> Mapping[str, object]:
 def _is_better(outcome: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
     """Whether a certificate may take the place of the best one: no larger bound.
 
-    At equal bounds the newer one wins: it may carry a better lower bound, hence the verdict.
+    At equal bounds the newer one wins: it may carry a better lower bound, hence the verdict. So it
+    does where the kind has no bound, unless the older one decides what the newer one does not.
     """
     if best is None:
         return True
@@ -321,6 +322,8 @@ def _is_better(outcome: Mapping[str, Any], best: Mapping[str, Any] | None) -> bo
 def _level(outcome: Mapping[str, Any]) -> tuple[bool, float]:
     """The bound as something to compare; beyond the range of float64, by its logarithm."""
     summary = outcome["summary"]
+    if outcome["kind"] != "lipschitz":
+        return outcome["verdict"] == "undecided", 0.0
     if summary["bound"] is not None:
         return False, summary["bound"]
     return True, summary["log10_bound"]

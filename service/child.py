@@ -3,8 +3,10 @@
 A crash or a kill in native code is then a clean failure, and what was proved before it is kept. The
 child is `python -m service.child`; both sides speak JSON, one object a line:
 
-    to the child      {"task": "inspect" | "certify", "request": ..., "size": n}, then n model bytes
-    from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"failure": ...}
+    to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n}, then
+                      n model bytes
+    from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"radii": ...}
+                      {"failure": ...}
 
 Standard input stays open while the parent lives: at its end the child ends, too. What libraries
 print goes to standard error, of which the parent shows no more than the last line of a crash.
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,6 +66,7 @@ class Outcome:
 
     certificate: Json | None = None
     summary: Json | None = None
+    radii: Json | None = None
     failure: Failure | None = None
     interrupted: bool = False  #: Ctrl-C
 
@@ -86,6 +90,14 @@ def certify(
     limit = 1.5 * request.budget.seconds + GRACE_S
     header: Json = {"task": "certify", "request": request_json(request)}
     return run(header, model, limit, on_progress or _quiet)
+
+
+def radii(
+    model: bytes, question: Json, seconds: float, on_progress: Callable[[Json], None] | None = None
+) -> Outcome:
+    """The largest proved radius around every point of a question."""
+    header: Json = {"task": "radius", "request": question}
+    return run(header, model, 1.5 * seconds + GRACE_S, on_progress or _quiet)
 
 
 def _quiet(_: Json) -> None:
@@ -160,6 +172,8 @@ def take(message: Json, outcome: Outcome, show: Callable[[Json], None]) -> None:
             outcome.certificate = cast("Json", value)
         case "summary":
             outcome.summary = cast("Json", value)
+        case "radii":
+            outcome.radii = cast("Json", value)
         case _:
             failure = cast("Json", value)
             outcome.failure = Failure(
@@ -241,6 +255,9 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
     if header["task"] == "inspect":
         answer({"summary": summary_of(model)})
         return
+    if header["task"] == "radius":
+        _answer_radii(header, model, answer)
+        return
     best = verify(
         model,
         parse_request(header["request"]),
@@ -258,6 +275,20 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
         ),
     )
     answer({"certificate": certificate_json(best)})
+
+
+def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
+    from verifier.radius import parse_question, radii
+
+    began = time.monotonic()
+
+    def tell(center: int, low: float, high: float) -> None:
+        spent = time.monotonic() - began
+        phase = f"center {center}: radius proved {low}, at most {high}"
+        answer({"progress": {"phase": phase, "upper": None, "lower": None, "seconds": spent}})
+
+    found = radii(model, parse_question(header["request"]), tell)
+    answer({"radii": found.to_json()})
 
 
 if __name__ == "__main__":

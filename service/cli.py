@@ -1,4 +1,4 @@
-"""The `lipcert` command: inspect, certify, check, gate, serve.
+"""The `lipcert` command: inspect, certify, radius, check, gate, serve.
 
 Exit codes are those of the interface: 0 certified, valid or passed; 1 violated, rejected or failed
 the gate; 2 undecided; 3 refused or misused; 4 failed. Heavy imports stand inside the commands, so
@@ -73,6 +73,10 @@ def certify(
         Path | None,
         typer.Option(help="The center of a box: .npy, .npz or .json. Balls come with --spec."),
     ] = None,
+    centers: Annotated[
+        Path | None,
+        typer.Option(help="Many centers, one along the file's first axis: a list of bounds."),
+    ] = None,
     radius: Annotated[
         str | None, typer.Option(help="The box's radius: a number, or a file with one for each.")
     ] = None,
@@ -104,6 +108,7 @@ def certify(
         norm_weights=norm_weights,
         norm_matrix=norm_matrix,
         center=center,
+        centers=centers,
         radius=radius,
         method=method,
         seconds=seconds,
@@ -128,6 +133,42 @@ def certify(
         if report:
             terminal.print_layers(outcome.certificate)
     return {"violated": NO, "undecided": UNDECIDED}.get(str(outcome.certificate["verdict"]), OK)
+
+
+@app.command()
+def radius(
+    model: ModelFile,
+    center: Annotated[
+        Path | None, typer.Option(help="The point: .npy, .npz or .json, flat and row-major.")
+    ] = None,
+    centers: Annotated[
+        Path | None, typer.Option(help="Many points, one along the file's first axis.")
+    ] = None,
+    norm: Annotated[str, typer.Option(help="Of the balls: linf or l2.")] = "linf",
+    label: Annotated[
+        int | None, typer.Option(help="The output that has to stay the greatest (the one that is).")
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="The input domain, `lower,upper`; for linf.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="For all points together.")] = 60.0,
+    out: Annotated[Path | None, typer.Option(help="Write the answer here, as JSON.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """The largest ball around a point on which its label is proved, with the certificate."""
+    from service import child
+    from service.request_flags import question_from, read_bytes
+
+    question = question_from(center, centers, norm, label, clip, seconds)
+    data = read_bytes(model, "the model", MODEL_BYTES)
+    with terminal.progress_lines() as show:
+        outcome = child.radii(data, question, seconds, show)
+    if outcome.radii is None:
+        return _explain(outcome, as_json=as_json)
+    if out is not None:
+        _write(out, terminal.json_text(outcome.radii))
+    (terminal.print_json if as_json else terminal.print_radii)(outcome.radii)
+    return OK if terminal.all_proved(outcome.radii) else UNDECIDED
 
 
 @app.command()

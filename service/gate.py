@@ -149,11 +149,20 @@ def _rule(value: object, at: str) -> Rule:
     if on_undecided not in ("fail", "warn"):
         raise _invalid(f"{at}/on_undecided", f"is {on_undecided!r}", "use fail or warn")
     asked = {key: members[key] for key in members if key in REQUEST_MEMBERS}
+    _refuse_other_kinds(asked.get("property"), f"{at}/property/kind")
     try:
         request = parse_request({**asked, "target": {"upper": max_bound}})
     except RequestRefused as error:
         raise _invalid(at, error.detail, error.fix) from error
     return Rule(name=name, request=request, max_bound=float(max_bound), on_undecided=on_undecided)
+
+
+def _refuse_other_kinds(asked: object, at: str) -> None:
+    """A rule compares a bound, and only Lipschitz properties have one."""
+    if isinstance(asked, Mapping):
+        kind = cast("Mapping[object, object]", asked).get("kind", "lipschitz")
+        if kind != "lipschitz":
+            raise _invalid(at, f"is {kind!r}, which has no bound to compare", 'use "lipschitz"')
 
 
 def _members(value: object, at: str, known: frozenset[str]) -> Mapping[str, object]:

@@ -34,6 +34,7 @@ class Flags:
     norm_weights: Path | None = None  #: of the input norm
     norm_matrix: Path | None = None
     center: Path | None = None
+    centers: Path | None = None  #: many of them, one along the first axis
     radius: str | None = None  #: a number, or a file with one for each coordinate
     method: str | None = None
     seconds: float | None = None
@@ -55,7 +56,8 @@ def request_from(flags: Flags) -> Request:
     if flags.scope == "global":
         asked.pop("region", None)  # the flag wins over the file's local question
     _put(asked, "region", _region(flags))
-    _put(asked, "scope", flags.scope or ("local" if flags.center is not None else None))
+    is_local = flags.center is not None or flags.centers is not None
+    _put(asked, "scope", flags.scope or ("local" if is_local else None))
     budget = dict(_member(request, "budget"))
     _put(budget, "seconds", flags.seconds)
     _put(budget, "gap", flags.gap)
@@ -63,6 +65,42 @@ def request_from(flags: Flags) -> Request:
     _put(request, "target", None if flags.target is None else {"upper": flags.target})
     options = {**_member(request, "options"), **dict(map(_option, flags.options))}
     return parse_request({**request, "property": asked, "budget": budget, "options": options})
+
+
+def question_from(
+    center: Path | None,
+    centers: Path | None,
+    norm: str,
+    label: int | None,
+    clip: str | None,
+    seconds: float,
+) -> dict[str, object]:
+    """The question of `lipcert radius`, as `verifier.radius` reads it.
+
+    Raises:
+        InvalidRequest: a file cannot be read, or not one of the two was given.
+    """
+    if (center is None) == (centers is None):
+        raise InvalidRequest("a point is needed", fix="give one of --center and --centers")
+    question: dict[str, object] = {"norm": norm, "seconds": seconds}
+    if center is not None:
+        question["centers"] = [read_array(center)]
+    elif centers is not None:
+        question["centers"] = read_rows(centers)
+    _put(question, "label", label)
+    if clip is not None:
+        ends = [_number(end) for end in clip.split(",")]
+        if len(ends) != 2:
+            raise InvalidRequest(f"--clip {clip!r}", fix="write --clip lower,upper")
+        question["clip"] = {"lower": ends[0], "upper": ends[1]}
+    return question
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is no number", fix="write --clip lower,upper") from None
 
 
 def read_bytes(path: Path, what: str, limit: int = SPEC_BYTES) -> bytes:
@@ -113,6 +151,21 @@ def read_matrix(path: Path) -> list[list[float]] | list[object]:
     return array.tolist()
 
 
+def read_rows(path: Path) -> list[list[float]] | list[object]:
+    """The same as a list of flat rows, one for every index of the first axis.
+
+    Raises:
+        InvalidRequest: as `read_array`, or the array has one axis.
+    """
+    data = read_bytes(path, "the array file")
+    if path.suffix == ".json":
+        return _json_list(data, path)
+    array = _numpy_array(data, path)
+    if array.ndim < 2:
+        raise _unusable(path, "holds one row", "give centers along the first axis")
+    return array.reshape(len(array), -1).tolist()
+
+
 def _json_list(data: bytes, path: Path) -> list[object]:
     value = _json(data, path)
     if not isinstance(value, list):
@@ -152,7 +205,10 @@ def _spec(path: Path) -> dict[str, object]:
     region = asked.get("region")
     if isinstance(region, Mapping):
         members = cast("Mapping[str, object]", region)
-        asked["region"] = {name: _resolved(item, path) for name, item in members.items()}
+        asked["region"] = {
+            name: _resolved(item, path, read_rows if name == "centers" else read_array)
+            for name, item in members.items()
+        }
         request["property"] = asked
     norm = asked.get("norm")
     if isinstance(norm, Mapping):
@@ -234,14 +290,18 @@ def _norm_names(text: str) -> object:
 
 def _region(flags: Flags) -> object:
     """A box: |x_k - center_k| <= radius_k. Balls and other regions come through `--spec`."""
-    if flags.center is None and flags.radius is None:
+    center = flags.center or flags.centers
+    if center is None and flags.radius is None:
         return None
-    if flags.center is None or flags.radius is None:
-        given, missing = (
-            ("--radius", "--center") if flags.center is None else ("--center", "--radius")
-        )
+    if flags.center is not None and flags.centers is not None:
+        raise InvalidRequest("--center and --centers were given", fix="give one of the two")
+    if center is None or flags.radius is None:
+        given, missing = ("--radius", "--center") if center is None else ("--center", "--radius")
         raise InvalidRequest(f"{given} was given without {missing}", fix=f"give {missing} too")
-    return {"type": "box", "center": read_array(flags.center), "radius": _radius(flags.radius)}
+    radius = _radius(flags.radius)
+    if flags.centers is not None:
+        return {"type": "box", "centers": read_rows(flags.centers), "radius": radius}
+    return {"type": "box", "center": read_array(center), "radius": radius}
 
 
 def _radius(text: str) -> object:

@@ -7,7 +7,14 @@ They state shape and types. Whether a request makes sense is decided by
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 NormName: TypeAlias = Literal["l1", "l2", "linf"]
 Index: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
@@ -81,6 +88,27 @@ class BallBody(Body):
     radius: Positive
 
 
+Centers: TypeAlias = Annotated[list[Vector], Field(min_length=1, description="of one length")]
+
+
+class CenterBoxesBody(Body):
+    """A box around each of many centers: a list of bounds, center by center."""
+
+    type: Literal["box"]
+    centers: Centers
+    radius: Positive | Annotated[list[NotNegative], Field(min_length=1)]
+    clip: ClipBody | None = None
+
+
+class BallsBody(Body):
+    """A ball around each of many centers: a list of bounds, center by center."""
+
+    type: Literal["ball"]
+    norm: NormName
+    centers: Centers
+    radius: Positive
+
+
 class IndicesBody(Body):
     """Some coordinates, jointly, in the flat row-major order."""
 
@@ -104,6 +132,14 @@ class MarginsBody(Body):
     )
 
 
+class MonotoneBody(Body):
+    """One output never moves against the direction when one input alone grows."""
+
+    input: Index
+    output: Index
+    direction: Literal["increasing", "decreasing"]
+
+
 class BindBody(Body):
     """Bindings of symbolic dimensions and constant inputs; none are supported yet."""
 
@@ -112,17 +148,35 @@ class BindBody(Body):
 
 
 class PropertyBody(Body):
-    """|f(x) - f(y)|_out <= L |x - y|_in for all x, y of the region: the L that is asked for."""
+    """What is asked of f over the region: its Lipschitz constant, its Jacobian, or a sign of it."""
 
-    kind: Literal["lipschitz"] = "lipschitz"
+    kind: Literal["lipschitz", "jacobian", "monotone"] = "lipschitz"
     scope: Literal["global", "local"] | None = Field(
         default=None, description="default: local with a region, global without"
     )
-    norm: NormName | NormPairBody = "l2"
-    region: CenterBoxBody | EndsBoxBody | BallBody | None = None
+    norm: NormName | NormPairBody | None = Field(
+        default="l2", description="of kind lipschitz alone; elsewhere it has no effect"
+    )
+    region: CenterBoxBody | EndsBoxBody | BallBody | CenterBoxesBody | BallsBody | None = None
     inputs: Literal["all"] | IndicesBody = "all"
     outputs: Literal["all"] | IndicesBody | EachBody | MarginsBody = "all"
+    monotone: MonotoneBody | None = Field(default=None, description="of kind monotone alone")
     bind: BindBody = Field(default_factory=BindBody)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "PropertyBody":
+        is_many = isinstance(self.region, CenterBoxesBody | BallsBody)
+        selects = self.inputs != "all" or self.outputs != "all"
+        is_misfit = {
+            "lipschitz": self.norm is None,
+            "jacobian": isinstance(self.outputs, EachBody | MarginsBody),
+            "monotone": selects,
+        }[self.kind]
+        if is_many and self.kind != "lipschitz":
+            raise ValueError(f"kind {self.kind} has one region")
+        if is_misfit or (self.kind == "monotone") != (self.monotone is not None):
+            raise ValueError(f"a member does not fit kind {self.kind}")
+        return self
 
 
 class BudgetBody(Body):
@@ -146,6 +200,13 @@ class RequestBody(Body):
     options: dict[str, Option] = Field(default_factory=dict[str, Option])
     budget: BudgetBody = Field(default_factory=BudgetBody)
     target: TargetBody | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> "RequestBody":
+        bounds = self.target is not None or self.method in ("product", "lipsdp")
+        if self.property.kind != "lipschitz" and bounds:
+            raise ValueError(f"kind {self.property.kind} has no bound")
+        return self
 
 
 def _require_text(value: object) -> object:

@@ -185,7 +185,8 @@ def require_fit(request: Request, summary: Members) -> None:
         Problem: invalid-request.
     """
     inputs, outputs = sizes(summary)
-    asked = request.property
+    asked = request.property.entries
+    where = "/property/monotone" if asked.monotone else "/property/{}/indices"
     if inputs is not None:
         if not isinstance(asked.region, Everywhere) and asked.region.dimension != inputs:
             raise _refused(
@@ -194,12 +195,12 @@ def require_fit(request: Request, summary: Members) -> None:
                 f"give {inputs} numbers, in row-major order",
             )
         if isinstance(asked.inputs, Indices):
-            _require_within(asked.inputs.indices, inputs, "/property/inputs/indices")
+            _require_within(asked.inputs.indices, inputs, where.format("inputs"))
     if outputs is None:
         return
     match asked.outputs:
         case Indices(indices):
-            _require_within(indices, outputs, "/property/outputs/indices")
+            _require_within(indices, outputs, where.format("outputs"))
         case Margins(pairs) if pairs is not None:
             flat = [index for pair in pairs for index in pair]
             _require_within(flat, outputs, "/property/outputs/margins")

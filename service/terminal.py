@@ -19,7 +19,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from verifier.checker import Verdict
+    from verifier.checker import Interval, Verdict
 
 LIST_ROWS = 20  #: rows of a list that are shown; the JSON has all
 
@@ -101,29 +101,99 @@ def _norm_text(norm: object) -> str:
 def print_certificate(certificate: Mapping[str, object]) -> None:
     """What a certificate says, in a few lines on standard output."""
     claim = cast("Mapping[str, object]", certificate["claim"])
-    norm = cast("Mapping[str, object]", claim["norm"])
     proof = cast("Mapping[str, object]", certificate["proof"])
-    lower = cast("Mapping[str, object] | None", certificate["lower_bound"])
-    log10 = f" (10^{number(claim['log10_bound'])})" if claim["bound"] is None else ""
     rows = [
-        ("bound", f"{number(claim['bound'])}{log10}"),
-        ("lower bound", number(None if lower is None else lower["value"])),
-        (
-            "property",
-            f"{claim['scope']} {claim['kind']}, {_norm_text(norm['input'])} to {norm['output']}",
-        ),
+        *_answer_rows(certificate, claim),
+        ("property", f"{claim['scope']} {_property_text(claim)}"),
         ("proof", f"{proof['kind']}, {certificate['soundness']}"),
         ("verdict", _verdict_text(certificate)),
+        ("quantiles", _quantile_text(certificate)),
         ("model", claim["model"]),
         ("certificate", certificate["id"]),
     ]
     _print_rows([(name, value) for name, value in rows if value is not None])
-    bounds = cast("Sequence[Mapping[str, object]] | None", claim["bounds"])
-    for item in (bounds or ())[:LIST_ROWS]:
-        label = f"output {item['output']}" if "output" in item else f"margin {item['margin']}"
-        typer.echo(f"  {label}: {number(item['bound'])}")
-    if bounds is not None and LIST_ROWS < len(bounds):
-        typer.echo(f"  and {len(bounds) - LIST_ROWS} more, in the JSON")
+    lines = _bound_lines(claim)
+    for line in lines[:LIST_ROWS]:
+        typer.echo(f"  {line}")
+    if LIST_ROWS < len(lines):
+        typer.echo(f"  and {len(lines) - LIST_ROWS} more, in the JSON")
+
+
+def _quantile_text(certificate: Mapping[str, object]) -> str | None:
+    """How the bounds of many centers are spread."""
+    report = cast("Mapping[str, Mapping[str, object]]", certificate.get("report") or {})
+    quantiles = report.get("quantiles")
+    if quantiles is None:
+        return None
+    return ", ".join(f"{name} {number(value)}" for name, value in quantiles.items())
+
+
+def _answer_rows(
+    certificate: Mapping[str, object], claim: Mapping[str, object]
+) -> list[tuple[str, object]]:
+    """The numbers that answer the question."""
+    lower = cast("Mapping[str, object] | None", certificate["lower_bound"])
+    reached = None if lower is None else lower["value"]
+    match claim["kind"]:
+        case "lipschitz":
+            log10 = f" (10^{number(claim['log10_bound'])})" if claim["bound"] is None else ""
+            bound = f"{number(claim['bound'])}{log10}"
+            return [("bound", bound), ("lower bound", number(reached))]
+        case _:
+            return [("refuted by", None if reached is None else f"a pair of slope {reached}")]
+
+
+def _property_text(claim: Mapping[str, object]) -> str:
+    """The kind, with what belongs to it."""
+    match claim["kind"]:
+        case "lipschitz":
+            norm = cast("Mapping[str, object]", claim["norm"])
+            return f"lipschitz, {_norm_text(norm['input'])} to {norm['output']}"
+        case "monotone":
+            sign = cast("Mapping[str, object]", claim["monotone"])
+            return f"monotone, output {sign['output']} {sign['direction']} in input {sign['input']}"
+        case kind:
+            return str(kind)
+
+
+def _bound_lines(claim: Mapping[str, object]) -> list[str]:
+    """The bounds of a list, or the intervals of a matrix."""
+    bounds = claim["bounds"]
+    if isinstance(bounds, Mapping):
+        matrix = cast("Mapping[str, Sequence[object]]", bounds)
+        columns = cast("int", matrix["shape"][1])
+        ends = zip(matrix["lower"], matrix["upper"], strict=True)
+        return [
+            f"entry [{place // columns}, {place % columns}]: {number(low)} to {number(high)}"
+            for place, (low, high) in enumerate(ends)
+        ]
+    items = cast("Sequence[Mapping[str, object]] | None", bounds)
+    return [f"{_item_text(item)}: {number(item['bound'])}" for item in items or ()]
+
+
+def _item_text(item: Mapping[str, object]) -> str:
+    names = ("center", "output", "margin")
+    return ", ".join(f"{name} {item[name]}" for name in names if name in item)
+
+
+def print_radii(answer: Mapping[str, object]) -> None:
+    """The proved radius of every point, and how they are spread."""
+    rings = cast("Sequence[Mapping[str, object]]", answer["radii"])
+    _print_rows([("norm", answer["norm"]), ("model", answer["model"])])
+    for ring in rings[:LIST_ROWS]:
+        typer.echo(f"  center {ring['center']}, label {ring['label']}: radius {ring['radius']}")
+    if LIST_ROWS < len(rings):
+        typer.echo(f"  and {len(rings) - LIST_ROWS} more, in the JSON")
+    if 1 < len(rings):
+        quantiles = cast("Mapping[str, object]", answer["quantiles"])
+        said = ", ".join(f"{name} {number(value)}" for name, value in quantiles.items())
+        _print_rows([("quantiles", said)])
+
+
+def all_proved(answer: Mapping[str, object]) -> bool:
+    """Whether every point has a ball."""
+    rings = cast("Sequence[Mapping[str, object]]", answer["radii"])
+    return all(ring["certificate"] is not None for ring in rings)
 
 
 def print_layers(certificate: Mapping[str, object]) -> None:
@@ -150,7 +220,8 @@ def print_layers(certificate: Mapping[str, object]) -> None:
 def _verdict_text(certificate: Mapping[str, object]) -> str | None:
     target = cast("Mapping[str, object] | None", certificate["target"])
     if target is None:
-        return None
+        verdict = certificate["verdict"]
+        return None if verdict is None else str(verdict)
     return f"{certificate['verdict']}, against the target {number(target['upper'])}"
 
 
@@ -163,8 +234,15 @@ def print_verdict(verdict: Verdict) -> None:
         ("reason", verdict.reason),
         ("node", verdict.node),
         ("proved", proved),
+        ("entries", None if verdict.entries is None else _span_text(verdict.entries)),
     ]
     _print_rows([(name, value) for name, value in rows if value])
+
+
+def _span_text(entries: Interval) -> str:
+    rows, columns = entries.lower.shape
+    least, greatest = float(entries.lower.min()), float(entries.upper.max())
+    return f"{rows} x {columns}, proved to lie within {least!r} and {greatest!r}"
 
 
 def verdict_json(verdict: Verdict) -> dict[str, object]:
@@ -179,7 +257,13 @@ def verdict_json(verdict: Verdict) -> dict[str, object]:
         "node": verdict.node,
         "proved": proved,
         "log10": verdict.log10,
+        "entries": None if verdict.entries is None else _ends(verdict.entries),
     }
+
+
+def _ends(entries: Interval) -> dict[str, object]:
+    """The proved intervals of a matrix, row by row."""
+    return {"lower": entries.lower.tolist(), "upper": entries.upper.tolist()}
 
 
 def print_summary(summary: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from jsonschema import Draft202012Validator
 from verifier.certificate import (
     Attempt,
     BlockNorm,
+    CentersProof,
     Certificate,
     Claim,
+    Entries,
     FactorNorm,
     ForwardProof,
     GateLmiProof,
@@ -30,6 +33,7 @@ from verifier.certificate import (
     Proof,
     PropagationProof,
     RecursionProof,
+    Single,
     SlopeRange,
     TorusProof,
     Tree,
@@ -44,7 +48,7 @@ from verifier.certificate import (
 from verifier.certificate_json import certificate_id, certificate_json, certificate_text
 from verifier.certificate_reader import MalformedCertificate, parse_certificate
 from verifier.norms import Norm
-from verifier.property import Each, Property
+from verifier.property import Each, Monotone, Property
 from verifier.regions import CenterBox
 
 PATTERNS = (Pattern(kind="maxmin", input="a", output="b"),)
@@ -84,7 +88,7 @@ TREE = Tree(
     levels=np.array([1.25]),
     scales=np.array([0.5]),
 )
-PROOFS: dict[str, Proof] = {
+SINGLE: dict[str, Single] = {
     "product": ProductProof(
         patterns=PATTERNS,
         items=(
@@ -118,6 +122,10 @@ PROOFS: dict[str, Proof] = {
         gates=("", "b"),
         items=(TreeItem(rows=(ROW,), trees=(TREE,)), TreeItem(rows=(), trees=())),
     ),
+}
+PROOFS: dict[str, Proof] = {
+    **SINGLE,
+    "centers": CentersProof(patterns=PATTERNS, parts=(SINGLE["propagation"], SINGLE["gate-lmi"])),
 }
 
 SCHEMA = Draft202012Validator(
@@ -160,6 +168,86 @@ def test_text_reads_back_as_itself(kind: str) -> None:
     assert certificate_text(again) == text
     assert again.proof.kind == kind
     SCHEMA.validate(json.loads(text))
+
+
+SIGN = Monotone(input=1, output=0, direction="decreasing")
+ENTRIES: dict[str, Certificate] = {
+    "jacobian": replace(
+        certificate(PROOFS["propagation"]),
+        claim=Claim(
+            model="sha256:" + "0" * 64,
+            property=Property(kind="jacobian"),
+            bound=None,
+            log10_bound=None,
+            entries=Entries(shape=(1, 2), lower=(-0.5, 0.0), upper=(0.0, 0.1)),
+        ),
+        lower_bound=None,
+        target=None,
+        verdict=None,
+    ),
+    "monotone": replace(
+        certificate(PROOFS["propagation"]),
+        claim=Claim(
+            model="sha256:" + "0" * 64,
+            property=Property(kind="monotone", monotone=SIGN),
+            bound=None,
+            log10_bound=None,
+        ),
+        lower_bound=Witness(value=1.0, x=(0.5, 0.5), y=(0.5, 0.75)),
+        target=None,
+        verdict="violated",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_kinds_about_entries_read_back_as_themselves(kind: str) -> None:
+    text = certificate_text(ENTRIES[kind])
+    again = parse_certificate(text)
+    assert certificate_text(again) == text
+    assert again.claim == ENTRIES[kind].claim
+    SCHEMA.validate(json.loads(text))
+    assert json.loads(text)["claim"]["norm"] is None
+
+
+@pytest.mark.parametrize("shape", [[], [1], [1, 2, 1], 2, [1, -2]])
+def test_shape_of_a_matrix_has_two_sizes(shape: object) -> None:
+    members = json.loads(certificate_text(ENTRIES["jacobian"]))
+    members["claim"]["bounds"]["shape"] = shape
+    with pytest.raises(MalformedCertificate, match="shape"):
+        parse_certificate(json.dumps(members))
+
+
+def test_claim_of_a_bound_names_no_sign() -> None:
+    """What was written before has no such member, and its id is that of then."""
+    members = json.loads(certificate_text(certificate()))
+    assert "monotone" not in members["claim"]
+    members["claim"]["monotone"] = None
+    with pytest.raises(MalformedCertificate, match="canonical"):
+        parse_certificate(json.dumps(members))
+
+
+@pytest.mark.parametrize("labels", [{"center": 1}, {"center": 0, "margin": [1, 0]}])
+def test_items_around_centers_read_back_as_themselves(labels: dict[str, object]) -> None:
+    members = json.loads(certificate_text(certificate(PROOFS["centers"])))
+    item = {**labels, "bound": 2.5, "bound_hex": (2.5).hex()}
+    members["claim"]["bounds"] = [item]
+    SCHEMA.validate(members)
+    with pytest.raises(MalformedCertificate, match="id"):
+        parse_certificate(json.dumps(members))
+    members["claim"]["bounds"] = [{"bound": 2.5, "bound_hex": (2.5).hex()}]
+    with pytest.raises(MalformedCertificate, match="which item"):
+        parse_certificate(json.dumps(members))
+
+
+def test_part_of_a_proof_has_no_patterns_and_no_parts() -> None:
+    members = json.loads(certificate_text(certificate(PROOFS["centers"])))
+    part = members["proof"]["parts"][0]
+    for spoilt in ({**part, "patterns": []}, {"kind": "centers", "parts": [part]}):
+        members["proof"]["parts"] = [spoilt]
+        assert not SCHEMA.is_valid(members)
+        with pytest.raises(MalformedCertificate):
+            parse_certificate(json.dumps(members))
 
 
 def test_arrays_keep_every_bit() -> None:

@@ -24,6 +24,7 @@ PURE = (
     "verifier.norm_json",
     "verifier.norms",
     "verifier.property",
+    "verifier.region_json",
     "verifier.regions",
     "verifier.request_json",
     "verifier.version",

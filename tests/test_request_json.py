@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 
 from verifier.errors import InvalidRequest, RegionEmptyInterior, RequestRefused
 from verifier.norms import Metric, Norm, NormPair, WeightedPair, Weighting, Weights
-from verifier.property import All, Budget, Each, Indices, Margins, Request
-from verifier.regions import Ball, CenterBox, Everywhere
+from verifier.property import All, Budget, Each, Indices, Margins, Monotone, Request
+from verifier.regions import Ball, CenterBox, Centers, Everywhere
 from verifier.request_json import parse_property, parse_request, property_json, request_json
 
 Object = Mapping[str, Any]  # Any: JSON, right and wrong alike
 
 BOX = {"type": "box", "center": [0.5, 0.25], "radius": 0.125}
+
+CENTERS = "/property/region/centers"
+MANY = {"type": "box", "centers": [[0.5, 0.25], [1, 0]], "radius": 0.125}
 
 numbers = st.floats(min_value=-100, max_value=100)
 norms = st.sampled_from(["l1", "l2", "linf"])
@@ -70,6 +74,15 @@ requests = st.fixed_dictionaries(
 )
 
 
+RISES = {"input": 1, "output": 0, "direction": "increasing"}
+RISING = {"kind": "monotone", "monotone": RISES}
+
+
+def signed(**members: object) -> Object:
+    """A request whose sign has some members of its own."""
+    return {"property": {"kind": "monotone", "monotone": {**RISES, **members}}}
+
+
 def weighted(norm: object) -> Object:
     """A request in this norm of inputs."""
     return {"property": {"norm": {"input": norm, "output": "l2"}}}
@@ -105,6 +118,49 @@ def test_region_makes_the_question_local() -> None:
     asked = parse_property({"region": BOX})
     assert asked.scope == "local"
     assert asked.region == CenterBox(center=(0.5, 0.25), radius=0.125)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        {**MANY, "clip": {"lower": 0.0, "upper": 1.0}},
+        {**MANY, "radius": [0.5, 0.0]},
+        {"type": "ball", "norm": "l2", "centers": [[0.5], [1.0]], "radius": 2.0},
+    ],
+)
+def test_many_centers_survive_their_json(region: Object) -> None:
+    asked = parse_property({"region": region})
+    assert isinstance(asked.region, Centers)
+    assert [list(part.center) for part in asked.region.parts] == region["centers"]
+    canonical = property_json(asked)
+    assert parse_property(json.loads(json.dumps(canonical))) == asked
+    assert canonical["region"] == region
+
+
+def test_the_empty_one_of_many_regions_is_refused() -> None:
+    region = {**MANY, "centers": [[0.5, 0.5], [3, 3]], "clip": {"lower": 0, "upper": 1}}
+    with pytest.raises(RegionEmptyInterior):
+        parse_property({"region": region})
+
+
+@pytest.mark.parametrize(
+    "value", [{"kind": "jacobian", "outputs": {"indices": [2]}}, RISING, {**RISING, "region": BOX}]
+)
+def test_kinds_without_a_norm_survive_their_json(value: Object) -> None:
+    """The norm has no effect there, so that no two requests of one meaning differ by it."""
+    asked = parse_property({**value, "norm": "linf"})
+    canonical = property_json(asked)
+    assert (canonical["kind"], canonical["norm"]) == (value["kind"], None)
+    assert ("monotone" in canonical) == ("monotone" in value)
+    assert parse_property(canonical) == asked == parse_property(value)
+
+
+def test_a_sign_is_about_one_input_and_one_output() -> None:
+    asked = parse_property(RISING)
+    assert asked.monotone == Monotone(input=1, output=0, direction="increasing")
+    assert (asked.entries.inputs, asked.entries.outputs) == (Indices((1,)), Indices((0,)))
+    with pytest.raises(ValueError, match="monotone"):
+        replace(asked, kind="jacobian")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +228,19 @@ def test_ball_is_read() -> None:
         ({"budget": {"gap": -1}}, "/budget/gap"),
         ({"target": {"upper": -1}}, "/target/upper"),
         ({"target": 3}, "/target"),
-        ({"property": {"kind": "monotone"}}, "/property/kind"),
+        ({"property": {"kind": "convex"}}, "/property/kind"),
+        ({"property": {"kind": "monotone"}}, "/property/monotone"),
+        ({"property": {"monotone": RISES}}, "/property/monotone"),
+        ({"property": {"norm": None}}, "/property/norm"),
+        (signed(input=-1), "/property/monotone/input"),
+        (signed(output=1.0), "/property/monotone/output"),
+        (signed(direction="up"), "/property/monotone/direction"),
+        (signed(strict=True), "/property/monotone/strict"),
+        ({"property": {**RISING, "inputs": {"indices": [0]}}}, "/property/monotone"),
+        ({"property": {"kind": "jacobian", "norm": "l3"}}, "/property/norm"),
+        ({"property": {"kind": "jacobian", "outputs": {"each": True}}}, "/property/outputs"),
+        ({"property": {"kind": "jacobian"}, "target": {"upper": 1}}, "/target"),
+        ({"property": RISING, "method": "lipsdp"}, "/method"),
         ({"property": {"norm": "l3"}}, "/property/norm"),
         ({"property": {"norm": {"input": "l2"}}}, "/property/norm/output"),
         ({"property": {"norm": {"input": [], "output": "l2"}}}, "/property/norm/input"),
@@ -203,7 +271,15 @@ def test_ball_is_read() -> None:
         ({"property": {"region": {**BOX, "radius": [1]}}}, "/property/region/radius"),
         ({"property": {"region": {**BOX, "lower": [0, 0]}}}, "/property/region/lower"),
         ({"property": {"region": {"type": "box"}}}, "/property/region/lower"),
-        ({"property": {"region": {"type": "box", "centers": [[1]]}}}, "/property/region/centers"),
+        ({"property": {"region": {"type": "box", "centers": [[1]]}}}, "/property/region/radius"),
+        ({"property": {"region": {**MANY, "centers": []}}}, "/property/region/centers"),
+        (
+            {"property": {"region": {**MANY, "centers": [[1], [1, 2]]}}},
+            "/property/region/centers/1",
+        ),
+        ({"property": {"region": {**MANY, "center": [1, 2]}}}, "/property/region/center"),
+        ({"property": {"region": {**MANY, "lower": [1, 2]}}}, "/property/region/lower"),
+        ({"property": {"kind": "jacobian", "region": MANY}}, "/property/region/centers"),
         ({"property": {"inputs": {"indices": []}}}, "/property/inputs/indices"),
         ({"property": {"inputs": {"indices": [1, 1]}}}, "/property/inputs/indices"),
         ({"property": {"outputs": {"indices": [-1]}}}, "/property/outputs/indices/0"),

@@ -54,6 +54,31 @@ MEMBERS = {
     "property": [
         [],
         {"kind": "jacobian"},
+        {"kind": "jacobian", "norm": None, "outputs": {"indices": [1]}},
+        {"kind": "jacobian", "outputs": {"margins": "all"}},
+        {"region": {"type": "box", "centers": [[0, 1], [1, 0]], "radius": 0.5}},
+        {
+            "region": {
+                "type": "box",
+                "centers": [[0.5]],
+                "radius": 0.5,
+                "clip": {"lower": 0, "upper": 1},
+            }
+        },
+        {"region": {"type": "ball", "norm": "l1", "centers": [[0]], "radius": 1}},
+        {"region": {"type": "box", "centers": [], "radius": 1}},
+        {"region": {"type": "box", "centers": [0], "radius": 1}},
+        {"kind": "jacobian", "region": {"type": "box", "centers": [[0]], "radius": 1}},
+        {"kind": "monotone"},
+        {"kind": "monotone", "monotone": {"input": 0, "output": 1, "direction": "decreasing"}},
+        {"kind": "monotone", "monotone": {"input": 0, "output": 1, "direction": "down"}},
+        {
+            "kind": "monotone",
+            "monotone": {"input": 0, "output": 1, "direction": "decreasing"},
+            "inputs": {"indices": [0]},
+        },
+        {"monotone": {"input": 0, "output": 1, "direction": "decreasing"}},
+        {"norm": None},
         {"norm": "l0"},
         {"norm": {"input": "l1"}},
         {"norm": {"input": {"type": "l1", "weights": [1, 2]}, "output": "l2"}},

@@ -232,7 +232,7 @@ class TreeProof:
     kind: Literal["tree"] = "tree"
 
 
-Proof: TypeAlias = (
+Single: TypeAlias = (
     ProductProof
     | LmiProof
     | PropagationProof
@@ -241,6 +241,18 @@ Proof: TypeAlias = (
     | TorusProof
     | TreeProof
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CentersProof:
+    """A proof for the region around every center, in the order of the claim's."""
+
+    patterns: tuple[Pattern, ...]  #: those of every part
+    parts: tuple[Single, ...]
+    kind: Literal["centers"] = "centers"
+
+
+Proof: TypeAlias = Single | CentersProof
 
 # --- What a method returns -----------------------------------------------------------------------
 
@@ -259,27 +271,47 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemBound:
-    """The bound of one item of a list: of one output, or of one margin."""
+    """The bound of one item of a list: around one center, of one output, or of one margin."""
 
     bound: float | None  #: None where it exceeds float64
     output: int | None = None
     margin: tuple[int, int] | None = None
+    center: int | None = None  #: position of the center, for regions around many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """lower <= J <= upper, entry by entry and row-major, for every Clarke Jacobian J."""
+
+    shape: tuple[int, int]  #: the selected outputs, the selected inputs
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """|f(x) - f(y)|_out <= bound |x - y|_in over the region; the largest bound, for a list."""
+    """What the property asks, answered; numbers where the kind has some.
+
+    lipschitz   |f(x) - f(y)|_out <= bound |x - y|_in over the region; the largest, for a list
+    jacobian    `entries`
+    monotone    the verdict alone
+    """
 
     model: str  #: `sha256:` and the hex digest of the file
     property: Property
     bound: float | None  #: None where it exceeds float64
-    log10_bound: float | None  #: rounded up; None only where the bound is 0
-    bounds: tuple[ItemBound, ...] | None = None  #: for lists of outputs or margins
+    log10_bound: float | None  #: rounded up; None only where the bound is 0, or there is none
+    bounds: tuple[ItemBound, ...] | None = None  #: for lists of centers, outputs or margins
+    entries: Entries | None = None  #: of a Jacobian
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """A pair that reaches `value`: value |x - y|_in <= |f(x) - f(y)|_out."""
+    """A pair that reaches `value`: value |x - y|_in <= |f(x) - f(y)|_out.
+
+    Against a property of kind monotone: x and y differ in its input alone, where its output moves
+    against the direction by at least value |x - y|, and 0 < value.
+    """
 
     value: float
     x: tuple[float, ...]

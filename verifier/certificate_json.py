@@ -14,6 +14,7 @@ import numpy as np
 from verifier.canonical_json import Json, content_id
 from verifier.certificate import (
     FORMAT,
+    CentersProof,
     Certificate,
     Claim,
     ForwardProof,
@@ -26,6 +27,8 @@ from verifier.certificate import (
     Proof,
     PropagationProof,
     RecursionProof,
+    Single,
+    SlopeRange,
     TorusProof,
     Tree,
     TreeItem,
@@ -83,10 +86,14 @@ def _identified(certificate: Certificate) -> dict[str, object]:
 
 
 def _claim_json(claim: Claim) -> dict[str, object]:
-    bounds = None
-    if claim.bounds is not None:
+    bounds: object = None
+    if claim.entries is not None:
+        lower, upper = list(claim.entries.lower), list(claim.entries.upper)
+        bounds = {"shape": list(claim.entries.shape), "lower": lower, "upper": upper}
+    elif claim.bounds is not None:
         bounds = [
             {
+                **({"center": item.center} if item.center is not None else {}),
                 **({"output": item.output} if item.output is not None else {}),
                 **({"margin": list(item.margin)} if item.margin is not None else {}),
                 "bound": item.bound,
@@ -114,43 +121,51 @@ def proof_json(proof: Proof) -> dict[str, object]:
             {"kind": p.kind, "input": p.input, "output": p.output} for p in proof.patterns
         ],
     }
+    if isinstance(proof, CentersProof):
+        # The patterns are those of all parts.
+        return {**head, "parts": [{"kind": part.kind, **_members(part)} for part in proof.parts]}
+    return {**head, **_members(proof)}
+
+
+def _members(proof: Single) -> dict[str, object]:
+    """What a proof has besides its kind and its patterns."""
     match proof:
         case ProductProof():
-            return {**head, "items": [_product_item_json(item) for item in proof.items]}
+            return {"items": [_product_item_json(item) for item in proof.items]}
         case LmiProof():
-            return {**head, "items": [_lmi_item_json(item) for item in proof.items]}
+            return {"items": [_lmi_item_json(item) for item in proof.items]}
         case PropagationProof():
-            return {**head, "forward": _forward_json(proof.forward), "technique": proof.technique}
+            return {"forward": _forward_json(proof.forward), "technique": proof.technique}
         case GateLmiProof():
             return {
-                **head,
                 "forward": _forward_json(proof.forward),
-                "slopes": {
-                    name: {"lower": _array_json(r.lower), "upper": _array_json(r.upper)}
-                    for name, r in proof.slopes.items()
-                },
+                "slopes": _slopes_json(proof.slopes),
                 "items": [_lmi_item_json(item) for item in proof.items],
             }
         case RecursionProof():
             return {
-                **head,
                 "inputs": None if proof.inputs is None else _array_json(proof.inputs),
                 "scales": _arrays_json(proof.scales),
             }
         case TorusProof():
             return {
-                **head,
                 "sides": list(proof.sides),
                 "scales": _arrays_json(proof.scales),
                 "masks": _arrays_json(proof.masks),
             }
         case TreeProof():
             return {
-                **head,
                 "forward": _forward_json(proof.forward),
                 "gates": list(proof.gates),
                 "items": [_tree_item_json(item) for item in proof.items],
             }
+
+
+def _slopes_json(slopes: Mapping[str, SlopeRange]) -> dict[str, object]:
+    return {
+        name: {"lower": _array_json(r.lower), "upper": _array_json(r.upper)}
+        for name, r in slopes.items()
+    }
 
 
 def _product_item_json(item: ProductItem) -> dict[str, object]:

@@ -14,8 +14,10 @@ from verifier.certificate import (
     JACOBIAN,
     Attempt,
     BlockNorm,
+    CentersProof,
     Certificate,
     Claim,
+    Entries,
     FactorNorm,
     ForwardProof,
     GateLmiProof,
@@ -32,6 +34,7 @@ from verifier.certificate import (
     Proof,
     PropagationProof,
     RecursionProof,
+    Single,
     SlopeRange,
     Soundness,
     TorusProof,
@@ -114,14 +117,14 @@ def _claim(value: object) -> Claim:
         "claim",
         "model kind scope norm region inputs outputs semantics bound bound_hex log10_bound"
         " assumptions bounds",
+        optional="monotone",
     )
     if members["semantics"] != "real":
         raise MalformedCertificate(f"claim.semantics {members['semantics']!r} is unknown")
     if members["assumptions"] != []:
         raise MalformedCertificate("claim.assumptions: this version knows none")
-    asked = {
-        name: members[name] for name in ("kind", "scope", "norm", "region", "inputs", "outputs")
-    }
+    names = ("kind", "scope", "norm", "region", "inputs", "outputs", "monotone")
+    asked = {name: members[name] for name in names if name in members}
     try:
         claimed: Property = parse_property(asked, "/claim")
     except (InvalidRequest, RegionEmptyInterior) as error:
@@ -129,26 +132,45 @@ def _claim(value: object) -> Claim:
     # Only the canonical form: otherwise one claim would have two ids.
     if property_json(claimed) != asked:
         raise MalformedCertificate("claim: not in canonical form")
-    bounds = members["bounds"]
+    is_matrix = claimed.kind == "jacobian"
+    bounds = None if is_matrix else members["bounds"]
     return Claim(
         model=_text(members["model"], "claim.model"),
         property=claimed,
         bound=_bound(members, "claim"),
         log10_bound=_optional(members["log10_bound"], "claim.log10_bound", _number),
         bounds=None if bounds is None else _list(bounds, "claim.bounds", _item_bound),
+        entries=_entries(members["bounds"]) if is_matrix else None,
+    )
+
+
+def _entries(value: object) -> Entries:
+    members = _exact(value, "claim.bounds", "shape lower upper")
+    rows, *columns = _list(members["shape"], "claim.bounds.shape", _index) or (0,)
+    if len(columns) != 1:
+        raise MalformedCertificate("claim.bounds.shape: expected two sizes")
+    return Entries(
+        shape=(rows, columns[0]),
+        lower=_list(members["lower"], "claim.bounds.lower", _number),
+        upper=_list(members["upper"], "claim.bounds.upper", _number),
     )
 
 
 def _item_bound(value: object, at: str) -> ItemBound:
     members = _mapping(value, at)
-    label = "output" if "output" in members else "margin"
-    members = _exact(value, at, f"{label} bound bound_hex")
-    if label == "output":
-        return ItemBound(bound=_bound(members, at), output=_index(members["output"], at))
-    pair = _list(members["margin"], at, _index)
+    labels = [name for name in ("center", "output", "margin") if name in members]
+    if not labels or {"output", "margin"} <= set(labels):
+        raise MalformedCertificate(f"{at}: of which item is this?")
+    members = _exact(value, at, f"{' '.join(labels)} bound bound_hex")
+    pair = _list(members.get("margin", [0, 0]), at, _index)
     if len(pair) != 2:
         raise MalformedCertificate(f"{at}.margin: expected a pair")
-    return ItemBound(bound=_bound(members, at), margin=(pair[0], pair[1]))
+    return ItemBound(
+        bound=_bound(members, at),
+        output=_index(members["output"], at) if "output" in labels else None,
+        margin=(pair[0], pair[1]) if "margin" in labels else None,
+        center=_index(members["center"], at) if "center" in labels else None,
+    )
 
 
 def _bound(members: Object, at: str) -> float | None:
@@ -186,6 +208,22 @@ def _attempt(value: object, at: str) -> Attempt:
 
 
 def _proof(value: object) -> Proof:
+    if _mapping(value, "proof").get("kind") != "centers":
+        return _single(value)
+    members = _exact(value, "proof", "kind patterns parts")
+
+    def part(item: object, at: str) -> Single:
+        own = _mapping(item, at)
+        if "patterns" in own:
+            raise MalformedCertificate(f"{at}: the patterns of parts are those of the proof")
+        return _single({**own, "patterns": members["patterns"]})
+
+    return CentersProof(
+        patterns=_patterns(members), parts=_list(members["parts"], "proof.parts", part)
+    )
+
+
+def _single(value: object) -> Single:
     kind = _mapping(value, "proof").get("kind")
     match kind:
         case "product":

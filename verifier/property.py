@@ -6,13 +6,14 @@ Frozen, validated once, and the same JSON as in the interface. Parsing lives in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from verifier.norms import Norm, NormPair, Norms
-from verifier.regions import Everywhere, Region
+from verifier.regions import Centers, Everywhere, Place, Region
 
-Kind: TypeAlias = Literal["lipschitz"]
+Kind: TypeAlias = Literal["lipschitz", "jacobian", "monotone"]
+Direction: TypeAlias = Literal["increasing", "decreasing"]
 Scope: TypeAlias = Literal["global", "local"]
 Method: TypeAlias = Literal["auto", "product", "lipsdp", "propagation"]
 OptionValue: TypeAlias = str | int | float | bool
@@ -47,8 +48,22 @@ Outputs: TypeAlias = All | Indices | Each | Margins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Monotone:
+    """One output never moves against the direction when one input alone grows."""
+
+    input: int
+    output: int
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Property:
-    """|f(x) - f(y)|_out <= L |x - y|_in for all x, y of the region: the L that is asked for."""
+    """What is asked of f over the region.
+
+    lipschitz   the L of |f(x) - f(y)|_out <= L |x - y|_in for all x, y of the region
+    jacobian    an interval for every entry of the Clarke Jacobian at the points of the region
+    monotone    whether `monotone` holds between all points of the region
+    """
 
     kind: Kind = "lipschitz"
     scope: Scope = "global"
@@ -56,6 +71,33 @@ class Property:
     region: Region = field(default_factory=Everywhere)
     inputs: Inputs = field(default_factory=All)
     outputs: Outputs = field(default_factory=All)
+    monotone: Monotone | None = None  #: of that kind alone
+
+    def __post_init__(self) -> None:
+        if (self.kind == "monotone") != (self.monotone is not None):
+            raise ValueError("`monotone` belongs to properties of that kind, and to no others")
+
+    @property
+    def place(self) -> Place:
+        """The one region; a property of many centers is asked about one of `parts` at a time."""
+        if isinstance(self.region, Centers):
+            raise TypeError("the property has a region around each of many centers")
+        return self.region
+
+    @property
+    def parts(self) -> tuple[Property, ...]:
+        """The property of every center; of one region the property itself."""
+        if not isinstance(self.region, Centers):
+            return (self,)
+        return tuple(replace(self, region=part) for part in self.region.parts)
+
+    @property
+    def entries(self) -> Property:
+        """The same with the inputs and outputs whose entries of the Jacobian are asked about."""
+        if self.monotone is None:
+            return self
+        chosen = Indices((self.monotone.input,)), Indices((self.monotone.output,))
+        return replace(self, inputs=chosen[0], outputs=chosen[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

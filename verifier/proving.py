@@ -9,6 +9,7 @@ turns a `Candidate` into a `Certificate`.
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from verifier.certificate import (
     Attempt,
     Candidate,
+    CentersProof,
     Certificate,
     Claim,
     GateLmiProof,
@@ -38,9 +40,11 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.checker import Verdict, check, witness_value
+from verifier.errors import CheckRejected, LipcertError, NotCheckable, ResourceExhausted
 from verifier.methods.items import Item
 from verifier.methods.report import layers_json
 from verifier.property import Each, Margins, Property
+from verifier.regions import Centers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,6 +97,25 @@ def prove(
     return Unproved(verdict)
 
 
+def rejection(method: str, outcome: Unproved) -> LipcertError:
+    """Why a method has no certificate, where the checker did not follow it."""
+    verdict = outcome.verdict
+    if verdict.code == NotCheckable.code:
+        return NotCheckable(verdict.reason, node=verdict.node, fix="see what `inspect` supports")
+    return CheckRejected(
+        f"the checker rejected the proof of method {method}: {verdict.code}: {verdict.reason}",
+        fix="report this as a defect of lipcert, with the model",
+    )
+
+
+def breakdown(method: str, error: Exception) -> ResourceExhausted:
+    """What ended a method: torch reports exhausted memory as RuntimeError."""
+    return ResourceExhausted(
+        f"method {method} broke down: {type(error).__name__}: {error}",
+        fix="give the job more memory, or ask for another method",
+    )
+
+
 def _reporting(certificate: Certificate, verdict: Verdict) -> Certificate:
     """The certificate with what the checker found of the layers; no part of its id."""
     if not verdict.layers:
@@ -119,6 +142,18 @@ def certify(
         attempts: what was tried.
     """
     bounds = [decimal_upper(claim) if math.isfinite(claim) else None for claim in claims]
+    return claiming(case, proof, bounds, log10, witness, attempts)
+
+
+def claiming(
+    case: Case,
+    proof: Proof,
+    bounds: Sequence[float | None],
+    log10: float | None,
+    witness: Witness | None,
+    attempts: Sequence[Attempt],
+) -> Certificate:
+    """The same for bounds that are decimals on their side already; None beyond float64."""
     largest = None if None in bounds else max(bound for bound in bounds if bound is not None)
     return Certificate(
         claim=Claim(
@@ -138,11 +173,14 @@ def certify(
 
 
 def _item_bounds(case: Case, bounds: Sequence[float | None]) -> tuple[ItemBound, ...] | None:
-    if not isinstance(case.asked.outputs, Each | Margins):
+    is_many = isinstance(case.asked.region, Centers)
+    if not (is_many or isinstance(case.asked.outputs, Each | Margins)):
         return None
+    centers = range(len(case.asked.parts)) if is_many else (None,)
+    labels = [(center, item) for center in centers for item in case.items]
     return tuple(
-        ItemBound(bound=bound, output=item.output, margin=item.margin)
-        for item, bound in zip(case.items, bounds, strict=True)
+        ItemBound(bound=bound, output=item.output, margin=item.margin, center=center)
+        for (center, item), bound in zip(labels, bounds, strict=True)
     )
 
 
@@ -160,7 +198,7 @@ def enlarged(proof: Proof, share: float) -> Proof:
             return replace(proof, scales=_larger(proof.scales, share), masks=masks)
         case TreeProof():
             return replace(proof, items=tuple(_larger_leaves(item, share) for item in proof.items))
-        case PropagationProof():
+        case PropagationProof() | CentersProof():
             return proof
 
 
@@ -188,6 +226,16 @@ def confirmed(case: Case, witness: Witness) -> Witness | None:
     """The witness with the value that the checker proves of its pair; None where it proves none."""
     value = witness_value(case.model, case.asked, witness, case.patterns)
     return None if value is None else replace(witness, value=decimal_lower(value))
+
+
+def finished(certificate: Certificate, attempts: Sequence[Attempt], seconds: float) -> Certificate:
+    """The certificate with what lies outside its id, as of now."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return replace(
+        certificate,
+        attempts=tuple(attempts),
+        resources={"seconds": seconds, "peak_memory_bytes": float(peak)},
+    )
 
 
 def with_witness(case: Case, certificate: Certificate, witness: Witness) -> Certificate:

@@ -8,7 +8,7 @@ needs float64 ends takes `interval`, rounded outward; membership is decided in r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -164,8 +164,32 @@ class Ball:
 
 
 Box: TypeAlias = CenterBox | EndsBox
-Region: TypeAlias = Everywhere | Box | Ball
 Bounded: TypeAlias = Box | Ball
+Place: TypeAlias = Everywhere | Bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Centers:
+    """One region around each of many centers, alike but for the center. Not convex: no region.
+
+    It has neither ends nor points, so that what knows one region at a time fails on it.
+    """
+
+    parts: tuple[CenterBox | Ball, ...]
+
+    def __post_init__(self) -> None:
+        if len({part.dimension for part in self.parts}) != 1:
+            raise ValueError("there are no centers, or they have different dimensions")
+        if len({replace(part, center=self.parts[0].center) for part in self.parts}) != 1:
+            raise ValueError("the regions around the centers differ in more than the center")
+
+    @property
+    def dimension(self) -> int:
+        """The number of coordinates."""
+        return self.parts[0].dimension
+
+
+Region: TypeAlias = Place | Centers
 
 
 def _clipped(

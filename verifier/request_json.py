@@ -3,36 +3,41 @@
 `property_json` writes the canonical claim form: the norm is the pair, every field is present.
 """
 
-from collections.abc import Sequence
-from typing import cast
+from dataclasses import replace
+from typing import cast, get_args
 
-from verifier.errors import RegionEmptyInterior
 from verifier.json_shapes import (
     Object,
     invalid,
+    read_index,
     read_indices,
     read_list,
     read_number,
     read_object,
-    read_vector,
-    refuse_unknown,
 )
-from verifier.norm_json import read_norm, read_norms
+from verifier.norm_json import read_norms
+from verifier.norms import Norms
 from verifier.property import (
     All,
     Budget,
+    Direction,
     Each,
     Indices,
     Inputs,
+    Kind,
     Margins,
+    Monotone,
     OptionValue,
     Outputs,
     Property,
     Request,
 )
-from verifier.regions import Ball, CenterBox, Clip, EndsBox, Everywhere, Region, Vector
+from verifier.region_json import parse_region, region_json
+from verifier.regions import Centers, Everywhere
 
 METHODS = ("auto", "product", "lipsdp", "propagation")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 def parse_request(value: object) -> Request:
@@ -46,24 +51,26 @@ def parse_request(value: object) -> Request:
     method = members.get("method", "auto")
     if method not in METHODS:
         raise invalid("/method", f"method {method!r} is unknown", f"use {', '.join(METHODS)}")
+    asked = parse_property(members.get("property", {}))
+    target = _target(members.get("target"))
+    if asked.kind != "lipschitz":
+        _refuse_bounding(asked.kind, method, target)
     return Request(
-        property=parse_property(members.get("property", {})),
+        property=asked,
         method=method,
         options=_options(members.get("options", {})),
         budget=_budget(members.get("budget", {})),
-        target=_target(members.get("target")),
+        target=target,
     )
 
 
 def parse_property(value: object, at: str = "/property") -> Property:
     """The property that a JSON object states. Raises as `parse_request` does."""
-    known = {"kind", "scope", "norm", "region", "inputs", "outputs", "bind"}
+    known = {"kind", "scope", "norm", "region", "inputs", "outputs", "monotone", "bind"}
     members = read_object(value, at, known)
     kind = members.get("kind", "lipschitz")
-    if kind != "lipschitz":
-        raise invalid(
-            f"{at}/kind", f"kind {kind!r} is not supported", 'this version bounds "lipschitz"'
-        )
+    if kind not in KINDS:
+        raise invalid(f"{at}/kind", f"kind {kind!r} is unknown", f"use {', '.join(KINDS)}")
     bind = read_object(members.get("bind", {}), f"{at}/bind", {"shapes", "values"})
     if any(bind.values()):
         raise invalid(f"{at}/bind", "`bind` is not supported", "export the model with fixed shapes")
@@ -77,48 +84,32 @@ def parse_property(value: object, at: str = "/property") -> Property:
             f"scope {scope} {'takes no' if scope == 'global' else 'needs a'} region",
             'give a region with scope "local", none with scope "global"',
         )
-    return Property(
+    norm = _norm(members, kind, f"{at}/norm")
+    asked = Property(
         scope=scope,
-        norm=read_norms(members.get("norm", "l2"), f"{at}/norm"),
+        norm=norm,
         region=region,
         inputs=_inputs(members.get("inputs", "all"), f"{at}/inputs"),
         outputs=_outputs(members.get("outputs", "all"), f"{at}/outputs"),
     )
-
-
-def parse_region(value: object, at: str = "/property/region") -> Region:
-    """The region that a JSON object states; null is everywhere. Raises as `parse_request` does."""
-    if value is None:
-        return Everywhere()
-    members = read_object(
-        value, at, {"type", "center", "radius", "lower", "upper", "norm", "clip", "centers"}
-    )
-    if "centers" in members:
-        raise invalid(f"{at}/centers", "many centers are not supported", "send a request for each")
-    match members.get("type"):
-        case "box":
-            return _box(members, at)
-        case "ball":
-            refuse_unknown(members, at, {"type", "norm", "center", "radius"})
-            center = read_vector(members.get("center"), f"{at}/center")
-            radius = read_number(members.get("radius"), f"{at}/radius")
-            return Ball(
-                norm=read_norm(members.get("norm"), f"{at}/norm"), center=center, radius=radius
-            )
-        case other:
-            raise invalid(f"{at}/type", f"region type {other!r} is unknown", "use box or ball")
+    return _of_kind(kind, asked, members.get("monotone"), at)
 
 
 def property_json(asked: Property) -> dict[str, object]:
     """The canonical JSON members of a property, as a claim carries them."""
-    return {
+    members = {
         "kind": asked.kind,
         "scope": asked.scope,
-        "norm": asked.norm.to_json(),
+        "norm": asked.norm.to_json() if asked.kind == "lipschitz" else None,
         "region": region_json(asked.region),
         "inputs": _inputs_json(asked.inputs),
         "outputs": _outputs_json(asked.outputs),
     }
+    if asked.monotone is None:  # absent then: claims that were written before have no such member
+        return members
+    sign = asked.monotone
+    named = {"input": sign.input, "output": sign.output, "direction": sign.direction}
+    return {**members, "monotone": named}
 
 
 def request_json(request: Request) -> dict[str, object]:
@@ -132,77 +123,72 @@ def request_json(request: Request) -> dict[str, object]:
     }
 
 
-def region_json(region: Region) -> dict[str, object] | None:
-    """The JSON of a region; everywhere is null."""
-    match region:
-        case Everywhere():
-            return None
-        case CenterBox():
-            ends: dict[str, object] = {
-                "center": list(region.center),
-                "radius": list(region.radius)
-                if isinstance(region.radius, tuple)
-                else region.radius,
-            }
-        case EndsBox():
-            ends = {"lower": list(region.lower), "upper": list(region.upper)}
-        case Ball():
-            return {
-                "type": "ball",
-                "norm": region.norm.value,
-                "center": list(region.center),
-                "radius": region.radius,
-            }
-    if region.clip is not None:
-        ends["clip"] = {"lower": region.clip.lower, "upper": region.clip.upper}
-    return {"type": "box", **ends}
+# --- kinds ---------------------------------------------------------------------------------------
+
+
+def _norm(members: Object, kind: Kind, at: str) -> Norms:
+    """The norms; where none has a meaning, any is read and the default stands for it."""
+    norm = members.get("norm", "l2")
+    if kind == "lipschitz":
+        return read_norms(norm, at)
+    if norm is not None:
+        read_norms(norm, at)
+    return Property().norm
+
+
+def _of_kind(kind: Kind, asked: Property, monotone: object, at: str) -> Property:
+    """The property of this kind, where what it selects fits the kind."""
+    if kind != "monotone" and monotone is not None:
+        raise invalid(
+            f"{at}/monotone", f"kind {kind} has no `monotone`", 'say kind "monotone", or leave it'
+        )
+    if kind != "lipschitz" and isinstance(asked.region, Centers):
+        raise invalid(
+            f"{at}/region/centers", f"kind {kind} has one region", "send a request for each center"
+        )
+    match kind:
+        case "lipschitz":
+            return asked
+        case "jacobian":
+            if not isinstance(asked.outputs, All | Indices):
+                raise invalid(
+                    f"{at}/outputs", "a Jacobian has a row for each output", 'use "all" or indices'
+                )
+            return replace(asked, kind=kind)
+        case "monotone":
+            if (asked.inputs, asked.outputs) != (All(), All()):
+                raise invalid(
+                    f"{at}/monotone",
+                    "`inputs` and `outputs` are given beside `monotone`",
+                    "name the one input and the one output in `monotone` alone",
+                )
+            return replace(asked, kind=kind, monotone=_monotone(monotone, f"{at}/monotone"))
+
+
+def _monotone(value: object, at: str) -> Monotone:
+    members = read_object(value, at, {"input", "output", "direction"})
+    direction = members.get("direction")
+    if direction not in DIRECTIONS:
+        known = " or ".join(DIRECTIONS)
+        raise invalid(f"{at}/direction", f"direction {direction!r} is unknown", f"use {known}")
+    return Monotone(
+        input=read_index(members.get("input"), f"{at}/input"),
+        output=read_index(members.get("output"), f"{at}/output"),
+        direction=direction,
+    )
+
+
+def _refuse_bounding(kind: Kind, method: object, target: float | None) -> None:
+    """Refuse what only a bound has a use for."""
+    if target is not None:
+        raise invalid("/target", f"kind {kind} has no bound to compare", "leave `target` out")
+    if method not in ("auto", "propagation"):
+        raise invalid(
+            "/method", f"method {method} knows no entries of a Jacobian", "use auto or propagation"
+        )
 
 
 # --- members -------------------------------------------------------------------------------------
-
-
-def _box(members: Object, at: str) -> Region:
-    clip = None
-    if members.get("clip") is not None:
-        ends = read_object(members["clip"], f"{at}/clip", {"lower", "upper"})
-        clip = Clip(
-            lower=read_number(ends.get("lower"), f"{at}/clip/lower"),
-            upper=read_number(ends.get("upper"), f"{at}/clip/upper"),
-        )
-    if "center" in members or "radius" in members:
-        refuse_unknown(members, at, {"type", "center", "radius", "clip"})
-        center = read_vector(members.get("center"), f"{at}/center")
-        return CenterBox(center=center, radius=_radius(members, at, len(center)), clip=clip)
-    refuse_unknown(members, at, {"type", "lower", "upper", "clip"})
-    lower = read_vector(members.get("lower"), f"{at}/lower")
-    upper = read_vector(members.get("upper"), f"{at}/upper")
-    if len(lower) != len(upper):
-        raise invalid(
-            f"{at}/upper",
-            f"`lower` has {len(lower)} numbers, `upper` {len(upper)}",
-            "give lists of one length",
-        )
-    return EndsBox(lower=lower, upper=upper, clip=clip)
-
-
-def _radius(members: Object, at: str, dimension: int) -> float | Vector:
-    """A number above 0, or one for each coordinate, not all 0."""
-    value = members.get("radius")
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        radius = read_number(value, f"{at}/radius")
-        if radius <= 0:
-            raise RegionEmptyInterior(f"radius is {radius}", fix="give a radius above 0")
-        return radius
-    radii = read_vector(cast("object", value), f"{at}/radius")
-    if len(radii) != dimension:
-        raise invalid(
-            f"{at}/radius",
-            f"`center` has {dimension} numbers, `radius` {len(radii)}",
-            "give one radius, or one for each coordinate",
-        )
-    if min(radii) < 0:
-        raise RegionEmptyInterior(f"a radius is {min(radii)}", fix="give radii of 0 or more")
-    return radii
 
 
 def _inputs(value: object, at: str) -> Inputs:

@@ -97,7 +97,7 @@ class _Semidefinite:
 
     def candidates(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Better and better ones."""
-        if not isinstance(self.asked.region, Everywhere):
+        if not isinstance(self.asked.place, Everywhere):
             yield from self._over_region(clock, aim)
         elif self.options.solver in _GENERAL:
             yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)

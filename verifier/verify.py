@@ -7,21 +7,20 @@ ends the run (gap, target, budget, a tier that does not apply) the best certific
 from __future__ import annotations
 
 import math
-import resource
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
+from verifier.centers import CenterRun
 from verifier.certificate import Attempt, Certificate, LmiProof, Witness
+from verifier.entries import EntryRun, options_of
 from verifier.errors import (
     CapabilityBlocked,
-    CheckRejected,
     JobFailed,
     LipcertError,
     NotCheckable,
     OutOfBudget,
-    ResourceExhausted,
     TooLarge,
 )
 from verifier.methods import report, witness
@@ -32,8 +31,17 @@ from verifier.network.graph import Network
 from verifier.onnx_import import load
 from verifier.options import RunOptions, read_options
 from verifier.property import Request
-from verifier.proving import Case, Unproved, confirmed, prove, with_witness
-from verifier.regions import Everywhere
+from verifier.proving import (
+    Case,
+    Unproved,
+    breakdown,
+    confirmed,
+    finished,
+    prove,
+    rejection,
+    with_witness,
+)
+from verifier.regions import Centers, Everywhere
 from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
 
@@ -87,24 +95,82 @@ def verify(
     imported = load(model)
     network = imported.require_network()
     asked = request.property
-    varying_inputs(asked, network.input_size)
+    varying_inputs(asked.entries, network.input_size)
     options = read_options(RunOptions, request.options)
-    tiers = tiers_of(request, network)
     case = Case(
         model=model,
         model_id=imported.sha256,
         asked=asked,
-        items=items_of(asked, network.output_size),
+        items=items_of(asked.entries, network.output_size),
         patterns=network.patterns,
         target=request.target,
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )
+    if asked.kind != "lipschitz":
+        return _entries(case, request, network, clock, on_certificate, on_progress)
+    if isinstance(asked.region, Centers):
+        return _centers(case, request, network, clock, on_certificate, on_progress)
+    tiers = tiers_of(request, network)
 
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
 
     run = _Run(case, request, network, clock, seek, on_certificate, on_progress)
     return run.best_of(tiers)
+
+
+def _entries(
+    case: Case,
+    request: Request,
+    network: Network,
+    clock: Clock,
+    on_certificate: Callable[[Certificate], None] | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Certificate:
+    """The answer of the kinds that are about entries of the Jacobian."""
+    options, propagating = options_of(request)
+
+    def report(phase: str) -> None:
+        if on_progress is not None:
+            on_progress(Progress(phase=phase, upper=None, lower=None, seconds=clock.elapsed))
+
+    return EntryRun(
+        case=case,
+        network=network,
+        clock=clock,
+        options=propagating,
+        seed=options.seed,
+        publish=on_certificate or (lambda _: None),
+        report=report,
+    ).answer()
+
+
+def _centers(
+    case: Case,
+    request: Request,
+    network: Network,
+    clock: Clock,
+    on_certificate: Callable[[Certificate], None] | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Certificate:
+    """The answer for regions around many centers."""
+
+    def report(phase: str, done: int, upper: float | None) -> None:
+        if on_progress is not None:
+            at = Progress(
+                phase=phase, upper=upper, lower=None, seconds=clock.elapsed, iteration=done
+            )
+            on_progress(at)
+
+    return CenterRun(
+        case=case,
+        request=request,
+        network=network,
+        clock=clock,
+        seed=read_options(RunOptions, request.options).seed,
+        publish=on_certificate or (lambda _: None),
+        report=report,
+    ).answer()
 
 
 class _Run:
@@ -161,7 +227,7 @@ class _Run:
             for candidate in tier.run(self._clock, self._aim(tier.name)):
                 outcome = prove(self._case, candidate, self._witness, self._attempts)
                 if isinstance(outcome, Unproved):
-                    self._troubles.append(_rejection(tier.name, outcome))
+                    self._troubles.append(rejection(tier.name, outcome))
                     if outcome.verdict.code == NotCheckable.code:
                         break  # of this network nothing can be proved
                     continue
@@ -176,7 +242,7 @@ class _Run:
         except (MemoryError, RuntimeError) as error:
             # torch reports exhausted memory and failed factorisations as RuntimeError. Whatever
             # ends a tier, what was proved before it stands.
-            self._troubles.append(_breakdown(tier.name, error))
+            self._troubles.append(breakdown(tier.name, error))
         self._attempts.append(Attempt(method=tier.name, bound=bound, seconds=spent.elapsed))
 
     def _aim(self, phase: str) -> Aim:
@@ -222,14 +288,7 @@ class _Run:
 
     def _finished(self, certificate: Certificate) -> Certificate:
         """The certificate with what lies outside its id, as of now."""
-        return replace(
-            certificate,
-            attempts=tuple(self._attempts),
-            resources={
-                "seconds": self._clock.elapsed,
-                "peak_memory_bytes": float(_peak_bytes()),
-            },
-        )
+        return finished(certificate, self._attempts, self._clock.elapsed)
 
     def _reported(self, best: Certificate) -> Mapping[str, object] | None:
         """Layers as the checker proved them, and estimates; None for local runs."""
@@ -269,27 +328,6 @@ def _lesser(one: float | None, other: float | None) -> float | None:
     return min(known) if known else None
 
 
-def _rejection(method: str, outcome: Unproved) -> LipcertError:
-    verdict = outcome.verdict
-    if verdict.code == NotCheckable.code:
-        return NotCheckable(verdict.reason, node=verdict.node, fix="see what `inspect` supports")
-    return CheckRejected(
-        f"the checker rejected the proof of method {method}: {verdict.code}: {verdict.reason}",
-        fix="report this as a defect of lipcert, with the model",
-    )
-
-
-def _breakdown(method: str, error: Exception) -> ResourceExhausted:
-    return ResourceExhausted(
-        f"method {method} broke down: {type(error).__name__}: {error}",
-        fix="give the job more memory, or ask for another method",
-    )
-
-
 def _log10(certificate: Certificate) -> float:
     logarithm = certificate.claim.log10_bound
     return -math.inf if logarithm is None else logarithm
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

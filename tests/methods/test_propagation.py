@@ -185,7 +185,7 @@ def test_tilted_lines_are_valid_and_never_worse(shape: str) -> None:
         np.random.default_rng(79).uniform(-1, 1, size=(101, network.input_size))
     )
     signals = lowered.signals(x)
-    region = asked.region
+    region = asked.place
     assert not isinstance(region, Everywhere)
     again = forward_bounds(lowered, region, "linear", tilted.proof.forward.lines)
     for node in lowered.nodes:

@@ -170,7 +170,8 @@ BAD_REGIONS: list[tuple[dict[str, Any], str]] = [
     ({"type": "ball", "norm": "l2", "center": CENTER, "radius": 0}, "region-empty-interior"),
     ({"type": "box", "lower": CENTER, "upper": [-1, 0, 0]}, "region-empty-interior"),
     ({"type": "cube", "center": CENTER, "radius": 1}, "invalid-request"),
-    ({"type": "box", "centers": [CENTER], "radius": 1}, "invalid-request"),
+    ({"type": "box", "centers": [CENTER, [1.0]], "radius": 1}, "invalid-request"),
+    ({"type": "box", "centers": [], "radius": 1}, "invalid-request"),
 ]
 
 

@@ -122,6 +122,62 @@ def test_certify_a_spec(lipcert: Lipcert) -> None:
     assert json.loads(done.stdout)["claim"]["region"]["clip"] == {"lower": 0.0, "upper": 1.0}
 
 
+def spec(tmp_path: Path, asked: dict[str, object]) -> str:
+    """A spec file about the box of radius 0.01 around a digit."""
+    region = {"type": "box", "center": DIGIT, "radius": 0.01}
+    path = tmp_path / "spec.json"
+    path.write_text(json.dumps({"property": {"region": region, **asked}}), encoding="utf-8")
+    return str(path)
+
+
+def test_certify_a_jacobian(lipcert: Lipcert, tmp_path: Path) -> None:
+    asked = spec(tmp_path, {"kind": "jacobian", "inputs": {"indices": [20, 21]}})
+    out = tmp_path / "jacobian.json"
+    done = lipcert("certify", MODEL, "--spec", asked, "--seconds", "5", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "local jacobian" in done.stdout
+    assert "entry [9, 1]" in done.stdout
+    assert json.loads(out.read_text(encoding="utf-8"))["claim"]["bounds"]["shape"] == [10, 2]
+    checked = lipcert("check", str(out), "--model", MODEL)
+    assert (checked.returncode, "10 x 2" in checked.stdout) == (0, True)
+
+
+def test_certify_around_many_centers(lipcert: Lipcert, tmp_path: Path) -> None:
+    centers = tmp_path / "centers.json"
+    centers.write_text(json.dumps([[0.0] * 64, [0.5] * 64]), encoding="utf-8")
+    arguments = ("--norm", "linf", "--centers", str(centers), "--radius", "0.01")
+    done = lipcert("certify", MODEL, *arguments, "--seconds", "3")
+    assert done.returncode == 0, done.stderr
+    assert "quantiles    min " in done.stdout
+    assert "center 1: " in done.stdout
+
+
+def test_radius_of_a_digit(lipcert: Lipcert, tmp_path: Path) -> None:
+    out = tmp_path / "radius.json"
+    arguments = ("--center", DIGIT, "--seconds", "4", "--clip", "0,1", "--out", str(out))
+    done = lipcert("radius", MODEL, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "center 0, label 8: radius 0.0" in done.stdout
+    (ring,) = json.loads(out.read_text(encoding="utf-8"))["radii"]
+    path = tmp_path / "certificate.json"
+    path.write_text(json.dumps(ring["certificate"]), encoding="utf-8")
+    assert lipcert("check", str(path), "--model", MODEL).returncode == 0
+    wrong = lipcert("radius", MODEL, "--center", DIGIT, "--seconds", "1", "--label", "0")
+    assert (wrong.returncode, "radius 0.0" in wrong.stdout) == (2, True)
+    assert lipcert("radius", MODEL).returncode == 3
+    assert lipcert("radius", MODEL, "--center", DIGIT, "--clip", "0").returncode == 3
+
+
+@pytest.mark.parametrize(("direction", "code"), [("increasing", 0), ("decreasing", 1)])
+def test_certify_a_sign(lipcert: Lipcert, tmp_path: Path, direction: str, code: int) -> None:
+    """Around this digit output 0 grows with pixel 0."""
+    sign = {"input": 0, "output": 0, "direction": direction}
+    asked = spec(tmp_path, {"kind": "monotone", "monotone": sign})
+    done = lipcert("certify", MODEL, "--spec", asked, "--seconds", "5")
+    assert (done.returncode, done.stderr.count("Traceback")) == (code, 0)
+    assert f"output 0 {direction} in input 0" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("factor", "verdict", "code"),
     [(1.0, "certified", 0), (1e-3, "violated", 1), (0.9, "undecided", 2)],

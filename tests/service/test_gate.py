@@ -205,6 +205,12 @@ MALFORMED = {
 }
 
 
+def test_rule_without_a_bound_is_refused_by_its_kind() -> None:
+    rule = {**RULE, "property": {"kind": "jacobian"}}
+    with pytest.raises(InvalidRequest, match="no bound to compare"):
+        parse_policy(policy(rule))
+
+
 @pytest.mark.parametrize("case", MALFORMED)
 def test_malformed_policy_is_refused(case: str) -> None:
     with pytest.raises(InvalidRequest) as caught:

@@ -77,3 +77,46 @@ def test_a_truncated_model_is_refused(real: Service) -> None:
     assert answer["state"] == "refused"
     response = real.client.post("/v1/jobs", json={"model": model_id})
     assert (problem(response)["code"], response.status_code) == (answer["error"]["code"], 422)
+
+
+def test_the_sign_and_the_matrix_of_derivatives_come_from_the_same_call(real: Service) -> None:
+    region = json.loads((EXAMPLES / "request_local.json").read_text(encoding="utf-8"))["property"][
+        "region"
+    ]
+    sign = {"input": 0, "output": 0, "direction": "decreasing"}
+    asked = {"kind": "monotone", "monotone": sign, "region": region}
+    job = _submit(real, "relu_mlp", {"property": asked})
+    assert (job["state"], job["verdict"]) == ("succeeded", "violated"), job["error"]
+    assert job["property"]["monotone"] == sign
+    matrix = {"kind": "jacobian", "region": region, "inputs": {"indices": [0]}}
+    job = _submit(real, "relu_mlp", {"property": matrix})
+    assert (job["state"], job["verdict"]) == ("succeeded", None), job["error"]
+    text = real.client.get(f"/v1/jobs/{job['id']}/certificate").content
+    entries = parse_certificate(text).claim.entries
+    assert entries is not None
+    assert entries.shape == (10, 1)
+    assert 0 < entries.lower[0]
+    listed = real.client.get("/v1/certificates", params={"kind": "jacobian"}).json()["items"]
+    assert [item["bound"] for item in listed] == [None]
+
+
+def test_a_sign_of_what_the_model_does_not_have_is_refused(real: Service) -> None:
+    model = real.upload((EXAMPLES / "relu_mlp.onnx").read_bytes())
+    sign = {"input": 64, "output": 0, "direction": "increasing"}
+    body = {"model": model, "property": {"kind": "monotone", "monotone": sign}}
+    real.submit(model, wait=60, method="product")  # the model has been read after it
+    refused = problem(real.client.post("/v1/jobs", json=body))
+    assert refused["code"] == "invalid-request"
+    assert "/property/monotone" in refused["detail"]
+
+
+def test_many_centers_are_one_job(real: Service) -> None:
+    region = {"type": "ball", "norm": "l2", "centers": [[0.0] * 64, [0.5] * 64], "radius": 0.1}
+    job = _submit(real, "relu_mlp", {"property": {"region": region}, "budget": {"seconds": 5}})
+    assert job["state"] == "succeeded", job["error"]
+    text = real.client.get(f"/v1/jobs/{job['id']}/certificate").content
+    certificate = parse_certificate(text)
+    assert [item.center for item in certificate.claim.bounds or ()] == [0, 1]
+    assert job["progress"]["upper"] == certificate.claim.bound
+    again = real.client.post("/v1/certificates/check", json={"certificate": json.loads(text)})
+    assert again.json()["valid"] is True

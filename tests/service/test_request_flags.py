@@ -10,7 +10,7 @@ from service.request_flags import Flags, read_array, request_from
 from verifier.errors import InvalidRequest, RegionEmptyInterior
 from verifier.norms import Metric, Norm, NormPair, WeightedPair, Weighting, Weights
 from verifier.property import Request
-from verifier.regions import CenterBox, Everywhere
+from verifier.regions import CenterBox, Centers, Everywhere
 
 
 def spec(folder: Path, value: object) -> Path:
@@ -47,6 +47,21 @@ def test_flags_win_over_the_spec(tmp_path: Path) -> None:
     assert (request.method, request.target) == ("lipsdp", 2.0)
     assert (request.budget.seconds, request.budget.gap) == (7.0, 0.5)
     assert request.options == {"seed": 3, "other": "kept"}
+
+
+def test_many_centers_come_along_the_first_axis(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    np.save(path, np.arange(12.0).reshape(3, 2, 2))
+    region = request_from(Flags(centers=path, radius="0.5")).property.region
+    assert isinstance(region, Centers)
+    assert [part.center for part in region.parts] == [(0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)]
+    named = {"property": {"region": {"type": "box", "centers": "images.npy", "radius": 0.5}}}
+    assert request_from(Flags(spec=spec(tmp_path, named))).property.region == region
+    with pytest.raises(InvalidRequest, match="were given"):
+        request_from(Flags(centers=path, center=path, radius="0.5"))
+    np.save(path, np.arange(4.0))
+    with pytest.raises(InvalidRequest, match="one row"):
+        request_from(Flags(centers=path, radius="0.5"))
 
 
 def test_weights_and_matrices_come_from_files(tmp_path: Path) -> None:

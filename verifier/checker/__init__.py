@@ -7,8 +7,19 @@ library. It shares the vocabulary (errors, norms, regions, property, certificate
 the package, and nothing else. CERTIFICATE.md is its specification.
 """
 
-from verifier.checker.api import check, witness_value
+from verifier.checker.api import check, entry_bounds, witness_value
+from verifier.checker.intervals import Interval
 from verifier.checker.layers import Layer
+from verifier.checker.radius import Robust, check_radius
 from verifier.checker.verdict import Verdict
 
-__all__ = ["Layer", "Verdict", "check", "witness_value"]
+__all__ = [
+    "Interval",
+    "Layer",
+    "Robust",
+    "Verdict",
+    "check",
+    "check_radius",
+    "entry_bounds",
+    "witness_value",
+]

@@ -15,15 +15,19 @@ from verifier.certificate_reader import (
     parse_certificate,
 )
 from verifier.checker.arithmetic import require_sound_arithmetic
+from verifier.checker.centers import of_one_center
+from verifier.checker.entries import least_fall, prove_entries
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
-from verifier.checker.verdict import Rejected, Verdict, judge, rejection
-from verifier.checker.witness import quotient_bound
+from verifier.checker.rejected import Rejected
+from verifier.checker.verdict import Verdict, judge, rejection
+from verifier.checker.witness import float_below, quotient_bound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from verifier.certificate import Pattern, Witness
+    from verifier.certificate import Pattern, Proof, Witness
+    from verifier.checker.intervals import Interval
     from verifier.property import Property
 
 
@@ -38,7 +42,7 @@ def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
         A verdict; never an exception: whatever goes wrong is a rejection.
     """
     try:
-        read = _read(certificate)
+        read = read_certificate(certificate)
         _require_model(read, model)
         network = read_network(model, read.proof.patterns)
     except MalformedCertificate as error:
@@ -63,13 +67,29 @@ def witness_value(
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
             network = read_network(model, patterns)
+            if asked.kind == "monotone":
+                fall = least_fall(witness, network, asked)
+                return float_below(fall) if 0 < fall else None
             selected = selection(asked, network.input_size, network.output_size)
-            return quotient_bound(witness, network, asked, selected)
+            about, one = of_one_center(witness, asked, selected)
+            return quotient_bound(one, network, about, selected)
     except Exception:  # noqa: BLE001 (fail closed: what raises shows nothing)
         return None
 
 
-def _read(certificate: Certificate | bytes) -> Certificate:
+def entry_bounds(model: bytes, asked: Property, proof: Proof) -> Interval:
+    """What a proof proves of the entries of the Jacobian that a property asks about.
+
+    Raises:
+        NotProved: it proves nothing of them.
+        LipcertError: the file or the question is refused.
+    """
+    with np.errstate(all="ignore"):
+        require_sound_arithmetic()
+        return prove_entries(proof, read_network(model, proof.patterns), asked)
+
+
+def read_certificate(certificate: Certificate | bytes) -> Certificate:
     """The certificate as its JSON states it: an object in memory is held to the same rules."""
     if isinstance(certificate, Certificate):
         return certificate_from_json(certificate_json(certificate))

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from verifier.checker.lowering import Lowered
     from verifier.checker.network import Scalar
     from verifier.checker.substitution import Start
-    from verifier.regions import Region
+    from verifier.regions import Place
 
 
 SMALLEST_SLOPE = 2.0**-500
 
 
-def start_of(region: Region) -> tuple[Around, Interval]:
+def start_of(region: Place) -> tuple[Around, Interval]:
     """What a region says of the input.
 
     Raises:
@@ -52,7 +52,7 @@ def start_of(region: Region) -> tuple[Around, Interval]:
             return Around(centre=centre, radius=radius, norm=Norm.LINF), box
 
 
-def _box(region: Region) -> Interval:
+def _box(region: Place) -> Interval:
     """The least float64 box around the region."""
     if isinstance(region, Everywhere):
         raise _no_region()
@@ -65,7 +65,7 @@ def _no_region() -> NotProved:
 
 
 def forward_bounds(
-    network: Network, lowered: Lowered, region: Region, proof: ForwardProof
+    network: Network, lowered: Lowered, region: Place, proof: ForwardProof
 ) -> dict[str, Interval]:
     """Bounds of every signal of the lowered network over the region, one batch row.
 
@@ -89,7 +89,7 @@ def bounds_around(
 
 
 def forward_walk(
-    network: Network, lowered: Lowered, region: Region, proof: ForwardProof
+    network: Network, lowered: Lowered, region: Place, proof: ForwardProof
 ) -> Substitution:
     """The same with the lines of every gate.
 
@@ -249,7 +249,7 @@ def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:
     return Interval(*(best(end[:, node.windows], axis=2) for end in ends))
 
 
-def varies(region: Region) -> Bool[np.ndarray, " n"]:
+def varies(region: Place) -> Bool[np.ndarray, " n"]:
     """Which coordinates can differ between two points of the region."""
     box = _box(region)
     return box.lower[0] < box.upper[0]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from verifier.checker.network import Network
     from verifier.checker.substitution import Substitution
     from verifier.checker.tree_parts import Ends, Part
-    from verifier.regions import Region
+    from verifier.regions import Place
 
 CHUNK_ENTRIES = 2**18  #: intervals that are held at a time
 BOX_ENTRIES = 2**16  #: the same, where bounds in boxes are found
@@ -69,7 +69,7 @@ class Boxes:
     """The boxes of inputs into which trees cut a region."""
 
     def __init__(
-        self, network: Network, small: Lowered, region: Region, forward: ForwardProof
+        self, network: Network, small: Lowered, region: Place, forward: ForwardProof
     ) -> None:
         self._network, self._small = network, small
         self._forward = ForwardProof(technique=forward.technique)

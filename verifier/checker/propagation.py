@@ -48,13 +48,13 @@ def prove_propagation(
         NotProved: a bound is not finite, or lines name no gate.
     """
     small = lowered(network, sorts="compare")
-    walk = forward_walk(network, small, asked.region, proof.forward)
+    walk = forward_walk(network, small, asked.place, proof.forward)
     rows = np.concatenate(
         [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
     )
     # A coordinate that the region fixes has no increment.
     wanted = np.zeros(network.input_size, np.bool_)
-    wanted[selected.inputs] = varies(asked.region)[selected.inputs]
+    wanted[selected.inputs] = varies(asked.place)[selected.inputs]
     plain = unweighted(small.network, asked.norm, np.flatnonzero(wanted))
     pair = plain.pair
     jacobian = Jacobian(
@@ -117,7 +117,7 @@ def prove_gate_lmi(
             inequalities do not hold with the stored ones.
     """
     small = lowered(network, sorts="compare")
-    signals = forward_bounds(network, small, asked.region, proof.forward)
+    signals = forward_bounds(network, small, asked.place, proof.forward)
     slopes = stored_slopes(small, slopes_over(small, signals), proof.slopes)
     plain = unweighted(small.network, asked.norm, selected.inputs)
     measured = replace(small, network=plain.network)

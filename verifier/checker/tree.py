@@ -87,7 +87,7 @@ class _Trees:
         self, proof: TreeProof, network: Network, asked: Property, selected: Selection
     ) -> None:
         self._small = lowered(network, sorts="compare")
-        self._boxes = Boxes(network, self._small, asked.region, proof.forward)
+        self._boxes = Boxes(network, self._small, asked.place, proof.forward)
         self._signals = [self._signal(name) for name in proof.gates]
         self._asked, self._selected = asked, selected
         self._unweighted: dict[bytes, Unweighted] = {}

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from verifier.certificate import (
+    CentersProof,
     Certificate,
     Claim,
     GateLmiProof,
@@ -28,7 +29,10 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
+from verifier.checker.centers import labels_of, of_one_center, parts_of
 from verifier.checker.definite import NotProved
+from verifier.checker.entries import judge_entries
+from verifier.checker.intervals import Interval
 from verifier.checker.items import Selection, selection
 from verifier.checker.layers import Layer
 from verifier.checker.lmi import global_slopes, prove_lmi
@@ -36,16 +40,19 @@ from verifier.checker.lowering import lowered
 from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
 from verifier.checker.recursion import prove_recursion
+from verifier.checker.rejected import Rejected
 from verifier.checker.torus import prove_torus
 from verifier.checker.tree import prove_tree
 from verifier.checker.weighting import unweighted
 from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
 from verifier.property import Property
-from verifier.regions import Everywhere
+from verifier.regions import Centers, Everywhere
 
 if TYPE_CHECKING:
     from verifier.checker.network import Network
+
+_Local: TypeAlias = GateLmiProof | PropagationProof | TreeProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +66,13 @@ class Verdict:
     log10: float | None = None  #: of the greatest, rounded up; also beyond float64
     node: str | None = None  #: the node that stood in the way
     layers: tuple[Layer, ...] = ()  #: what a product proof proves of each layer
-
-
-class Rejected(Exception):
-    """The certificate is not accepted, for the reason whose code comes first."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+    entries: Interval | None = None  #: of the Jacobian, for kinds that are about them
 
 
 def judge(certificate: Certificate, network: Network) -> Verdict:
     """The verdict on a certificate about this network. Whatever goes wrong is a rejection."""
+    if certificate.claim.property.kind != "lipschitz":
+        return _judge_entries(certificate, network)
     proved: tuple[Magnitude, ...] | None = None
     try:
         with np.errstate(all="ignore"):
@@ -85,6 +87,18 @@ def judge(certificate: Certificate, network: Network) -> Verdict:
     except Exception as error:  # noqa: BLE001 (fail closed: no exception may pass for acceptance)
         return rejection(error, proved)
     return replace(_verdict(True, "valid", "the proof proves the claim", proved), layers=layers)
+
+
+def _judge_entries(certificate: Certificate, network: Network) -> Verdict:
+    """The same for the kinds that are about entries of the Jacobian."""
+    try:
+        with np.errstate(all="ignore"):
+            require_sound_arithmetic()
+            _require_rigorous(certificate)
+            proved = judge_entries(certificate, network)
+    except Exception as error:  # noqa: BLE001 (fail closed)
+        return rejection(error)
+    return Verdict(valid=True, code="valid", reason="the proof proves the claim", entries=proved)
 
 
 def rejection(error: Exception, proved: tuple[Magnitude, ...] | None = None) -> Verdict:
@@ -125,6 +139,9 @@ def prove(
         CapabilityBlocked: a node has no constant of the kind that the proof needs.
     """
     asked: Property = certificate.claim.property
+    if isinstance(certificate.proof, CentersProof):
+        parts = [prove(part, network, selected)[0] for part in parts_of(certificate)]
+        return tuple(bound for bounds in parts for bound in bounds), ()
     # Proofs without a region know plain norms only: they are of the network behind one more map.
     plain = unweighted(network, asked.norm, selected.inputs)
     inner, pair = plain.network, plain.pair
@@ -137,16 +154,25 @@ def prove(
             small = lowered(inner, sorts="keep")
             proved = prove_lmi(proof.items, small, global_slopes(small), pair, selected)
             return plain.bounds(proved), ()
-        case GateLmiProof() as proof:
-            return prove_gate_lmi(proof, network, asked, selected), ()
-        case PropagationProof() as proof:
-            return prove_propagation(proof, network, asked, selected), ()
         case RecursionProof() as proof:
             return plain.bounds(prove_recursion(proof, inner, pair, selected)), ()
         case TorusProof() as proof:
             return plain.bounds(prove_torus(proof, inner, pair, selected)), ()
-        case TreeProof() as proof:
-            return prove_tree(proof, network, asked, selected), ()
+        case GateLmiProof() | PropagationProof() | TreeProof() as proof:
+            return _over_region(proof, network, asked, selected), ()
+
+
+def _over_region(
+    proof: _Local, network: Network, asked: Property, selected: Selection
+) -> tuple[Magnitude, ...]:
+    """What a proof over a region proves of each item."""
+    match proof:
+        case GateLmiProof():
+            return prove_gate_lmi(proof, network, asked, selected)
+        case PropagationProof():
+            return prove_propagation(proof, network, asked, selected)
+        case TreeProof():
+            return prove_tree(proof, network, asked, selected)
 
 
 # --- Consistency ---------------------------------------------------------------------------------
@@ -155,9 +181,10 @@ def prove(
 def _require_consistent(certificate: Certificate, selected: Selection) -> None:
     """The numbers of the claim agree with each other, with the target and with the verdict."""
     claim = certificate.claim
-    if certificate.soundness != "rigorous":
-        raise Rejected("soundness-unsupported", f"this checker proves no {certificate.soundness!r}")
-    local = isinstance(certificate.proof, GateLmiProof | PropagationProof | TreeProof)
+    _require_rigorous(certificate)
+    local = isinstance(certificate.proof, _Local | CentersProof)
+    if isinstance(certificate.proof, CentersProof) != isinstance(claim.property.region, Centers):
+        raise Rejected("inconsistent", "a proof for many centers belongs to a claim about them")
     if local and isinstance(claim.property.region, Everywhere):
         raise Rejected("inconsistent", "a proof over a region for a claim without one")
     _require_bounds(claim, selected)
@@ -168,18 +195,23 @@ def _require_consistent(certificate: Certificate, selected: Selection) -> None:
         raise Rejected("inconsistent", f"verdict {certificate.verdict!r} does not follow")
 
 
+def _require_rigorous(certificate: Certificate) -> None:
+    if certificate.soundness != "rigorous":
+        raise Rejected("soundness-unsupported", f"this checker proves no {certificate.soundness!r}")
+
+
 def _require_bounds(claim: Claim, selected: Selection) -> None:
     """`bound`, `log10_bound` and the list say the same."""
     listed = [claim.bound]
-    if any(item.output is not None or item.margin is not None for item in selected.items):
+    labels = labels_of(claim.property, selected)
+    if labels != ((None, None, None),):
         if claim.bounds is None:
             raise Rejected("inconsistent", "a list is claimed, and `bounds` is missing")
-        labels = [(bound.output, bound.margin) for bound in claim.bounds]
-        if labels != [(item.output, item.margin) for item in selected.items]:
+        if labels != tuple((bound.center, bound.output, bound.margin) for bound in claim.bounds):
             raise Rejected("inconsistent", "`bounds` does not list the claim's items in order")
         listed = [bound.bound for bound in claim.bounds]
     elif claim.bounds is not None:
-        raise Rejected("inconsistent", "`bounds` without a list of outputs or margins")
+        raise Rejected("inconsistent", "`bounds` without a list of centers, outputs or margins")
     for bound in listed:
         if bound is not None and (not 0 <= bound < math.inf or math.copysign(1, bound) < 0):
             raise Rejected("inconsistent", f"bound {bound}")
@@ -233,7 +265,8 @@ def _require_witness(certificate: Certificate, network: Network, selected: Selec
     if witness is None:
         return
     try:
-        require_witness(witness, network, claim.property, selected)
+        asked, one = of_one_center(witness, claim.property, selected)
+        require_witness(one, network, asked, selected)
     except NotProved as error:
         raise Rejected("witness-refuted", str(error)) from error
     bound = claim.bound if claim.bounds is None else claim.bounds[witness.item or 0].bound

@@ -57,23 +57,41 @@ def quotient_bound(
     return value
 
 
+def float_below(number: Fraction) -> float:
+    """The nearest float64 that is not above."""
+    value = float(number)
+    return math.nextafter(value, -math.inf) if number < Fraction(value) else value
+
+
 def least_quotient(
     witness: Witness, network: Network, asked: Property, selected: Selection
 ) -> Fraction:
     """The square of a number that |f(x) - f(y)|_out / |x - y|_in is not below."""
     item = _item(witness, selected)
+    steps = require_pair(witness, network, asked, selected)
+    run = squared_length(steps, asked.norm)
+    if run == 0:
+        raise NotProved("the witness is one point")
+    return squared_norm(_least_rises(witness, network, item), asked.norm.output) / run
+
+
+def require_pair(
+    witness: Witness, network: Network, asked: Property, selected: Selection
+) -> list[Fraction]:
+    """x - y, of two points of the region that differ in the claim's inputs only.
+
+    Raises:
+        NotProved: they are not.
+    """
     if len(witness.x) != network.input_size or len(witness.y) != network.input_size:
         raise NotProved(f"the witness needs {network.input_size} coordinates")
-    if not (asked.region.contains(witness.x) and asked.region.contains(witness.y)):
+    if not (asked.place.contains(witness.x) and asked.place.contains(witness.y)):
         raise NotProved("the witness is not in the region")
     steps = [Fraction(a) - Fraction(b) for a, b in zip(witness.x, witness.y, strict=True)]
     chosen = set(selected.inputs.tolist())
     if any(step != 0 for place, step in enumerate(steps) if place not in chosen):
         raise NotProved("the witness differs in an input that the claim holds fixed")
-    run = squared_length(steps, asked.norm)
-    if run == 0:
-        raise NotProved("the witness is one point")
-    return squared_norm(_least_rises(witness, network, item), asked.norm.output) / run
+    return steps
 
 
 def _item(witness: Witness, selected: Selection) -> Item:

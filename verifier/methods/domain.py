@@ -16,7 +16,7 @@ from torch import Tensor
 
 from verifier.methods.duality import norm_of
 from verifier.norms import Norm
-from verifier.regions import Ball, Everywhere, Region
+from verifier.regions import Ball, Everywhere, Place
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class Domain:
     norm: Norm | None = None
 
     @staticmethod
-    def of(region: Region, size: int) -> Domain:
+    def of(region: Place, size: int) -> Domain:
         """A region of R^size."""
         if isinstance(region, Everywhere):
             center = torch.zeros(size, dtype=torch.float64)

@@ -104,10 +104,10 @@ class _Climb:
     def __init__(self, network: Network, asked: Property, random: torch.Generator) -> None:
         self._network = network
         self._lowered = network.lowered("compare")
-        self._region = asked.region
+        self._region = asked.place
         self._random = random
         self._elite: _Points | None = None  #: the best points of all rounds
-        self._domain = Domain.of(asked.region, network.input_size).shrunk()
+        self._domain = Domain.of(asked.place, network.input_size).shrunk()
         items = items_of(asked, network.output_size)
         self._is_list = any(item.output is not None or item.margin is not None for item in items)
         self._rows = torch.cat([item.rows for item in items])

@@ -46,12 +46,12 @@ def candidate(
     """
     inputs = varying_inputs(asked, network.input_size)
     items = items_of(asked, network.output_size)
-    if isinstance(asked.region, Everywhere):
+    if isinstance(asked.place, Everywhere):
         lowered = network.lowered("keep")
         slopes, forward = global_slopes(lowered), None
     else:
         lowered = network.lowered("compare")
-        slopes, forward = local_slopes(lowered, asked.region)
+        slopes, forward = local_slopes(lowered, asked.place)
     form = form_of(fronted(lowered, asked.norm, inputs), inputs, slopes)
     norms = plain_norms(asked.norm)
     search = Search(form=form, norm=norms, options=options, clock=clock, aim=aim, warm=warm)

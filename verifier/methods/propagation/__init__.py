@@ -3,10 +3,20 @@
 Over the region every pre-activation is bounded (`forward`), hence every gate's Clarke slope;
 between those slopes the Jacobian is bounded entry by entry, and row sums at once (`jacobian`);
 its norm (`norms`) bounds the constant by the mean value theorem, since the region is convex. The
-lines of the forward bounds are tilted towards the least bound (`tighten`).
+lines of the forward bounds are tilted towards the least bound (`tighten`). Around many centers
+intervals come as one batch (`batch`).
 """
 
+from verifier.methods.propagation.batch import candidates as batched
 from verifier.methods.propagation.candidate import Options, candidate
 from verifier.methods.propagation.forward import Forward, affordable, forward_bounds, gate_slopes
 
-__all__ = ["Forward", "Options", "affordable", "candidate", "forward_bounds", "gate_slopes"]
+__all__ = [
+    "Forward",
+    "Options",
+    "affordable",
+    "batched",
+    "candidate",
+    "forward_bounds",
+    "gate_slopes",
+]

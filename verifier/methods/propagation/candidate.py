@@ -99,14 +99,14 @@ class _Question:
     @staticmethod
     def of(network: Network, asked: Property) -> _Question:
         """Raises InvalidRequest where the property does not fit."""
-        if isinstance(asked.region, Everywhere):
+        if isinstance(asked.place, Everywhere):
             raise InvalidRequest(
                 "propagation bounds a network over a region, and the scope is global",
                 fix='give a region, or ask for method "lipsdp" or "product"',
                 pointer="/method",
             )
         inputs = varying_inputs(asked, network.input_size)
-        domain = Domain.of(asked.region, network.input_size)
+        domain = Domain.of(asked.place, network.input_size)
         moving = inputs[0 < domain.reach[inputs]]
         lowered = network.lowered("compare")
         return _Question(
