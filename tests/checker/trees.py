@@ -30,7 +30,7 @@ from verifier.checker.network import Affine, Elementwise, Network
 from verifier.checker.scalars import PiecewiseLinear
 from verifier.checker.substitution import Around
 from verifier.norms import Norm
-from verifier.regions import Region
+from verifier.regions import Place
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -76,7 +76,7 @@ class Grown:
 class Grower:
     """One network over one region."""
 
-    def __init__(self, network: Network, region: Region) -> None:
+    def __init__(self, network: Network, region: Place) -> None:
         self.small: Lowered = lowered(network, sorts="compare")
         self._around = start_of(region)[0]
         self._signals = forward_bounds(network, self.small, region, FORWARD)
@@ -155,7 +155,7 @@ class Grower:
 
 
 def tree_proof(
-    network: Network, region: Region, outputs: Sequence[Sequence[int | None]]
+    network: Network, region: Place, outputs: Sequence[Sequence[int | None]]
 ) -> TreeProof:
     """For each item of a claim the same tree, for each of its outputs that is named."""
     grower = Grower(network, region)
