@@ -47,10 +47,11 @@ GLOBAL = (
     attempt("lipsdp", solver="scs"),
     attempt("lipsdp", iterations=1),
 )
-LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"))
+BRANCH = attempt("propagation", branch=True)
+LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"), BRANCH)
 #: For each kind of proof an attempt that makes one; by blocks, images are certified on a torus.
 GLOBAL_KINDS = (PRODUCT, LIPSDP, FIRST_ORDER)
-LOCAL_KINDS = (LIPSDP, PROPAGATION)
+LOCAL_KINDS = (LIPSDP, PROPAGATION, BRANCH)
 
 
 def bounds(certificate: Certificate) -> list[float | None]:

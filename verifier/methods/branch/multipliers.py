@@ -1,0 +1,271 @@
+"""The bound of every cell by multipliers, and Newton's method that lowers it, cell by cell.
+
+Over xi = (dx, psi) of a cell, with increments v = F_w e-part, see `cells`. With g = 1/lambda,
+e = 1/tau, C and F the columns of psi and dx of [y; V], subscripts o and w for the rows y and V,
+
+    T = diag(g) - C_w diag(g) C_w' - F_w diag(e) F_w' > 0,
+    t = C_w diag(g) C_o' + F_w diag(e) F_o',      q = T^-1 t,
+    s = C_o diag(g) C_o' + F_o diag(e) F_o' + t'q                                        (1)
+
+prove |y| <= sqrt(s sum 1/e) for |dx|_inf <= 1, and |y|_2 <= sqrt(lambda_max(s)) |dx|_2 for e = 1.
+s is a maximum over q of functions linear in (g, e): with h = (1, q),
+
+    ds/dg = (C'h)^2 - q^2,     ds/de = (F'h)^2,     d2s = 2 D' T^-1 D,
+    D = [C_w diag(C'h) - diag(q) | F_w diag(F'h)].                                        (2)
+
+Newton's method minimises s + sum 1/e - mu log det T, mu a share of the bound. Fixing one more gate,
+psi_j = sigma v_j, with the same g and e, lowers s by
+
+    (C'h - sigma q)_j^2 / (T^-1 - 2 sigma T^-1 C_w + C_w'T^-1 C_w)_jj.                    (3)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+_GROWN = (1 - 2e-9) ** -0.5  #: of [y; V]: what holds for these holds for all within rounding
+_TRIALS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Systems:
+    """[y; V] of every cell; open psis that are padding have rows and columns of 0."""
+
+    above: Float64[Tensor, "cells outputs xi"]
+    below: Float64[Tensor, "cells open xi"]
+    real: Bool[Tensor, "cells open"]
+    in_linf: bool
+
+    @property
+    def inputs(self) -> int:
+        """The leading columns."""
+        return self.below.shape[2] - self.below.shape[1]
+
+    def grown(self) -> Systems:
+        """What proofs in floating point are to show."""
+        return Systems(
+            above=self.above * _GROWN, below=self.below * _GROWN, real=self.real, in_linf=self.in_linf
+        )
+
+    def __getitem__(self, index: Tensor) -> Systems:
+        return Systems(
+            above=self.above[index], below=self.below[index], real=self.real[index], in_linf=self.in_linf
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Point:
+    """g and e of every cell."""
+
+    gates: Float64[Tensor, "cells open"]
+    inputs: Float64[Tensor, "cells inputs"]
+
+    def __getitem__(self, index: Tensor) -> Point:
+        return Point(gates=self.gates[index], inputs=self.inputs[index])
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Value:
+    """(1) at a point; the level is nan where T is not positive definite."""
+
+    level: Float64[Tensor, " cells"]  #: s, of l2 its greatest eigenvalue
+    factor: Float64[Tensor, "cells open open"]  #: of T
+    top: Float64[Tensor, "cells outputs"]  #: the unit vector of that eigenvalue
+    q: Float64[Tensor, "cells open"]
+
+    def bound(self, point: Point, in_linf: bool) -> Float64[Tensor, " cells"]:
+        """What (1) proves; inf where it proves nothing."""
+        square = self.level * (1 / point.inputs).sum(dim=1) if in_linf else self.level
+        return square.clamp(min=0).sqrt().nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def value_at(systems: Systems, point: Point) -> Value:
+    """(1)."""
+    weights = torch.cat([point.inputs, point.gates], dim=1)[:, None, :]
+    weighted = systems.below * weights
+    inner = -(weighted @ systems.below.mT)
+    inner.diagonal(dim1=1, dim2=2).add_(point.gates)
+    factor, failed = torch.linalg.cholesky_ex(inner)
+    holds = (failed == 0) & factor.isfinite().flatten(1).all(dim=1)
+    safe = torch.where(holds[:, None, None], factor, torch.eye(factor.shape[1]).double())
+    cross = weighted @ systems.above.mT
+    solved = torch.cholesky_solve(cross, safe)
+    square = (systems.above * weights) @ systems.above.mT + cross.mT @ solved
+    if systems.above.shape[1] == 1:
+        level, top = square[:, 0, 0], square.new_ones(len(square), 1)
+    else:
+        values, vectors = torch.linalg.eigh(square.nan_to_num(0.0, 0.0, 0.0))
+        level, top = values[:, -1], vectors[:, :, -1]
+    q = (solved @ top[:, :, None])[:, :, 0]
+    return Value(level=torch.where(holds, level, torch.nan), factor=safe, top=top, q=q)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Local:
+    """What (2) and (3) are made of."""
+
+    h_x: Float64[Tensor, "cells inputs"]  #: F'h
+    h_psi: Float64[Tensor, "cells open"]  #: C'h
+    inverse: Float64[Tensor, "cells open open"]
+    solved: Float64[Tensor, "cells open xi"]  #: T^-1 [F_w | C_w]
+    gram: Float64[Tensor, "cells xi xi"]  #: [F_w | C_w]' T^-1 [F_w | C_w]
+
+
+def _local(systems: Systems, value: Value, *, whole: bool) -> _Local:
+    inputs = systems.inputs
+    h = (systems.above.mT @ value.top[:, :, None] + systems.below.mT @ value.q[:, :, None])[:, :, 0]
+    inverse = torch.cholesky_inverse(value.factor)
+    rows = systems.below if whole else systems.below[:, :, inputs:]
+    solved = inverse @ rows
+    return _Local(
+        h_x=h[:, :inputs],
+        h_psi=h[:, inputs:],
+        inverse=inverse,
+        solved=solved,
+        gram=rows.mT @ solved,
+    )
+
+
+def drops(systems: Systems, value: Value) -> Float64[Tensor, "2 cells open"]:
+    """(3): by how much the square of s falls if a gate has psi = -v, or psi = +v."""
+    local = _local(systems, value, whole=False)
+    q, psi = value.q, local.h_psi
+    own = local.inverse.diagonal(dim1=1, dim2=2) + local.gram.diagonal(dim1=1, dim2=2)
+    mixed = 2 * local.solved.diagonal(dim1=1, dim2=2)
+    below = (psi + q).square() / (own + mixed)
+    above = (psi - q).square() / (own - mixed)
+    return torch.where(systems.real, torch.stack([below, above]), 0.0)
+
+
+def lowered(systems: Systems, start: Point, *, steps: int, share: float) -> Point:
+    """Points of lower bounds, by Newton's method from feasible ones.
+
+    Args:
+        systems: the cells.
+        start: T > 0.
+        steps: of Newton's method.
+        share: of the bound, that the barrier may cost.
+    """
+    point = start
+    for _ in range(steps):
+        point = _step(systems, _balanced(systems, point), share)
+    return point
+
+
+def _balanced(systems: Systems, point: Point) -> Point:
+    """The same bound with s = sum 1/e."""
+    value = value_at(systems, point)
+    if systems.in_linf:
+        factor = ((1 / point.inputs).sum(dim=1) / value.level).sqrt()
+        factor = torch.where(factor.isfinite() & (0 < factor), factor, 1.0)
+        return Point(gates=_padded(systems, point.gates * factor[:, None]), inputs=point.inputs * factor[:, None])
+    return point
+
+
+def _padded(systems: Systems, gates: Float64[Tensor, "cells open"]) -> Float64[Tensor, "cells open"]:
+    return torch.where(systems.real, gates, 1.0)
+
+
+def _merit(
+    systems: Systems, point: Point, value: Value, weight: Float64[Tensor, " cells"]
+) -> Float64[Tensor, " cells"]:
+    total = value.level - weight * 2 * value.factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+    if systems.in_linf:
+        total = total + (1 / point.inputs).sum(dim=1)
+    return total
+
+
+def _step(systems: Systems, point: Point, share: float) -> Point:
+    """One step of Newton's method, halved until it helps."""
+    value = value_at(systems, point)
+    counts = systems.real.sum(dim=1).clamp(min=1)
+    weight = share * value.level.clamp(min=1e-300) / counts
+    by_gates, by_inputs = _direction(systems, point, value, weight)
+    before = _merit(systems, point, value, weight)
+    length = _longest(torch.cat([by_gates / point.gates, by_inputs / point.inputs], dim=1))
+    best = point
+    done = torch.zeros_like(before, dtype=torch.bool)
+    for _ in range(_TRIALS):
+        trial = Point(
+            gates=_padded(systems, point.gates + length[:, None] * by_gates),
+            inputs=point.inputs + length[:, None] * by_inputs,
+        )
+        after = _merit(systems, trial, value_at(systems, trial), weight)
+        good = ~done & (after < before)
+        best = Point(
+            gates=torch.where(good[:, None], trial.gates, best.gates),
+            inputs=torch.where(good[:, None], trial.inputs, best.inputs),
+        )
+        done |= good
+        if bool(done.all()):
+            break
+        length = length / 3
+    return best
+
+
+def _longest(rates: Float64[Tensor, "cells n"]) -> Float64[Tensor, " cells"]:
+    """At most 1, and such that no variable loses more than nine tenths."""
+    return (0.9 / (-rates).amax(dim=1).clamp(min=1e-300)).clamp(max=1.0)
+
+
+def _direction(
+    systems: Systems, point: Point, value: Value, weight: Float64[Tensor, " cells"]
+) -> tuple[Float64[Tensor, "cells open"], Float64[Tensor, "cells inputs"]]:
+    """Newton's direction in (g, e); for l2 in g alone."""
+    local = _local(systems, value, whole=systems.in_linf)
+    inputs = systems.inputs if systems.in_linf else 0
+    mu = weight[:, None]
+    q, inverse = value.q, local.inverse
+    solved, gram = local.solved, local.gram
+    by_psi = local.h_psi.square() - q.square()
+    logs = inverse.diagonal(dim1=1, dim2=2) - gram.diagonal(dim1=1, dim2=2)[:, inputs:]
+    slope = by_psi - mu * logs
+    # D, with the columns of e first.
+    h = torch.cat([local.h_x, local.h_psi], dim=1) if inputs else local.h_psi
+    rows = systems.below if inputs else systems.below[:, :, systems.inputs :]
+    pulled = solved * h[:, None, :]
+    cross = rows * h[:, None, :]
+    cross[:, :, inputs:] -= torch.diag_embed(q)
+    pulled[:, :, inputs:] -= inverse * q[:, None, :]
+    hessian = 2 * (cross.mT @ pulled) + mu[:, :, None] * gram.square()
+    barrier = inverse.square() - solved[:, :, inputs:].square() - solved[:, :, inputs:].square().mT
+    hessian[:, inputs:, inputs:] += mu[:, :, None] * barrier
+    if inputs:
+        across = mu[:, :, None] * solved[:, :, :inputs].square()
+        hessian[:, inputs:, :inputs] -= across
+        hessian[:, :inputs, inputs:] -= across.mT
+        e = point.inputs
+        by_e = local.h_x.square() - e**-2 + mu * gram.diagonal(dim1=1, dim2=2)[:, :inputs]
+        slope = torch.cat([by_e, slope], dim=1)
+        hessian.diagonal(dim1=1, dim2=2)[:, :inputs].add_(2 * e**-3)
+    scale = torch.cat([point.inputs, point.gates], dim=1) if inputs else point.gates
+    return _solved(systems, hessian, slope, scale, inputs)
+
+
+def _solved(
+    systems: Systems,
+    hessian: Float64[Tensor, "cells n n"],
+    slope: Float64[Tensor, "cells n"],
+    scale: Float64[Tensor, "cells n"],
+    inputs: int,
+) -> tuple[Float64[Tensor, "cells open"], Float64[Tensor, "cells inputs"]]:
+    """-H^-1 slope in variables relative to the point, padding left alone."""
+    relative = hessian * scale[:, :, None] * scale[:, None, :]
+    rate = slope * scale
+    lift = relative.diagonal(dim1=1, dim2=2).amax(dim=1, keepdim=True).clamp(min=1e-300)
+    relative.diagonal(dim1=1, dim2=2).add_(1e-11 * lift)
+    padding = torch.cat([torch.zeros_like(slope[:, :inputs]), (~systems.real).double()], dim=1)
+    relative.diagonal(dim1=1, dim2=2).add_(padding * lift)
+    factor, failed = torch.linalg.cholesky_ex(relative)
+    usable = (failed == 0) & factor.isfinite().flatten(1).all(dim=1)
+    safe = torch.where(usable[:, None, None], factor, torch.eye(factor.shape[1]).double())
+    step = -torch.cholesky_solve((rate * (1 - padding))[:, :, None], safe)[:, :, 0]
+    # A Hessian that is not positive definite in floating point: the steepest descent.
+    step = torch.where(usable[:, None], step, -rate / lift)
+    step = step * scale
+    by_inputs = step[:, :inputs] if inputs else systems.below.new_zeros(len(slope), systems.inputs)
+    return step[:, inputs:], by_inputs

@@ -1,0 +1,216 @@
+"""What is branched on: a lowered network's increments over a region, its kinks, and its tasks.
+
+A gate with one kink has psi = -v on one side of it and psi = +v on the other: on each side its
+increment is linear. All other gates keep the slopes that the region leaves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from verifier.certificate import ForwardProof
+from verifier.methods.derivatives import Derivatives
+from verifier.methods.domain import Domain
+from verifier.methods.items import Item, items_of, varying_inputs
+from verifier.methods.lipsdp import Form, Slopes, form_of, local_slopes
+from verifier.methods.weights import Measure, fronted, plain_norms
+from verifier.network.activations.piecewise import PiecewiseLinear
+from verifier.network.graph import Network
+from verifier.network.nodes import Elementwise
+from verifier.norms import Norm, NormPair
+from verifier.property import Property
+from verifier.regions import Bounded, Everywhere
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Kinks:
+    """Where every psi's gate may be cut."""
+
+    gates: tuple[str, ...]  #: names, "" (the input) first
+    gate: Int64[Tensor, " psis"]  #: which of `gates`
+    entry: Int64[Tensor, " psis"]
+    place: Float64[Tensor, " psis"]  #: the kink; nan where there is not one
+    turn: Float64[Tensor, " psis"]  #: psi = turn v above the kink, -turn v below
+
+    @property
+    def known(self) -> Bool[Tensor, " psis"]:
+        """Which gates can be cut."""
+        return ~self.place.isnan()
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Gate:
+    """A nonlinear node: where it is linear over the region, and where it has psis."""
+
+    node: Elementwise
+    slope: Float64[Tensor, " n"]  #: nan where it is not linear
+    offset: Float64[Tensor, " n"]
+    psis: slice
+    entries: Int64[Tensor, " psis"]
+    function: PiecewiseLinear | None  #: with one kink, which may be cut
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Task:
+    """One tree: a bound of one output, or of all of an item's jointly."""
+
+    item: int
+    output: int | None  #: position among the item's outputs; None: all jointly
+    rows: Float64[Tensor, "selected outputs"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Question:
+    """A property of a network, as branch and bound sees it."""
+
+    network: Network
+    lowered: Network
+    region: Bounded
+    domain: Domain
+    forward: ForwardProof
+    norm: NormPair
+    moving: Bool[Tensor, " selected"]  #: which of the selected inputs have room in the region
+    form: Form  #: over those, measured in plain norms
+    planes: Float64[Tensor, "psis xi"]  #: V over all inputs of the network
+    kinks: Kinks
+    items: tuple[Item, ...]
+    tasks: tuple[Task, ...]
+    measure: Measure
+    varying: Float64[Tensor, " inputs"]  #: 1 for those that move, 0 for others
+    derivatives: Derivatives
+    gates: tuple[Gate, ...]  #: in topological order
+
+    @staticmethod
+    def of(network: Network, asked: Property) -> Question | None:
+        """None where branching does not apply to the scope or the norms.
+
+        Raises:
+            InvalidRequest: the property selects what does not exist.
+            TooLarge: the increments' matrices are too large.
+        """
+        norm = plain_norms(asked.norm)
+        region = asked.region
+        items = items_of(asked, network.output_size)
+        if isinstance(region, Everywhere) or norm.input is Norm.L1:
+            return None
+        tasks = _tasks(items, norm)
+        if tasks is None:
+            return None
+        lowered = network.lowered("compare")
+        widened, forward = local_slopes(lowered, region)
+        slopes = _exact(lowered, widened)
+        domain = Domain.of(region, network.input_size)
+        inputs = varying_inputs(asked, network.input_size)
+        moving = 0 < domain.reach[inputs]
+        inputs = inputs[moving]
+        if not len(inputs):
+            return None
+        form = form_of(fronted(lowered, asked.norm, inputs), inputs, slopes)
+        gates = _gates(lowered, slopes, domain, form)
+        everything = torch.arange(network.input_size)
+        whole = form_of(lowered, everything, slopes)
+        return Question(
+            network=network,
+            lowered=lowered,
+            region=region,
+            domain=domain,
+            forward=forward,
+            norm=norm,
+            moving=moving,
+            form=form,
+            planes=whole.inflow,
+            kinks=_kinks(gates),
+            items=items,
+            tasks=tasks,
+            measure=Measure.of(asked.norm, inputs, network.input_size),
+            varying=torch.zeros(network.input_size).double().index_fill(0, inputs, 1.0),
+            derivatives=Derivatives(network, torch.cat([item.rows for item in items])),
+            gates=gates,
+        )
+
+
+def _tasks(items: tuple[Item, ...], norm: NormPair) -> tuple[Task, ...] | None:
+    """One for each output in linf, one for all jointly from l2 to l2; None where neither is it."""
+    tasks: list[Task] = []
+    for place, item in enumerate(items):
+        count = len(item.rows)
+        if count == 1 or norm.output is Norm.LINF:
+            tasks += [Task(item=place, output=i, rows=item.rows[[i]]) for i in range(count)]
+        elif norm == NormPair(Norm.L2, Norm.L2):
+            tasks.append(Task(item=place, output=None, rows=item.rows))
+        else:
+            return None
+    return tuple(tasks)
+
+
+def _with_one_kink(node: Elementwise) -> PiecewiseLinear | None:
+    function = node.function
+    return (
+        function if isinstance(function, PiecewiseLinear) and len(function.breaks) == 1 else None
+    )
+
+
+def _exact(lowered: Network, widened: Mapping[str, Slopes]) -> dict[str, Slopes]:
+    """The slopes that are to be proved: those of a kink are its two slopes, not rounded."""
+    slopes = dict(widened)
+    for node in lowered.nodes:
+        if isinstance(node, Elementwise) and _with_one_kink(node) is not None:
+            lower, upper = node.function.slope_range()
+            near = widened[node.gate]
+            is_open = near.lower < near.upper
+            slopes[node.gate] = Slopes(
+                torch.where(is_open, lower, near.lower), torch.where(is_open, upper, near.upper)
+            )
+    return slopes
+
+
+def _gates(
+    lowered: Network, slopes: Mapping[str, Slopes], domain: Domain, form: Form
+) -> tuple[Gate, ...]:
+    """All of them; the center lies in every interval that the region leaves."""
+    signals = lowered.signals(domain.center[None])
+    nodes = [node for node in lowered.nodes if isinstance(node, Elementwise)]
+    gates: list[Gate] = []
+    for node, array, block in zip(nodes, form.gates, form.blocks, strict=True):
+        own = slopes[node.gate]
+        offset = signals[node.name][0] - own.lower * signals[node.source][0]
+        gates.append(
+            Gate(
+                node=node,
+                slope=torch.where(own.lower < own.upper, torch.nan, own.lower),
+                offset=offset,
+                psis=block,
+                entries=array.active,
+                function=_with_one_kink(node),
+            )
+        )
+    return tuple(gates)
+
+
+def _kinks(gates: tuple[Gate, ...]) -> Kinks:
+    """The kinks of all psis."""
+    gate = [torch.full_like(each.entries, place + 1) for place, each in enumerate(gates)]
+    place, turn = list[Tensor](), list[Tensor]()
+    for each in gates:
+        count = len(each.entries)
+        none = torch.full((count,), torch.nan, dtype=torch.float64)
+        if each.function is None:
+            place.append(none)
+            turn.append(torch.ones_like(none))
+            continue
+        place.append(torch.full_like(none, each.function.breaks[0]))
+        left, right = (none.new_zeros(each.node.size) + side for side in each.function.slopes)
+        turn.append(torch.where(left < right, 1.0, -1.0).double()[each.entries])
+    none = torch.zeros(0, dtype=torch.float64)
+    return Kinks(
+        gates=("", *(each.node.gate for each in gates)),
+        gate=torch.cat([torch.arange(0), *gate]),
+        entry=torch.cat([torch.arange(0), *(each.entries for each in gates)]),
+        place=torch.cat([none, *place]),
+        turn=torch.cat([none, *turn]),
+    )
