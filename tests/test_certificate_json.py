@@ -32,6 +32,9 @@ from verifier.certificate import (
     RecursionProof,
     SlopeRange,
     TorusProof,
+    Tree,
+    TreeItem,
+    TreeProof,
     Witness,
     decimal_lower,
     decimal_upper,
@@ -70,6 +73,17 @@ REFINED = LmiRow(
 FORWARD = ForwardProof(
     technique="linear", lines={"b": Lines(lower=np.array([0.0]), upper=np.array([1.0]))}
 )
+TREE = Tree(
+    output=None,
+    kinds=(0, 0, 1, 2, 3),
+    gates=(1, 0),
+    entries=(0, 1),
+    places=np.array([0.0, 0.5]),
+    weights=np.array([1.0, 0.25]),
+    rows=(0,),
+    levels=np.array([1.25]),
+    scales=np.array([0.5]),
+)
 PROOFS: dict[str, Proof] = {
     "product": ProductProof(
         patterns=PATTERNS,
@@ -97,6 +111,12 @@ PROOFS: dict[str, Proof] = {
         sides=(6, 8),
         scales={"b": np.array([1.0])},
         masks={"a": np.array([0.25])},
+    ),
+    "tree": TreeProof(
+        patterns=PATTERNS,
+        forward=FORWARD,
+        gates=("", "b"),
+        items=(TreeItem(rows=(ROW,), trees=(TREE,)), TreeItem(rows=(), trees=())),
     ),
 }
 

@@ -27,6 +27,9 @@ from verifier.certificate import (
     PropagationProof,
     RecursionProof,
     TorusProof,
+    Tree,
+    TreeItem,
+    TreeProof,
 )
 from verifier.request_json import property_json
 
@@ -141,6 +144,13 @@ def proof_json(proof: Proof) -> dict[str, object]:
                 "scales": _arrays_json(proof.scales),
                 "masks": _arrays_json(proof.masks),
             }
+        case TreeProof():
+            return {
+                **head,
+                "forward": _forward_json(proof.forward),
+                "gates": list(proof.gates),
+                "items": [_tree_item_json(item) for item in proof.items],
+            }
 
 
 def _product_item_json(item: ProductItem) -> dict[str, object]:
@@ -181,6 +191,27 @@ def _lmi_row_json(row: LmiRow) -> dict[str, object]:
     if row.output_multipliers is not None:
         members["output_multipliers"] = _array_json(row.output_multipliers)
     return members
+
+
+def _tree_item_json(item: TreeItem) -> dict[str, object]:
+    return {
+        "rows": [_lmi_row_json(row) for row in item.rows],
+        "trees": [_tree_json(tree) for tree in item.trees],
+    }
+
+
+def _tree_json(tree: Tree) -> dict[str, object]:
+    return {
+        "output": tree.output,
+        "kinds": list(tree.kinds),
+        "gates": list(tree.gates),
+        "entries": list(tree.entries),
+        "places": _array_json(tree.places),
+        "weights": _array_json(tree.weights),
+        "rows": list(tree.rows),
+        "levels": _array_json(tree.levels),
+        "scales": _array_json(tree.scales),
+    }
 
 
 def _forward_json(forward: ForwardProof) -> dict[str, object]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from verifier.certificate import (
     FORMAT,
+    JACOBIAN,
     Attempt,
     BlockNorm,
     Certificate,
@@ -34,6 +35,9 @@ from verifier.certificate import (
     SlopeRange,
     Soundness,
     TorusProof,
+    Tree,
+    TreeItem,
+    TreeProof,
     Verdict,
     Witness,
 )
@@ -226,6 +230,14 @@ def _proof(value: object) -> Proof:
                 scales=_arrays(members["scales"], "proof.scales"),
                 masks=_arrays(members["masks"], "proof.masks"),
             )
+        case "tree":
+            members = _exact(value, "proof", "kind patterns forward gates items")
+            return TreeProof(
+                patterns=_patterns(members),
+                forward=_forward(members["forward"]),
+                gates=_list(members["gates"], "proof.gates", _text),
+                items=_list(members["items"], "proof.items", _tree_item),
+            )
         case _:
             raise MalformedCertificate(f"proof.kind {kind!r} is unknown")
 
@@ -307,6 +319,36 @@ def _pair_cuts(value: object, at: str) -> PairCuts:
         second_entries=_list(members["second_entries"], f"{at}.second_entries", _index),
         weights=_array(members["weights"], f"{at}.weights"),
     )
+
+
+def _tree_item(value: object, at: str) -> TreeItem:
+    members = _exact(value, at, "rows trees")
+    return TreeItem(
+        rows=_list(members["rows"], f"{at}.rows", _lmi_row),
+        trees=_list(members["trees"], f"{at}.trees", _tree),
+    )
+
+
+def _tree(value: object, at: str) -> Tree:
+    members = _exact(value, at, "output kinds gates entries places weights rows levels scales")
+    return Tree(
+        output=_optional(members["output"], f"{at}.output", _index),
+        kinds=_list(members["kinds"], f"{at}.kinds", _node_kind),
+        gates=_list(members["gates"], f"{at}.gates", _index),
+        entries=_list(members["entries"], f"{at}.entries", _index),
+        places=_array(members["places"], f"{at}.places"),
+        weights=_array(members["weights"], f"{at}.weights"),
+        rows=_list(members["rows"], f"{at}.rows", _index),
+        levels=_array(members["levels"], f"{at}.levels"),
+        scales=_array(members["scales"], f"{at}.scales"),
+    )
+
+
+def _node_kind(value: object, at: str) -> int:
+    kind = _index(value, at)
+    if JACOBIAN < kind:
+        raise MalformedCertificate(f"{at}: {kind} is no kind of a tree's node")
+    return kind
 
 
 def _forward(value: object) -> ForwardProof:

@@ -29,6 +29,8 @@ from verifier.certificate import (
     PropagationProof,
     RecursionProof,
     TorusProof,
+    TreeItem,
+    TreeProof,
     Witness,
     decimal_lower,
     decimal_upper,
@@ -156,6 +158,8 @@ def enlarged(proof: Proof, share: float) -> Proof:
         case TorusProof():
             masks = _larger(proof.masks, share)
             return replace(proof, scales=_larger(proof.scales, share), masks=masks)
+        case TreeProof():
+            return replace(proof, items=tuple(_larger_leaves(item, share) for item in proof.items))
         case PropagationProof():
             return proof
 
@@ -173,6 +177,11 @@ def _larger_norms(item: ProductItem, share: float) -> ProductItem:
 def _larger_levels(item: LmiItem, share: float) -> LmiItem:
     rows = (replace(row, level=row.level * (1 + 2 * share)) for row in item.rows)
     return replace(item, rows=tuple(rows))
+
+
+def _larger_leaves(item: TreeItem, share: float) -> TreeItem:
+    trees = (replace(tree, levels=tree.levels * (1 + 2 * share)) for tree in item.trees)
+    return replace(item, trees=tuple(trees))
 
 
 def confirmed(case: Case, witness: Witness) -> Witness | None:

@@ -116,6 +116,10 @@ class Curve(ABC):
         low, high = np.maximum(low, least), np.minimum(high, greatest)
         return np.where(finite, low, least), np.where(finite, high, greatest)
 
+    def slopes_inside(self, lower: Vector, upper: Vector) -> Pair:
+        """Every slope on the open (lower, upper) lies within."""
+        return self.slope_range_on(lower, upper)
+
     def image(self, lower: Vector, upper: Vector) -> Pair:
         """Every value on the closed [lower, upper] lies within."""
         least, greatest = self._slope_hull()

@@ -77,11 +77,28 @@ def forward_bounds(
     Raises:
         NotProved: a bound is not finite, or a gate's slopes have the wrong length or no gate.
     """
-    around, box = start_of(region)
-    walk = _Walk(network, lowered, around, box, proof)
+    return bounds_around(network, lowered, start_of(region), proof)
+
+
+def bounds_around(
+    network: Network, lowered: Lowered, start: tuple[Around, Interval], proof: ForwardProof
+) -> dict[str, Interval]:
+    """The same of what is known of the input."""
+    walk = _Walk(network, lowered, *start, proof)
     for node in lowered.network.nodes:
         walk.visit(node)
     return walk.substitution.signals
+
+
+def substitution_of(network: Network, around: Around, signals: dict[str, Interval]) -> Substitution:
+    """The engine on a lowered network; its gates have no lines yet."""
+    nodes = [
+        node
+        if isinstance(node, Affine)
+        else Gate(name=node.name, size=node.size, source=sources(node)[0])
+        for node in network.nodes
+    ]
+    return Substitution(nodes=nodes, sizes=network.tensors, start=around, signals=signals)
 
 
 def slopes_over(lowered: Lowered, signals: dict[str, Interval]) -> dict[str, Range]:
@@ -117,17 +134,7 @@ class _Walk:
         nodes = lowered.network.nodes
         self._entering = {node.source for node in nodes if isinstance(node, Elementwise)}
         self._affine_only = {""}
-        self.substitution = Substitution(
-            nodes=[
-                node
-                if isinstance(node, Affine)
-                else Gate(name=node.name, size=node.size, source=sources(node)[0])
-                for node in nodes
-            ],
-            sizes=lowered.network.tensors,
-            start=around,
-            signals={"": box},
-        )
+        self.substitution = substitution_of(lowered.network, around, {"": box})
 
     def visit(self, node: object) -> None:
         """Bound one node's signal."""

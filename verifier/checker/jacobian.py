@@ -36,18 +36,21 @@ if TYPE_CHECKING:
     from verifier.checker.network import Network
 
 
+BatchedSlopes = tuple["Float64[np.ndarray, 'batch n']", "Float64[np.ndarray, 'batch n']"]
+
+
 def gradient(name: str) -> str:
     """What the reversed graph calls the gradient at a signal."""
     return f"{name}\0d"
 
 
 class Jacobian:
-    """Bounds of c'J for a batch of rows c."""
+    """Bounds of c'J for a batch of rows c; slopes may have a row for each of them, too."""
 
     def __init__(
         self,
         network: Network,
-        slopes: Mapping[str, Slopes],
+        slopes: Mapping[str, Slopes | BatchedSlopes],
         rows: Float64[np.ndarray, "batch outputs"],
         *,
         linear: bool,
@@ -98,10 +101,13 @@ class Jacobian:
         return np.minimum(apart, np.maximum(together, 0.0))
 
     def _gate(
-        self, gate: Gate, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+        self,
+        gate: Gate,
+        lower: Float64[np.ndarray, "*batch n"],
+        upper: Float64[np.ndarray, "*batch n"],
     ) -> None:
         graph = self.graph
-        unstable = np.flatnonzero(lower < upper)
+        unstable = np.flatnonzero(np.any(np.atleast_2d(lower < upper), axis=0))
         if self._linear and len(unstable):
             known = graph.signals[gate.source]
             better = graph.bounds(gate.source, unstable.tolist())
@@ -110,7 +116,7 @@ class Jacobian:
             ends[1][:, unstable] = np.minimum(ends[1][:, unstable], better.upper)
             graph.signals[gate.source] = Interval(*ends).required_finite(gate.source)
         entering = graph.signals[gate.source]
-        slopes = Interval(lower[None, :], upper[None, :])
+        slopes = Interval(np.atleast_2d(lower), np.atleast_2d(upper))
         graph.signals[gate.name] = scaled_by(entering, slopes).required_finite(gate.name)
         graph.lines[gate.name] = product_lines(slopes, entering)
 

@@ -57,7 +57,7 @@ from verifier.checker.squares import Squares
 from verifier.norms import Norm, NormPair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jaxtyping import Float64
 
@@ -111,6 +111,22 @@ def prove_lmi(
     )
 
 
+def prove_row(found: Increments, row: LmiRow, outputs: Sparse, measured: Norm) -> Magnitude:
+    """The bound that one row proves, per unit of |dx| in a plain input norm.
+
+    Args:
+        found: the increments and constraints.
+        row: of one output; of all of them in l2, or in l1 if it counts signs.
+        outputs: the item's.
+        measured: the norm of dx.
+
+    Raises:
+        NotProved: the inequality is not shown to hold.
+    """
+    bound = _Systems(found).proved(row, outputs, measured)
+    return bound if isinstance(bound, Magnitude) else greatest([_root(level) for level in bound])
+
+
 def _item_bound(
     systems: _Systems, rows: Sequence[LmiRow], outputs: Sparse, pair: NormPair
 ) -> Magnitude:
@@ -156,10 +172,17 @@ def _together(proved: Sequence[_Proved], count: int, output: Norm) -> Magnitude:
     each = [[bound for place, _, bound in proved if place == i] + joint for i in range(count)]
     if not all(each):
         raise NotProved(f"the rows bound {sum(map(bool, each))} of {count} outputs")
-    combine = {Norm.LINF: greatest, Norm.L2: root_of_squares, Norm.L1: total}[output]
     factor = Magnitude.of(norm_factor(NormPair(Norm.L2, output), count))
-    apart = combine([least(*bounds) for bounds in each])
+    apart = COMBINED[output]([least(*bounds) for bounds in each])
     return least(apart, *signed, *(bound * factor for bound in joint))
+
+
+#: The norm of outputs from bounds of each.
+COMBINED: Mapping[Norm, Callable[[Sequence[Magnitude]], Magnitude]] = {
+    Norm.LINF: greatest,
+    Norm.L2: root_of_squares,
+    Norm.L1: total,
+}
 
 
 class _Systems:

@@ -49,6 +49,10 @@ class Absolute:
         right, left = 0 <= lower, (upper <= 0) & (lower < 0)
         return np.where(right, 1.0, -1.0), np.where(left, -1.0, 1.0)
 
+    def slopes_inside(self, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
+        """The same."""
+        return self.slope_range_on(lower, upper)
+
     def image(self, lower: Vector, upper: Vector) -> tuple[Vector, Vector]:
         """From the point nearest to 0 to the farthest."""
         return np.maximum(0.0, np.maximum(lower, -upper)), np.maximum(-lower, upper)

@@ -94,6 +94,12 @@ class Scalar(Protocol):
         """Every Clarke slope, hence every secant, on the closed [lower, upper] lies within."""
         ...
 
+    def slopes_inside(
+        self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Every slope on the open (lower, upper) lies within: a kink at an end has one side."""
+        ...
+
     def image(
         self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:

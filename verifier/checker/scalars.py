@@ -12,6 +12,7 @@ from verifier.checker.curves import CONCAVE, CONVEX, STRAIGHT, Break, Curve
 from verifier.checker.enclosures import TINY, TWO_BY_ROOT_PI, U, lower_of, upper_of
 
 if TYPE_CHECKING:
+    from verifier.checker.curves import Pair, Vector
     from verifier.checker.enclosures import Enclosure, Points
 
 ABOVE_TWO_BY_ROOT_PI = float(np.nextafter(TWO_BY_ROOT_PI, 2.0))
@@ -65,6 +66,20 @@ class PiecewiseLinear(Curve):
             low = np.where(x > end, slope, np.where(within, np.minimum(low, slope), low))
             high = np.where(x > end, slope, np.where(within, np.maximum(high, slope), high))
         return low, high
+
+    def slopes_inside(self, lower: Vector, upper: Vector) -> Pair:
+        """The slopes of the pieces that meet the open (lower, upper), wherever the knots lie."""
+        starts = [-np.inf, *(start for start, _ in self.knots)]
+        ends = [*(end for _, end in self.knots), np.inf]
+        low, high = np.full_like(lower, np.inf), np.full_like(lower, -np.inf)
+        for (slope, _), start, end in zip(self.pieces, starts, ends, strict=True):
+            meets = (start < upper) & (lower < end)
+            low = np.where(meets, np.minimum(low, slope), low)
+            high = np.where(meets, np.maximum(high, slope), high)
+        # Within a point there is nothing: its slopes are those of the closed interval.
+        least, greatest = self.slope_range_on(lower, upper)
+        inside = lower < upper
+        return np.where(inside, low, least), np.where(inside, high, greatest)
 
     @property
     def breaks(self) -> tuple[Break, ...]:

@@ -180,7 +180,7 @@ class Substitution:
             rows = np.zeros((1, len(part), size))
             rows[0, np.arange(len(part)), part] = 1.0
             # One batch row until the first gate, whose lines may differ from row to row.
-            ends = self._greatest(signal, rows, bothways=True)
+            ends = self._greatest({signal: rows}, bothways=True)
             upper[:, begin : begin + chunk] = ends[:, : len(part)]
             lower[:, begin : begin + chunk] = -ends[:, len(part) :]
         return Interval(lower, upper)
@@ -189,13 +189,25 @@ class Substitution:
         self, signal: str, rows: Float64[np.ndarray, "batch k n"]
     ) -> Float64[np.ndarray, "batch k"]:
         """Numbers that rows times the signal do not exceed."""
-        return self._greatest(signal, rows, bothways=False)
+        return self._greatest({signal: rows}, bothways=False)
+
+    def greatest_sum(
+        self, rows: Mapping[str, Float64[np.ndarray, "batch k n"]]
+    ) -> Float64[np.ndarray, "batch k"]:
+        """Numbers that the sum over signals, of rows times each, does not exceed.
+
+        Raises:
+            NotProved: a signal of the graph is too long.
+        """
+        if LONGEST_SUM < max(self.sizes.values()):
+            raise NotProved("a signal is too long for its errors to be summed")
+        return self._greatest(rows, bothways=False)
 
     def _greatest(
-        self, signal: str, rows: Float64[np.ndarray, "batch k n"], *, bothways: bool
+        self, rows: Mapping[str, Float64[np.ndarray, "batch k n"]], *, bothways: bool
     ) -> Float64[np.ndarray, "batch k"]:
-        zero = np.zeros(rows.shape[:2])
-        partial = _Partial({signal: rows}, zero, zero, zero)
+        zero = np.zeros(next(iter(rows.values())).shape[:2])
+        partial = _Partial(dict(rows), zero, zero, zero)
         for node in reversed(self.nodes):
             coefficients = partial.coefficients.pop(node.name, None)
             if coefficients is None:

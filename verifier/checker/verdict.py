@@ -23,6 +23,7 @@ from verifier.certificate import (
     PropagationProof,
     RecursionProof,
     TorusProof,
+    TreeProof,
     log10_upper,
     verdict_of,
 )
@@ -36,6 +37,7 @@ from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
 from verifier.checker.recursion import prove_recursion
 from verifier.checker.torus import prove_torus
+from verifier.checker.tree import prove_tree
 from verifier.checker.weighting import unweighted
 from verifier.checker.witness import require_witness
 from verifier.errors import LipcertError
@@ -143,6 +145,8 @@ def prove(
             return plain.bounds(prove_recursion(proof, inner, pair, selected)), ()
         case TorusProof() as proof:
             return plain.bounds(prove_torus(proof, inner, pair, selected)), ()
+        case TreeProof() as proof:
+            return prove_tree(proof, network, asked, selected), ()
 
 
 # --- Consistency ---------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ def _require_consistent(certificate: Certificate, selected: Selection) -> None:
     claim = certificate.claim
     if certificate.soundness != "rigorous":
         raise Rejected("soundness-unsupported", f"this checker proves no {certificate.soundness!r}")
-    local = isinstance(certificate.proof, GateLmiProof | PropagationProof)
+    local = isinstance(certificate.proof, GateLmiProof | PropagationProof | TreeProof)
     if local and isinstance(claim.property.region, Everywhere):
         raise Rejected("inconsistent", "a proof over a region for a claim without one")
     _require_bounds(claim, selected)
