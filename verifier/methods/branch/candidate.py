@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from verifier.certificate import Candidate
 from verifier.methods.branch.points import Pool
-from verifier.methods.branch.proof import proof_of
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.roots import roots
 from verifier.methods.branch.search import Search
@@ -16,7 +15,6 @@ from verifier.network.graph import Network
 from verifier.property import Property
 
 _CHECKING = 0.35  #: the share of the time that the last proof's check may take
-_BETTER = 0.9  #: of the gap that was open at the last candidate: then there is another one
 
 
 def candidates(network: Network, asked: Property, clock: Clock, aim: Aim) -> Iterator[Candidate]:
@@ -37,5 +35,6 @@ def candidates(network: Network, asked: Property, clock: Clock, aim: Aim) -> Ite
     search = Search(question, Pool(question), starts, share, aim)
     while not search.is_done() and not share.has_expired:
         search.advance()
-        aim.report(Step(phase=f"{search.open_cells} open cells", iteration=search.rounds, gap=search.gap()))
+        phase = f"{search.open_cells} open cells"
+        aim.report(Step(phase=phase, iteration=search.rounds, gap=search.gap()))
     yield search.candidate()

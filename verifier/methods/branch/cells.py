@@ -139,7 +139,9 @@ def _continued(
         return value
     kink = gate.function.breaks[0]
     at_kink = forward(torch.full_like(gate.slope, kink))
-    left, right = ((torch.zeros_like(gate.slope) + slope)[gate.entries] for slope in gate.function.slopes)
+    left, right = (
+        (torch.zeros_like(gate.slope) + slope)[gate.entries] for slope in gate.function.slopes
+    )
     known = torch.where(0 < sides, right, left)
     straight = at_kink[gate.entries] + known * (z[:, gate.entries] - kink)
     value[:, gate.entries] = torch.where(sides == 0, value[:, gate.entries], straight)

@@ -1,4 +1,4 @@
-"""Whether half-spaces meet within a box: a point of all of them, or weights that show there is none.
+"""Whether half-spaces meet within a box: a point of all, or weights that show there is none.
 
     maximise t   subject to   G u + t |G_i|_2 <= h,  |u| <= 1,  t <= 2                     (1)
 
@@ -35,7 +35,9 @@ class Answers:
     weights: Float64[Tensor, "problems m"]  #: the greatest is 1
 
 
-def decide(gradient: Float64[Tensor, "problems m n"], offset: Float64[Tensor, "problems m"]) -> Answers:
+def decide(
+    gradient: Float64[Tensor, "problems m n"], offset: Float64[Tensor, "problems m"]
+) -> Answers:
     """Which of the problems G u <= h, |u| <= 1 has a solution.
 
     Args:
@@ -44,18 +46,26 @@ def decide(gradient: Float64[Tensor, "problems m n"], offset: Float64[Tensor, "p
     """
     length = gradient.norm(dim=2).clamp(min=1e-300)
     asks = 1e-290 < length
-    G = torch.where(asks[:, :, None], gradient / length[:, :, None], 0.0)
-    h = torch.where(asks, offset / length, torch.where(offset < 0, -1.0, 1.0))
-    program = _Program(G, asks.double(), h)
+    unit = torch.where(asks[:, :, None], gradient / length[:, :, None], 0.0)
+    shift = torch.where(asks, offset / length, torch.where(offset < 0, -1.0, 1.0))
+    has_point, is_empty = torch.zeros(2, len(offset), dtype=torch.bool)
+    point, weights = gradient.new_zeros(len(offset), gradient.shape[2]), torch.zeros_like(offset)
+    program, left = _Program(unit, asks.double(), shift), torch.arange(len(offset))
     for _ in range(_ROUNDS):
-        if bool(program.settled().all()):
+        inside, outside = program.has_point(), program.is_empty()
+        settled = inside | outside
+        if bool(settled.any()):
+            done = left[settled]
+            has_point[done], is_empty[done] = (inside & ~outside)[settled], outside[settled]
+            point[done], weights[done] = program.u[settled], program.weights()[settled]
+            program, left = program.only(~settled), left[~settled]
+        if not len(left):
             break
         program.advance()
-    is_empty = program.is_empty()
-    weights = torch.where(asks, program.weights() / length, program.weights())
+    weights = torch.where(asks, weights / length, weights)
     return Answers(
-        has_point=program.has_point() & ~is_empty,
-        point=program.u,
+        has_point=has_point,
+        point=point,
         is_empty=is_empty,
         weights=weights / weights.amax(dim=1, keepdim=True).clamp(min=1e-300),
     )
@@ -111,9 +121,11 @@ class _Program:
         size = (self._offset.abs() * mu).sum(dim=1) + pulled
         return (self._offset * mu).sum(dim=1) + pulled < -_OUTSIDE * size
 
-    def settled(self) -> Bool[Tensor, " problems"]:
-        """Whether either is known."""
-        return self.has_point() | self.is_empty()
+    def only(self, chosen: Bool[Tensor, " problems"]) -> _Program:
+        """The same state of some of the problems."""
+        part = _Program(self._gradient[chosen], self._shift[chosen], self._offset[chosen])
+        part.u, part._t, part._dual = self.u[chosen], self._t[chosen], self._dual[chosen]
+        return part
 
     def advance(self) -> None:
         """One step, predictor and corrector."""
@@ -122,45 +134,78 @@ class _Program:
         mu = (slack * dual).mean(dim=1, keepdim=True)
         ahead = self._direction(system, slack, dual, slack * dual)
         reach_p, reach_d = _reach(slack, ahead[2]), _reach(dual, ahead[3])
-        after = ((slack + reach_p * ahead[2]) * (dual + reach_d * ahead[3])).mean(dim=1, keepdim=True)
-        centre = (after / mu).clamp(0, 1) ** 3 * mu
+        after = (slack + reach_p * ahead[2]) * (dual + reach_d * ahead[3])
+        centre = (after.mean(dim=1, keepdim=True) / mu).clamp(0, 1) ** 3 * mu
         wanted = slack * dual + ahead[2] * ahead[3] - centre
         u, t, by_slack, by_dual = self._direction(system, slack, dual, wanted)
         reach_p = _STEP * _reach(slack, by_slack)
         reach_d = _STEP * _reach(dual, by_dual)
-        stays = self.settled() | ~u.isfinite().all(dim=1) | ~t.isfinite()
+        stays = ~u.isfinite().all(dim=1) | ~t.isfinite()
         move_p = torch.where(stays[:, None], 0.0, reach_p)
         move_d = torch.where(stays[:, None], 0.0, reach_d)
         self.u = self.u + move_p * u.nan_to_num()
         self._t = self._t + move_p[:, 0] * t.nan_to_num()
         self._dual = dual + move_d * by_dual.nan_to_num()
 
-    def _system(
-        self, weight: Float64[Tensor, "problems all"]
-    ) -> Float64[Tensor, "problems unknowns unknowns"]:
-        """The Cholesky factor of A' diag(weight) A."""
+    def _system(self, weight: Float64[Tensor, "problems all"]) -> _Normal:
+        """A' diag(weight) A, factored."""
         m, n = self._gradient.shape[1:]
         rows = torch.cat([self._gradient, self._shift[:, :, None]], dim=2)
-        matrix = rows.mT @ (rows * weight[:, :m, None])
-        diagonal = matrix.diagonal(dim1=1, dim2=2)
-        diagonal[:, :n] += weight[:, m : m + n] + weight[:, m + n : -1]
-        diagonal[:, n] += weight[:, -1]
-        return torch.linalg.cholesky_ex(matrix)[0]
+        box = weight[:, m : m + n] + weight[:, m + n : -1]
+        return _Normal.of(rows, weight[:, :m], torch.cat([box, weight[:, -1:]], dim=1))
 
     def _direction(
         self,
-        system: Float64[Tensor, "problems unknowns unknowns"],
+        system: _Normal,
         slack: Float64[Tensor, "problems all"],
         dual: Float64[Tensor, "problems all"],
         product: Float64[Tensor, "problems all"],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(du, dt, ds, dy) with S dy + Y ds = -product and the residuals made 0."""
         by_u, by_t = self._pulled(dual - product / slack)
-        right = torch.cat([-by_u, 1 - by_t[:, None]], dim=1)
-        step = torch.cholesky_solve(right[:, :, None], system)[:, :, 0]
+        step = system.solved(torch.cat([-by_u, 1 - by_t[:, None]], dim=1))
         u, t = step[:, :-1], step[:, -1]
         by_slack = -torch.cat([self._applied(u, t), u, -u, t[:, None]], dim=1)
         return u, t, by_slack, -(product + dual * by_slack) / slack
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Normal:
+    """D + R'W R, D and W diagonal, by the smaller of two Cholesky factors.
+
+    With B = W^1/2 R D^-1/2 either that of I + B'B, or that of I + B B', for
+
+        (D + R'W R)^-1 = D^-1/2 (I - B'(I + B B')^-1 B) D^-1/2.                           (3)
+    """
+
+    factor: Float64[Tensor, "problems k k"]
+    inner: Float64[Tensor, "problems m unknowns"] | None  #: B
+    roots: Float64[Tensor, "problems unknowns"]  #: D^-1/2
+
+    @staticmethod
+    def of(
+        rows: Float64[Tensor, "problems m unknowns"],
+        weight: Float64[Tensor, "problems m"],
+        diagonal: Float64[Tensor, "problems unknowns"],
+    ) -> _Normal:
+        """From R, W and D."""
+        roots = diagonal.rsqrt()
+        inner = rows * weight.sqrt()[:, :, None] * roots[:, None, :]
+        is_wide = rows.shape[1] < rows.shape[2]
+        matrix = inner @ inner.mT if is_wide else inner.mT @ inner
+        matrix.diagonal(dim1=1, dim2=2).add_(1.0)
+        factor = torch.linalg.cholesky_ex(matrix)[0]
+        return _Normal(factor, inner if is_wide else None, roots)
+
+    def solved(
+        self, right: Float64[Tensor, "problems unknowns"]
+    ) -> Float64[Tensor, "problems unknowns"]:
+        """The solution of the system."""
+        scaled = (right * self.roots)[:, :, None]
+        if self.inner is None:
+            return torch.cholesky_solve(scaled, self.factor)[:, :, 0] * self.roots
+        correction = self.inner.mT @ torch.cholesky_solve(self.inner @ scaled, self.factor)
+        return (scaled - correction)[:, :, 0] * self.roots
 
 
 def _reach(

@@ -1,7 +1,7 @@
 """The bound of every cell by multipliers, and Newton's method that lowers it, cell by cell.
 
-Over xi = (dx, psi) of a cell, with increments v = F_w e-part, see `cells`. With g = 1/lambda,
-e = 1/tau, C and F the columns of psi and dx of [y; V], subscripts o and w for the rows y and V,
+Over xi = (dx, psi) of a cell (`cells`), let C and F be the columns of psi and of dx of [y; V], with
+subscripts o and w for the rows y and V. With g = 1/lambda and e = 1/tau,
 
     T = diag(g) - C_w diag(g) C_w' - F_w diag(e) F_w' > 0,
     t = C_w diag(g) C_o' + F_w diag(e) F_o',      q = T^-1 t,
@@ -21,7 +21,7 @@ psi_j = sigma v_j, with the same g and e, lowers s by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float64
@@ -47,14 +47,7 @@ class Systems:
 
     def grown(self) -> Systems:
         """What proofs in floating point are to show."""
-        return Systems(
-            above=self.above * _GROWN, below=self.below * _GROWN, real=self.real, in_linf=self.in_linf
-        )
-
-    def __getitem__(self, index: Tensor) -> Systems:
-        return Systems(
-            above=self.above[index], below=self.below[index], real=self.real[index], in_linf=self.in_linf
-        )
+        return replace(self, above=self.above * _GROWN, below=self.below * _GROWN)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -63,9 +56,6 @@ class Point:
 
     gates: Float64[Tensor, "cells open"]
     inputs: Float64[Tensor, "cells inputs"]
-
-    def __getitem__(self, index: Tensor) -> Point:
-        return Point(gates=self.gates[index], inputs=self.inputs[index])
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -158,16 +148,12 @@ def lowered(systems: Systems, start: Point, *, steps: int, share: float) -> Poin
 
 def _balanced(systems: Systems, point: Point) -> Point:
     """The same bound with s = sum 1/e."""
-    value = value_at(systems, point)
-    if systems.in_linf:
-        factor = ((1 / point.inputs).sum(dim=1) / value.level).sqrt()
-        factor = torch.where(factor.isfinite() & (0 < factor), factor, 1.0)
-        return Point(gates=_padded(systems, point.gates * factor[:, None]), inputs=point.inputs * factor[:, None])
-    return point
-
-
-def _padded(systems: Systems, gates: Float64[Tensor, "cells open"]) -> Float64[Tensor, "cells open"]:
-    return torch.where(systems.real, gates, 1.0)
+    if not systems.in_linf:
+        return point
+    factor = ((1 / point.inputs).sum(dim=1) / value_at(systems, point).level).sqrt()
+    factor = torch.where(factor.isfinite() & (0 < factor), factor, 1.0)[:, None]
+    gates = torch.where(systems.real, point.gates * factor, 1.0)
+    return Point(gates=gates, inputs=point.inputs * factor)
 
 
 def _merit(
@@ -191,7 +177,7 @@ def _step(systems: Systems, point: Point, share: float) -> Point:
     done = torch.zeros_like(before, dtype=torch.bool)
     for _ in range(_TRIALS):
         trial = Point(
-            gates=_padded(systems, point.gates + length[:, None] * by_gates),
+            gates=point.gates + length[:, None] * by_gates,
             inputs=point.inputs + length[:, None] * by_inputs,
         )
         after = _merit(systems, trial, value_at(systems, trial), weight)

@@ -18,7 +18,6 @@ from jaxtyping import Float64
 
 from verifier.certificate import (
     CUT,
-    EMPTY,
     INEQUALITY,
     LmiRow,
     Tree,
@@ -108,11 +107,8 @@ def _tree(question: Question, root: Cell, rows: _Rows) -> Tree:
 
 
 def _weights(cells: Sequence[Cell]) -> Float64[np.ndarray, " weights"]:
-    parts = [torch.zeros(0, dtype=torch.float64)]
-    for cell in cells:
-        if cell.kind == EMPTY and cell.weights is not None:
-            parts.append(cell.weights[cell.path()])
-    return torch.cat(parts).numpy()
+    parts = [cell.weights[cell.path()] for cell in cells if cell.weights is not None]
+    return torch.cat([torch.zeros(0, dtype=torch.float64), *parts]).numpy()
 
 
 def _levels(
@@ -125,4 +121,3 @@ def _levels(
         return np.maximum(bounds * (1 + _SLACK), _LEAST), np.maximum(bounds / sums, _LEAST)
     squares = np.maximum(bounds**2, _LEAST)
     return squares * (1 + _SLACK), squares
-

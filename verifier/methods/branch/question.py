@@ -150,9 +150,7 @@ def _tasks(items: tuple[Item, ...], norm: NormPair) -> tuple[Task, ...] | None:
 
 def _with_one_kink(node: Elementwise) -> PiecewiseLinear | None:
     function = node.function
-    return (
-        function if isinstance(function, PiecewiseLinear) and len(function.breaks) == 1 else None
-    )
+    return function if isinstance(function, PiecewiseLinear) and len(function.breaks) == 1 else None
 
 
 def _exact(lowered: Network, widened: Mapping[str, Slopes]) -> dict[str, Slopes]:

@@ -123,9 +123,7 @@ class Search:
         systems, psis = self._systems(cells)
         bounded = self._bounded(cells, systems, psis)
         still = [
-            place
-            for place, cell in enumerate(cells)
-            if self.threshold(cell.task.item) < cell.bound
+            place for place, cell in enumerate(cells) if self.threshold(cell.task.item) < cell.bound
         ]
         if still:
             self._divide([cells[place] for place in still], bounded.of(still))
@@ -144,7 +142,9 @@ class Search:
             return
         sides = torch.stack([cell.sides for cell in cells])
         above = torch.stack([self._above(cell) for cell in cells])
-        outflow = increments(self.question.form.inflow, above, sides * self.question.kinks.turn).outflow
+        outflow = increments(
+            self.question.form.inflow, above, sides * self.question.kinks.turn
+        ).outflow
         inputs = self.question.form.inputs
         slope = outflow[:, 0, :inputs].abs().sum(dim=1)
         rest = outflow[:, 0, inputs:].abs().sum(dim=1)
@@ -303,7 +303,5 @@ def _asked(
     used, wanted = used.gather(1, index), wanted.gather(1, index)
     gradient = found.gradient[cell[:, None], index] * -wanted[:, :, None]
     offset = found.offset[cell[:, None], index] * wanted
-    answers = decide(
-        torch.where(used[:, :, None], gradient, 0.0), torch.where(used, offset, 1.0)
-    )
+    answers = decide(torch.where(used[:, :, None], gradient, 0.0), torch.where(used, offset, 1.0))
     return replace(answers, weights=torch.where(used, answers.weights, 0.0)), index

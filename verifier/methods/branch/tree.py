@@ -64,12 +64,12 @@ class Cell:
 
     def preorder(self) -> Iterator[Cell]:
         """The cell and all below it: a cell, its lower part, its upper part."""
-        pending = [self]
+        pending: list[Cell] = [self]
         while pending:
             cell = pending.pop()
             yield cell
             if cell.children is not None:
-                pending += reversed(cell.children)
+                pending.extend(reversed(cell.children))
 
     def greatest(self) -> float:
         """The greatest bound among the leaves."""
