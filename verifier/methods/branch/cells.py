@@ -5,12 +5,7 @@ former, so that over xi = (dx, psi of open gates)
 
     (I - diag(sigma) V_psi) psi = diag(sigma) V_dx dx + psi_open,                        (1)
 
-triangular with unit diagonal: psis come in topological order. V and Y follow. A gate that no open
-psi enters is an affine function of x in the cell: its row of V is the gradient, and
-
-    z_j(x) = z_j(c) + V_j (x - c)                                                        (2)
-
-with z_j(c) that of the network whose gates are linear, continued to the center c.
+triangular with unit diagonal: psis come in topological order. V and Y follow.
 """
 
 from __future__ import annotations
@@ -21,10 +16,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from verifier.methods.branch.question import Gate, Question
-from verifier.network.nodes import Affine, Elementwise
-
-_NONE = 1e-11  #: an entry of a row of V that is only rounding, against the row's largest
+from verifier.methods.branch.question import Question
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -80,72 +72,6 @@ def increments(
         inflow=first + spread @ psi,
         outflow=above + outflow[:, :, inputs:] @ psi,
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Planes:
-    """(2) in coordinates |u| <= 1 of the box around the region: z - kink = offset + gradient u."""
-
-    gradient: Float64[Tensor, "cells psis inputs"]
-    offset: Float64[Tensor, "cells psis"]
-    exact: Bool[Tensor, "cells psis"]
-
-
-def planes(question: Question, sides: Float64[Tensor, "cells psis"]) -> Planes:
-    """Where the kinks lie in every cell."""
-    kinks, domain = question.kinks, question.domain
-    size = question.network.input_size
-    nothing = question.planes.new_zeros(len(sides), 0, question.planes.shape[1])
-    found = increments(question.planes, nothing, sides * kinks.turn).inflow
-    scale = found.abs().amax(dim=2, keepdim=True)
-    reached = (_NONE * scale < found[:, :, size:].abs()).any(dim=2)
-    at_center = pattern_values(question, sides)
-    return Planes(
-        gradient=found[:, :, :size] * domain.reach,
-        offset=torch.where(kinks.known, at_center - kinks.place, 0.0),
-        exact=~reached & kinks.known,
-    )
-
-
-def pattern_values(
-    question: Question, sides: Float64[Tensor, "cells psis"]
-) -> Float64[Tensor, "cells psis"]:
-    """What enters every psi's gate at the center if gates of known sides are linear."""
-    cells = len(sides)
-    signals = {"": question.domain.center.expand(cells, -1)}
-    gates = {gate.node.name: gate for gate in question.gates}
-    entering = [sides[:, :0]]
-    for node in question.lowered.nodes:
-        match node:
-            case Affine():
-                parts = [term.map.apply(signals[term.source]) for term in node.terms]
-                signals[node.name] = sum(parts, node.bias.expand(cells, -1))
-            case Elementwise():
-                gate, z = gates[node.name], signals[node.source]
-                entering.append(z[:, gate.entries])
-                signals[node.name] = _continued(gate, z, sides[:, gate.psis])
-            case _:
-                raise TypeError(f"node {node.name!r} is not lowered")
-    return torch.cat(entering, dim=1)
-
-
-def _continued(
-    gate: Gate, z: Float64[Tensor, "cells n"], sides: Float64[Tensor, "cells psis"]
-) -> Float64[Tensor, "cells n"]:
-    """The gate's values, continued linearly from where they are known to be linear."""
-    forward = gate.node.function.forward
-    value = torch.where(gate.slope.isnan(), forward(z), gate.slope * z + gate.offset)
-    if gate.function is None or not len(gate.entries):
-        return value
-    kink = gate.function.breaks[0]
-    at_kink = forward(torch.full_like(gate.slope, kink))
-    left, right = (
-        (torch.zeros_like(gate.slope) + slope)[gate.entries] for slope in gate.function.slopes
-    )
-    known = torch.where(0 < sides, right, left)
-    straight = at_kink[gate.entries] + known * (z[:, gate.entries] - kink)
-    value[:, gate.entries] = torch.where(sides == 0, value[:, gate.entries], straight)
-    return value
 
 
 def sides_of(

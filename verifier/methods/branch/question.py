@@ -18,13 +18,16 @@ from verifier.methods.derivatives import Derivatives
 from verifier.methods.domain import Domain
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.lipsdp import Form, Slopes, form_of, local_slopes
+from verifier.methods.propagation import forward_bounds
 from verifier.methods.weights import Measure, fronted, plain_norms
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.graph import Network
-from verifier.network.nodes import Elementwise
+from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 from verifier.regions import Bounded, Everywhere
+
+_UNBOUNDED = 1e30  #: in the place of infinity, which times 0 is nan
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -44,12 +47,29 @@ class Kinks:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Values:
+    """What enters the gates, as `planes` puts it: t = offset + drive (x - c) + spread psi.
+
+    Open psis lie between low_slope t + low_shift and high_slope t + high_shift.
+    """
+
+    drive: Float64[Tensor, "psis inputs"]
+    spread: Float64[Tensor, "psis psis"]
+    offset: Float64[Tensor, " psis"]
+    low_slope: Float64[Tensor, " psis"]
+    low_shift: Float64[Tensor, " psis"]
+    high_slope: Float64[Tensor, " psis"]
+    high_shift: Float64[Tensor, " psis"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Gate:
     """A nonlinear node: where it is linear over the region, and where it has psis."""
 
     node: Elementwise
     slope: Float64[Tensor, " n"]  #: nan where it is not linear
     offset: Float64[Tensor, " n"]
+    middle: Float64[Tensor, " n"]  #: of the least and the greatest slope
     psis: slice
     entries: Int64[Tensor, " psis"]
     function: PiecewiseLinear | None  #: with one kink, which may be cut
@@ -76,7 +96,7 @@ class Question:
     norm: NormPair
     moving: Bool[Tensor, " selected"]  #: which of the selected inputs have room in the region
     form: Form  #: over those, measured in plain norms
-    planes: Float64[Tensor, "psis xi"]  #: V over all inputs of the network
+    values: Values
     kinks: Kinks
     items: tuple[Item, ...]
     tasks: tuple[Task, ...]
@@ -123,7 +143,7 @@ class Question:
             norm=norm,
             moving=moving,
             form=form,
-            planes=whole.inflow,
+            values=_values(lowered, gates, region, whole, forward),
             kinks=_kinks(gates),
             items=items,
             tasks=tasks,
@@ -182,12 +202,81 @@ def _gates(
                 node=node,
                 slope=torch.where(own.lower < own.upper, torch.nan, own.lower),
                 offset=offset,
+                middle=(own.lower + own.upper) / 2,
                 psis=block,
                 entries=array.active,
                 function=_with_one_kink(node),
             )
         )
     return tuple(gates)
+
+
+def _values(
+    lowered: Network, gates: tuple[Gate, ...], region: Bounded, form: Form, forward: ForwardProof
+) -> Values:
+    """Where a gate has no kink to cut, its psi is left without bounds."""
+    entering = forward_bounds(lowered, region, "linear", forward.lines)
+    lines = [_lines(gate, *entering[gate.node.gate]) for gate in gates]
+    low_slope, low_shift, high_slope, high_shift = (
+        torch.cat([torch.zeros(0, dtype=torch.float64), *(each[i] for each in lines)])
+        for i in range(4)
+    )
+    size = lowered.input_size
+    return Values(
+        drive=form.inflow[:, :size],
+        spread=form.inflow[:, size:],
+        offset=_at_center(lowered, gates, Domain.of(region, size)),
+        low_slope=low_slope,
+        low_shift=low_shift,
+        high_slope=high_slope,
+        high_shift=high_shift,
+    )
+
+
+def _lines(
+    gate: Gate, lower: Float64[Tensor, " n"], upper: Float64[Tensor, " n"]
+) -> tuple[Float64[Tensor, " psis"], ...]:
+    """The lines around every psi, by its gate's own around phi."""
+    none = torch.zeros(len(gate.entries), dtype=torch.float64)
+    if gate.function is None:
+        return none, none - _UNBOUNDED, none, none + _UNBOUNDED
+    function = gate.function
+    kink = function.breaks[0]
+    below, least, above, greatest = function.relaxation(lower, upper)
+    left, right = (torch.zeros_like(lower) + slope for slope in function.slopes)
+    middle, reach = (left + right) / 2, (right - left).abs() / 2
+    at_kink = function.forward(torch.full_like(lower, kink))
+    found = (
+        (below - middle) / reach,
+        (least + below * kink - at_kink) / reach,
+        (above - middle) / reach,
+        (greatest + above * kink - at_kink) / reach,
+    )
+    return tuple(each[gate.entries] for each in found)
+
+
+def _at_center(
+    lowered: Network, gates: tuple[Gate, ...], domain: Domain
+) -> Float64[Tensor, " psis"]:
+    """What enters the gates at the center, less their kinks, if open ones have middle slopes."""
+    by_name = {gate.node.name: gate for gate in gates}
+    signals = {"": domain.center[None]}
+    entering = [torch.zeros(0, dtype=torch.float64)]
+    for node in lowered.nodes:
+        match node:
+            case Affine():
+                parts = [term.map.apply(signals[term.source]) for term in node.terms]
+                signals[node.name] = sum(parts, node.bias[None])
+            case Elementwise():
+                gate, z = by_name[node.name], signals[node.source]
+                kink = 0.0 if gate.function is None else gate.function.breaks[0]
+                entering.append(z[0, gate.entries] - kink)
+                middle = node.function.forward(torch.full_like(z, kink)) + gate.middle * (z - kink)
+                linear = gate.slope * z + gate.offset
+                signals[node.name] = torch.where(gate.slope.isnan(), middle, linear)
+            case _:
+                raise TypeError(f"node {node.name!r} is not lowered")
+    return torch.cat(entering)
 
 
 def _kinks(gates: tuple[Gate, ...]) -> Kinks:

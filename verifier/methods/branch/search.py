@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from verifier.certificate import JACOBIAN, Candidate
-from verifier.methods.branch.cells import Planes, increments, planes
+from verifier.methods.branch.cells import increments
 from verifier.methods.branch.feasible import Answers, decide
 from verifier.methods.branch.multipliers import (
     Point,
@@ -32,6 +32,7 @@ from verifier.methods.branch.multipliers import (
     lowered,
     value_at,
 )
+from verifier.methods.branch.planes import Planes, planes
 from verifier.methods.branch.points import Pool
 from verifier.methods.branch.proof import proof_of
 from verifier.methods.branch.question import Question
@@ -45,6 +46,7 @@ _STEPS = 3  #: of Newton's method in every cell
 _SHARE = 0.05  #: of the barrier
 _NO_DROP = 1e-12  #: of the square: what a gate without influence changes
 _PROGRAMS = 128  #: linear programs of a batch
+_OUTSIDE = 1e-9  #: what a plane's greatest value must fall below, against its terms
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +62,7 @@ class Search:
     _order: count[int] = field(default_factory=count)
     rounds: int = 0
     by_layer: bool = True
+    foremost: int = 4
 
     def __post_init__(self) -> None:
         for root in self.roots:
@@ -201,8 +204,9 @@ class Search:
         """Every cell by the gates that are on one side, or else in two."""
         sides = torch.stack([cell.sides for cell in cells])
         found = planes(self.question, sides)
-        felt = (_NO_DROP < bounded.shares.amax(dim=0)) & (sides == 0) & self.question.kinks.known
-        fixed = self._tightened(cells, found, sides, felt & found.exact)
+        weight = bounded.shares.amax(dim=0)
+        felt = (_NO_DROP < weight) & (sides == 0) & self.question.kinks.known
+        fixed = self._tightened(cells, found, sides, felt, weight)
         for place, cell in enumerate(cells):
             if fixed[place]:
                 self._push(self._below(cell, fixed[place]))
@@ -242,16 +246,32 @@ class Search:
         cells: list[Cell],
         found: Planes,
         sides: Float64[Tensor, "cells psis"],
-        tried: Bool[Tensor, "cells psis"],
+        felt: Bool[Tensor, "cells psis"],
+        weight: Float64[Tensor, "cells psis"],
     ) -> list[list[_Fixed]]:
-        """For every cell its gates of which one side is empty, by linear programs."""
-        below, above = self.pool.shown(self.pool.within(sides))
-        tried = tried & (below != above)
+        """For every cell its gates of which one side is empty.
+
+        Args:
+            cells: their trees' leaves.
+            found: their planes.
+            sides: their sides.
+            felt: gates that matter.
+            weight: how much.
+        """
         fixed: list[list[_Fixed]] = [[] for _ in cells]
+        shown = torch.stack(self.pool.shown(self.pool.within(sides)))
+        highest = found.highest
+        beyond = felt & ~shown & found.usable & (highest < -_OUTSIDE * found.offset.abs())
+        for side, cell, psi in beyond.nonzero().tolist():
+            alone = torch.zeros_like(sides[0])
+            alone[psi] = 1.0
+            fixed[cell].append(_Fixed(psi=psi, side=2.0 * side - 1, weights=alone))
+        tried = felt & (shown[0] != shown[1]) & ~beyond.any(dim=0)
+        tried = tried & (found.exact | self._foremost(torch.where(tried, weight, 0.0)))
         places = tried.nonzero()
         for part in places.split(_PROGRAMS) if len(places) else ():
             cell, psi = part[:, 0], part[:, 1]
-            side = torch.where(below[cell, psi], 1.0, -1.0).double()
+            side = torch.where(shown[0][cell, psi], 1.0, -1.0).double()
             answers, index = _asked(found, sides, cell, psi, side)
             self.pool.add(answers.point[answers.has_point])
             for k in answers.is_empty.nonzero().flatten().tolist():
@@ -259,6 +279,12 @@ class Search:
                 one = _Fixed(psi=int(psi[k]), side=float(side[k]), weights=weights)
                 fixed[int(cell[k])].append(one)
         return fixed
+
+    def _foremost(self, weight: Float64[Tensor, "cells psis"]) -> Bool[Tensor, "cells psis"]:
+        """The gates of every cell that matter most."""
+        count = min(self.foremost, weight.shape[1])
+        least = weight.topk(count, dim=1).values[:, -1:] if count else torch.inf
+        return (0 < weight) & (least <= weight)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -297,11 +323,13 @@ def _asked(
     """Whether the cells have points on these sides, and which psi each weight is of."""
     wanted = sides[cell].clone()
     wanted[torch.arange(len(cell)), psi] = side
-    used = (wanted != 0) & found.exact[cell]
+    choice = (0 < wanted).long()
+    usable = found.usable[choice, cell[:, None], torch.arange(sides.shape[1])]
+    used = (wanted != 0) & usable
     most = int(used.sum(dim=1).max())
     index = torch.argsort((~used).byte(), dim=1, stable=True)[:, :most]
-    used, wanted = used.gather(1, index), wanted.gather(1, index)
-    gradient = found.gradient[cell[:, None], index] * -wanted[:, :, None]
-    offset = found.offset[cell[:, None], index] * wanted
-    answers = decide(torch.where(used[:, :, None], gradient, 0.0), torch.where(used, offset, 1.0))
+    used, choice = used.gather(1, index), choice.gather(1, index)
+    normal = found.normal[choice, cell[:, None], index]
+    offset = found.offset[choice, cell[:, None], index]
+    answers = decide(torch.where(used[:, :, None], -normal, 0.0), torch.where(used, offset, 1.0))
     return replace(answers, weights=torch.where(used, answers.weights, 0.0)), index
