@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from verifier.certificate import Candidate
-from verifier.methods.branch.points import Pool
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.roots import roots
 from verifier.methods.branch.search import Search
@@ -30,11 +29,11 @@ def candidates(network: Network, asked: Property, clock: Clock, aim: Aim) -> Ite
     question = Question.of(network, asked)
     if question is None:
         return
-    starts = roots(question)
     share = Clock.start((1 - _CHECKING) * clock.remaining)
-    search = Search(question, Pool(question), starts, share, aim)
-    while not search.is_done() and not share.has_expired:
-        search.advance()
-        phase = f"{search.open_cells} open cells"
-        aim.report(Step(phase=phase, iteration=search.rounds, gap=search.gap()))
+    search = Search(question, roots(question), aim)
+    rounds = 0
+    while search.advance() and not share.has_expired:
+        rounds += 1
+        phase = f"{len(search.frontier)} open cells"
+        aim.report(Step(phase=phase, iteration=rounds, gap=search.frontier.excess))
     yield search.candidate()

@@ -16,6 +16,7 @@ equal where no open gate enters. On the side above, 0 <= upper_j(x); below, lowe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,13 @@ class Planes:
     normal: Float64[Tensor, "2 cells psis inputs"]
     offset: Float64[Tensor, "2 cells psis"]
     exact: Bool[Tensor, "cells psis"]
+
+    def of(self, places: Sequence[int]) -> Planes:
+        """Those of some cells."""
+        chosen = list(places)
+        return Planes(
+            normal=self.normal[:, chosen], offset=self.offset[:, chosen], exact=self.exact[chosen]
+        )
 
     @property
     def highest(self) -> Float64[Tensor, "2 cells psis"]:

@@ -82,6 +82,7 @@ class Task:
     item: int
     output: int | None  #: position among the item's outputs; None: all jointly
     rows: Float64[Tensor, "selected outputs"]
+    outflow: Float64[Tensor, "selected xi"]  #: Y of the rows
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -118,9 +119,6 @@ class Question:
         items = items_of(asked, network.output_size)
         if isinstance(region, Everywhere) or norm.input is Norm.L1:
             return None
-        tasks = _tasks(items, norm)
-        if tasks is None:
-            return None
         lowered = network.lowered("compare")
         widened, forward = local_slopes(lowered, region)
         slopes = _exact(lowered, widened)
@@ -131,6 +129,9 @@ class Question:
         if not len(inputs):
             return None
         form = form_of(fronted(lowered, asked.norm, inputs), inputs, slopes)
+        tasks = _tasks(items, norm, form)
+        if tasks is None:
+            return None
         gates = _gates(lowered, slopes, domain, form)
         everything = torch.arange(network.input_size)
         whole = form_of(lowered, everything, slopes)
@@ -154,17 +155,18 @@ class Question:
         )
 
 
-def _tasks(items: tuple[Item, ...], norm: NormPair) -> tuple[Task, ...] | None:
+def _tasks(items: tuple[Item, ...], norm: NormPair, form: Form) -> tuple[Task, ...] | None:
     """One for each output in linf, one for all jointly from l2 to l2; None where neither is it."""
     tasks: list[Task] = []
     for place, item in enumerate(items):
-        count = len(item.rows)
-        if count == 1 or norm.output is Norm.LINF:
-            tasks += [Task(item=place, output=i, rows=item.rows[[i]]) for i in range(count)]
-        elif norm == NormPair(Norm.L2, Norm.L2):
-            tasks.append(Task(item=place, output=None, rows=item.rows))
-        else:
+        alone = len(item.rows) == 1 or norm.output is Norm.LINF
+        if not alone and norm != NormPair(Norm.L2, Norm.L2):
             return None
+        outputs = list(range(len(item.rows))) if alone else [None]
+        for output in outputs:
+            rows = item.rows if output is None else item.rows[[output]]
+            task = Task(item=place, output=output, rows=rows, outflow=rows @ form.outflow)
+            tasks.append(task)
     return tuple(tasks)
 
 

@@ -26,7 +26,7 @@ def roots(question: Question) -> list[Cell]:
     cells: list[Cell] = []
     for task in tasks:
         systems = Systems(
-            above=(task.rows @ form.outflow)[None],
+            above=task.outflow[None],
             below=form.inflow[None],
             real=torch.ones(1, psis, dtype=torch.bool),
             in_linf=question.norm.input is Norm.LINF,

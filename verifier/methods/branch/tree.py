@@ -29,6 +29,7 @@ class Cell:
     bound: float
     multipliers: Multipliers
     parent: Cell | None = None
+    depth: int = 0
     kind: int = INEQUALITY
     cut: int = -1  #: the psi whose gate the children divide
     children: tuple[Cell, Cell] | None = None  #: below, above
@@ -48,6 +49,7 @@ class Cell:
                     bound=self.bound,
                     multipliers=self.multipliers,
                     parent=self,
+                    depth=self.depth + 1,
                 )
             )
         self.kind, self.cut, self.children = CUT, psi, (children[0], children[1])

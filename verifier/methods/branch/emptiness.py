@@ -1,0 +1,128 @@
+"""Which cells are empty, and which gates of a cell are on one side: points, planes, programs.
+
+A point in a cell shows that it is not empty. Where none is known, a linear program over the cell's
+planes finds a point, or weights with which its cuts contradict each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from verifier.methods.branch.feasible import Answers, decide
+from verifier.methods.branch.planes import Planes
+from verifier.methods.branch.points import Pool
+from verifier.methods.branch.tree import Cell
+
+_PROGRAMS = 256  #: linear programs of a batch
+_FOREMOST = 4  #: gates of a cell whose sides are looked for although their planes are not exact
+_OUTSIDE = 1e-9  #: what a plane's greatest value must fall below, against its offset
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Fixed:
+    """A gate of a cell one side of which is empty."""
+
+    psi: int
+    side: float  #: the empty one
+    weights: Float64[Tensor, " psis"]
+
+
+def without_empty(pool: Pool, cells: Sequence[Cell], found: Planes) -> list[bool]:
+    """Which cells may have points; the others are closed."""
+    sides = torch.stack([cell.sides for cell in cells])
+    unknown = (~pool.within(sides).any(dim=1)).nonzero().flatten()
+    kept = [True] * len(cells)
+    for part in unknown.split(_PROGRAMS) if len(unknown) else ():
+        answers, index = _asked(found, part, sides[part])
+        pool.add(answers.point[answers.has_point])
+        for place in answers.is_empty.nonzero().flatten().tolist():
+            cell = int(part[place])
+            cells[cell].close(_weights(answers, index, place, sides.shape[1]))
+            kept[cell] = False
+    return kept
+
+
+def tightened(
+    pool: Pool,
+    found: Planes,
+    sides: Float64[Tensor, "cells psis"],
+    felt: Bool[Tensor, "cells psis"],
+    weight: Float64[Tensor, "cells psis"],
+) -> list[list[Fixed]]:
+    """For every cell its gates of which one side is empty.
+
+    Args:
+        pool: points.
+        found: the cells' planes.
+        sides: their sides.
+        felt: open gates that matter.
+        weight: how much they do.
+    """
+    fixed: list[list[Fixed]] = [[] for _ in sides]
+    shown = torch.stack(pool.shown(pool.within(sides)))
+    alone = felt & ~shown & found.usable & (found.highest < -_OUTSIDE * found.offset.abs())
+    # Where both sides are beyond, the cell is empty: its other program says so.
+    alone[1] &= ~alone[0]
+    for side, cell, psi in alone.nonzero().tolist():
+        weights = torch.zeros_like(sides[0])
+        weights[psi] = 1.0
+        fixed[cell].append(Fixed(psi=psi, side=2.0 * side - 1, weights=weights))
+    tried = felt & (shown[0] != shown[1]) & ~alone.any(dim=0)
+    tried = tried & (found.exact | _foremost(torch.where(tried, weight, 0.0)))
+    places = tried.nonzero()
+    for part in places.split(_PROGRAMS) if len(places) else ():
+        cell, psi = part[:, 0], part[:, 1]
+        side = torch.where(shown[0][cell, psi], 1.0, -1.0).double()
+        wanted = sides[cell].scatter(1, psi[:, None], side[:, None])
+        answers, index = _asked(found, cell, wanted)
+        pool.add(answers.point[answers.has_point])
+        for place in answers.is_empty.nonzero().flatten().tolist():
+            weights = _weights(answers, index, place, sides.shape[1])
+            one = Fixed(psi=int(psi[place]), side=float(side[place]), weights=weights)
+            fixed[int(cell[place])].append(one)
+    return fixed
+
+
+def cut_away(cell: Cell, fixed: Sequence[Fixed]) -> Cell:
+    """What is left of a cell without its empty parts."""
+    for one in fixed:
+        children = cell.divided(one.psi)
+        empty, cell = children if one.side < 0 else children[::-1]
+        empty.close(one.weights)
+    return cell
+
+
+def _foremost(weight: Float64[Tensor, "cells psis"]) -> Bool[Tensor, "cells psis"]:
+    """The gates of every cell that matter most."""
+    count = min(_FOREMOST, weight.shape[1])
+    return (0 < weight) & (weight.topk(count, dim=1).values[:, -1:] <= weight)
+
+
+def _asked(
+    found: Planes,
+    cell: Int64[Tensor, " problems"],
+    wanted: Float64[Tensor, "problems psis"],
+) -> tuple[Answers, Int64[Tensor, "problems m"]]:
+    """Whether the cells' planes leave points on these sides, and which psi each weight is of."""
+    choice = (0 < wanted).long()
+    usable = found.usable[choice, cell[:, None], torch.arange(wanted.shape[1])]
+    used = (wanted != 0) & usable
+    index = torch.argsort((~used).byte(), dim=1, stable=True)[:, : int(used.sum(dim=1).max())]
+    used, choice = used.gather(1, index), choice.gather(1, index)
+    normal = found.normal[choice, cell[:, None], index]
+    offset = found.offset[choice, cell[:, None], index]
+    answers = decide(torch.where(used[:, :, None], -normal, 0.0), torch.where(used, offset, 1.0))
+    return replace(answers, weights=torch.where(used, answers.weights, 0.0)), index
+
+
+def _weights(
+    answers: Answers, index: Int64[Tensor, "problems m"], place: int, psis: int
+) -> Float64[Tensor, " psis"]:
+    """By psi."""
+    none = torch.zeros(psis, dtype=torch.float64)
+    return none.scatter(0, index[place], answers.weights[place])
