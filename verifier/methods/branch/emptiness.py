@@ -89,8 +89,12 @@ def tightened(
 
 
 def cut_away(cell: Cell, fixed: Sequence[Fixed]) -> Cell:
-    """What is left of a cell without its empty parts."""
-    for one in fixed:
+    """What is left of a cell without its empty parts.
+
+    Late gates come first: their planes were found with the early ones open. A plane through a known
+    side is no tighter by itself than one through lines, only together with that side's own.
+    """
+    for one in sorted(fixed, key=lambda each: -each.psi):
         children = cell.divided(one.psi)
         empty, cell = children if one.side < 0 else children[::-1]
         empty.close(one.weights)
