@@ -117,6 +117,16 @@ def test_secants_lie_within_the_slopes(name: str, x: float, y: float, share: flo
     assert Fraction(lower.item()) * run - DIGITS <= rise <= Fraction(upper.item()) * run + DIGITS
 
 
+@pytest.mark.parametrize("name", sorted(CURVES))
+@given(x=POINT, y=POINT, share=st.sampled_from([0.5, 0.75, 1.0]))
+def test_secants_lie_within_the_inner_slopes(name: str, x: float, y: float, share: float) -> None:
+    left, right = sorted((x, y))
+    end = min(left + (right - left) * share, right)
+    lower, upper = CURVES[name][0].slopes_inside(np.array([left]), np.array([right]))
+    rise, run = exact(name, end) - exact(name, left), Fraction(end) - Fraction(left)
+    assert Fraction(lower.item()) * run - DIGITS <= rise <= Fraction(upper.item()) * run + DIGITS
+
+
 @pytest.mark.parametrize("name", GLOBAL)
 @given(x=POINT, y=POINT)
 def test_secants_lie_within_the_global_slopes(name: str, x: float, y: float) -> None:

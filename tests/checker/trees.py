@@ -180,18 +180,19 @@ def _kinks(node: Elementwise) -> list[float]:
 def _reach(row: Numbers, around: Around) -> float:
     """The greatest value of a row over the region."""
     size = (
-        np.abs(row) @ around.radius
+        np.abs(row) @ around.radius[0]
         if around.norm is Norm.LINF
-        else (float(np.linalg.norm(row)) * around.radius[0])
+        else (float(np.linalg.norm(row)) * around.radius[0, 0])
     )
-    return float(row @ around.centre + size)
+    return float(row @ around.centre[0] + size)
 
 
 def _over_box(normals: Numbers, offsets: Numbers, around: Around) -> Numbers:
     """The duals of: the greatest t with t <= normals.x + offsets for some x."""
     count, inputs = normals.shape
     rows = np.hstack([-normals, np.ones((count, 1))])
-    limits = [*zip(around.centre - around.radius, around.centre + around.radius, strict=True)]
+    centre, radius = around.centre[0], around.radius[0]
+    limits = [*zip(centre - radius, centre + radius, strict=True)]
     goal = np.append(np.zeros(inputs), -1.0)
     answer = linprog(goal, A_ub=rows, b_ub=offsets, bounds=[*limits, (None, None)])
     return np.maximum(-np.asarray(answer.ineqlin.marginals), 0.0)

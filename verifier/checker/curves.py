@@ -81,6 +81,10 @@ class Curve(ABC):
     def tails(self) -> tuple[float | Points, float | Points]:
         """The hull of the limits of f' at minus and plus infinity."""
 
+    def tiled(self, _count: int, /) -> Curve:
+        """The function of copies of the signal: the same, where no entry has numbers of its own."""
+        return self
+
     # --- What follows from it --------------------------------------------------------------------
 
     def slope_range(self, size: int) -> Pair:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from verifier.certificate import Lines as Slopes
     from verifier.checker.constraints import Slopes as Range
     from verifier.checker.lowering import Lowered
+    from verifier.checker.network import Scalar
+    from verifier.checker.substitution import Start
     from verifier.regions import Region
 
 
@@ -42,13 +44,12 @@ def start_of(region: Region) -> tuple[Around, Interval]:
         case Everywhere():
             raise _no_region()
         case Ball(norm=Norm.L1 | Norm.L2 as norm):
-            centre = np.array(region.center)
-            around = Around(centre=centre, radius=np.full(1, region.radius), norm=norm)
-            return around, _box(region)
+            centre, radius = np.array([region.center]), np.full((1, 1), region.radius)
+            return Around(centre=centre, radius=radius, norm=norm), _box(region)
         case Ball() | CenterBox() | EndsBox():
             box = _box(region)
             centre, radius = box.centred()
-            return Around(centre=centre[0], radius=radius[0], norm=Norm.LINF), box
+            return Around(centre=centre, radius=radius, norm=Norm.LINF), box
 
 
 def _box(region: Region) -> Interval:
@@ -83,14 +84,14 @@ def forward_bounds(
 def bounds_around(
     network: Network, lowered: Lowered, start: tuple[Around, Interval], proof: ForwardProof
 ) -> dict[str, Interval]:
-    """The same of what is known of the input."""
+    """The same of what is known of the input, in one batch row or many."""
     walk = _Walk(network, lowered, *start, proof)
     for node in lowered.network.nodes:
         walk.visit(node)
     return walk.substitution.signals
 
 
-def substitution_of(network: Network, around: Around, signals: dict[str, Interval]) -> Substitution:
+def substitution_of(network: Network, start: Start, signals: dict[str, Interval]) -> Substitution:
     """The engine on a lowered network; its gates have no lines yet."""
     nodes = [
         node
@@ -98,7 +99,7 @@ def substitution_of(network: Network, around: Around, signals: dict[str, Interva
         else Gate(name=node.name, size=node.size, source=sources(node)[0])
         for node in network.nodes
     ]
-    return Substitution(nodes=nodes, sizes=network.tensors, start=around, signals=signals)
+    return Substitution(nodes=nodes, sizes=network.tensors, start=start, signals=signals)
 
 
 def slopes_over(lowered: Lowered, signals: dict[str, Interval]) -> dict[str, Range]:
@@ -166,46 +167,47 @@ class _Walk:
     def _gate(self, node: Elementwise) -> None:
         signals = self.substitution.signals
         entering = signals[node.source]
-        lower, upper = entering.lower[0], entering.upper[0]
-        least, greatest = node.function.image(lower, upper)
-        image = Interval(least[None, :], greatest[None, :])
+        shape = entering.lower.shape
+        # The rows of a batch one after another: a gate of as many entries more.
+        function = node.function.tiled(shape[0])
+        lower, upper = entering.lower.reshape(-1), entering.upper.reshape(-1)
+        least, greatest = function.image(lower, upper)
+        image = Interval(least.reshape(shape), greatest.reshape(shape))
         signals[node.name] = image.required_finite(node.name)
-        slopes = self._slopes(node, lower, upper)
-        low, high = node.function.offsets(lower, upper, *slopes)
-        lines = (*slopes, low, high)
+        slopes = self._slopes(node, function, lower, upper)
+        lines = (*slopes, *function.offsets(lower, upper, *slopes))
         if not all(np.all(np.isfinite(part)) for part in lines):
             raise NotProved(f"gate {node.name!r} has no finite lines")
-        self.substitution.lines[node.name] = Lines(*(part[None, :] for part in lines))
+        self.substitution.lines[node.name] = Lines(*(part.reshape(shape) for part in lines))
 
     def _slopes(
         self,
         node: Elementwise,
+        function: Scalar,
         lower: Float64[np.ndarray, " n"],
         upper: Float64[np.ndarray, " n"],
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
         given: Slopes | None = self._proof.lines.get(self._gates[node.name])
         if given is None:
-            return node.function.lines(lower, upper)
+            return function.lines(lower, upper)
         if given.lower.shape != (node.size,) or given.upper.shape != (node.size,):
             raise NotProved(f"lines of {self._gates[node.name]!r}: expected {node.size} slopes")
         # Any slopes are sound; those that a later product could lose to underflow become 0.
-        ends = (given.lower, given.upper)
+        ends = (np.tile(end, len(lower) // node.size) for end in (given.lower, given.upper))
         flat, steep = (np.where(np.abs(slope) < SMALLEST_SLOPE, 0.0, slope) for slope in ends)
         return flat, steep
 
 
 def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:
     """Sorting and maxima are monotone: they map ends to ends, exactly."""
-    lower, upper = entering.lower[0], entering.upper[0]
+    ends = entering.lower, entering.upper
     if isinstance(node, Sort):
-        least, greatest = np.full((2, 1, node.size), np.nan)
-        least[0, node.places] = np.sort(lower[node.groups], axis=1)
-        greatest[0, node.places] = np.sort(upper[node.groups], axis=1)
+        least, greatest = np.full((2, len(entering.lower), node.size), np.nan)
+        for end, found in zip(ends, (least, greatest), strict=True):
+            found[:, node.places] = np.sort(end[:, node.groups], axis=2)
         return Interval(least, greatest)
     best = np.max if node.sign == 1 else np.min
-    return Interval(
-        best(lower[node.windows], axis=1)[None, :], best(upper[node.windows], axis=1)[None, :]
-    )
+    return Interval(*(best(end[:, node.windows], axis=2) for end in ends))
 
 
 def varies(region: Region) -> Bool[np.ndarray, " n"]:

@@ -31,10 +31,14 @@ def slopes_within(function: Scalar, entering: Interval) -> BatchedSlopes:
     A kink at an end of an interval counts with its inner side alone: where what enters a gate stays
     at a number for longer than a moment, its derivative is 0, and any slope is right.
     """
-    lower, upper = by_interval(lambda low, high: function.slopes_inside(low, high), entering)
+    lower, upper = by_interval(_slopes, function, entering)
     if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)) and np.all(lower <= upper)):
         raise NotProved("a gate has no finite slopes within a part of the region")
     return lower, upper
+
+
+def _slopes(function: Scalar, lower: Vector, upper: Vector) -> tuple[Vector, ...]:
+    return function.slopes_inside(lower, upper)
 
 
 def lines_within(function: Scalar, entering: Interval) -> Lines:
@@ -42,34 +46,41 @@ def lines_within(function: Scalar, entering: Interval) -> Lines:
 
     Where it is straight both have its slope, so that only their offsets' rounding is between them.
     """
-
-    def lines(lower: Vector, upper: Vector) -> tuple[Vector, ...]:
-        least, greatest = function.slopes_inside(lower, upper)
-        straight = (least == greatest) & (lower < upper)
-        below, above = function.lines(lower, upper)
-        slopes = np.where(straight, least, below), np.where(straight, least, above)
-        return (*slopes, *function.offsets(lower, upper, *slopes))
-
-    found = by_interval(lines, entering)
+    found = by_interval(_lines, function, entering)
     if not all(np.all(np.isfinite(part)) for part in found):
         raise NotProved("a gate has no finite lines within a part of the region")
     return Lines(*found)
 
 
+def _lines(function: Scalar, lower: Vector, upper: Vector) -> tuple[Vector, ...]:
+    least, greatest = function.slopes_inside(lower, upper)
+    straight = (least == greatest) & (lower < upper)
+    below, above = function.lines(lower, upper)
+    slopes = np.where(straight, least, below), np.where(straight, least, above)
+    return (*slopes, *function.offsets(lower, upper, *slopes))
+
+
 def by_interval(
-    facts: Callable[[Vector, Vector], tuple[Vector, ...]], entering: Interval
+    facts: Callable[[Scalar, Vector, Vector], tuple[Vector, ...]],
+    function: Scalar,
+    entering: Interval,
 ) -> tuple[Float64[np.ndarray, "batch n"], ...]:
-    """`facts` of every row of intervals, asked once for each interval that an entry has."""
+    """Facts of every row of intervals, asked once for each interval that an entry has.
+
+    The k-th intervals of all entries make a row; all rows are asked for at once.
+    """
     lower, upper = entering.lower, entering.upper
     order = np.lexsort((upper, lower), axis=0)
     low, high = (np.take_along_axis(end, order, axis=0) for end in (lower, upper))
     rank = np.zeros(order.shape, np.int64)
     rank[1:] = np.cumsum((low[1:] != low[:-1]) | (high[1:] != high[:-1]), axis=0)
-    columns = np.arange(lower.shape[1], dtype=np.int64)
-    rounds = int(rank.max(initial=0)) + 1
-    ends = np.repeat(low[None, :1], rounds, axis=1)[0], np.repeat(high[None, :1], rounds, axis=1)[0]
-    ends[0][rank, columns], ends[1][rank, columns] = low, high
-    found = [facts(*each) for each in zip(*ends, strict=True)]
+    rows, size = int(rank.max(initial=0)) + 1, lower.shape[1]
+    columns = np.arange(size, dtype=np.int64)
+    # Entries of fewer intervals repeat their first.
+    table = [np.repeat(end[:1], rows, axis=0) for end in (low, high)]
+    for end, known in zip(table, (low, high), strict=True):
+        end[rank, columns] = known
+    found = facts(function.tiled(rows), table[0].reshape(-1), table[1].reshape(-1))
     place = np.empty_like(rank)
     np.put_along_axis(place, order, rank, axis=0)
-    return tuple(np.stack(fact)[place, columns] for fact in zip(*found, strict=True))
+    return tuple(fact.reshape(rows, size)[place, columns] for fact in found)

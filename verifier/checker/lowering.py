@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 class Absolute:
     """|.|, the gate of every lowered group."""
 
+    def tiled(self, _count: int, /) -> Absolute:
+        """The same for every entry."""
+        return self
+
     def slope_range(self, size: int) -> tuple[Vector, Vector]:
         """[-1, 1]."""
         return -np.ones(size), np.ones(size)

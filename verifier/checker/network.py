@@ -82,6 +82,10 @@ class Scalar(Protocol):
     Parameters may differ from entry to entry; every array has the signal's length.
     """
 
+    def tiled(self, count: int, /) -> Scalar:
+        """The function of a signal that is so many copies of this one, one after another."""
+        ...
+
     def slope_range(
         self, size: int
     ) -> tuple[Float64[np.ndarray, " size"], Float64[np.ndarray, " size"]]:

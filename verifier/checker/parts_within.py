@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from verifier.certificate import ForwardProof
-from verifier.checker.arithmetic import below, enlarged, gamma
-from verifier.checker.definite import NotProved
 from verifier.checker.forward import bounds_around, forward_bounds, start_of, substitution_of
-from verifier.checker.gate_facts import lines_within
 from verifier.checker.intervals import Interval
 from verifier.checker.network import Elementwise
-from verifier.checker.substitution import Around
+from verifier.checker.substitution import Around, Within
 from verifier.norms import Norm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from jaxtyping import Bool, Float64
+    from jaxtyping import Bool
 
     from verifier.checker.lowering import Lowered
     from verifier.checker.network import Network
@@ -37,38 +34,34 @@ if TYPE_CHECKING:
 CHUNK_ENTRIES = 2**18  #: intervals that are held at a time
 
 _Cuts: TypeAlias = "tuple[tuple[int, Ends], ...]"
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """One box of inputs."""
-
-    graph: Substitution  #: bounds of every signal in the box; lines are those of the last chunk
-
-    @property
-    def varies(self) -> Bool[np.ndarray, " n"]:
-        """Which coordinates can differ between two points of the box."""
-        box = self.graph.signals[""]
-        return box.lower[0] < box.upper[0]
+_Bounds: TypeAlias = "dict[str, Interval]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Parts of one kind in one box, none of which is known to be empty."""
+    """Parts of one kind, none of which is known to be empty."""
 
     kind: int
-    within: Within
     parts: tuple[Part, ...]
+    has_boxes: bool  #: whether cuts of the input gave each part a box of its own
+    signals: Mapping[str, Interval]  #: in the region, or in each part's box: one row, or many
     entering: Mapping[str, Interval]  #: by signal that enters a gate, a row for each part
+
+    @property
+    def varies(self) -> Bool[np.ndarray, " n"]:
+        """Which coordinates can differ between two points of a part: the same for all parts."""
+        box = self.signals[""]
+        return box.lower[0] < box.upper[0]
 
     def only(self, chosen: Bool[np.ndarray, " parts"]) -> Chunk:
         """Some of the parts."""
         kept = tuple(part for part, is_chosen in zip(self.parts, chosen, strict=True) if is_chosen)
-        entering = {
-            name: Interval(bounds.lower[chosen], bounds.upper[chosen])
-            for name, bounds in self.entering.items()
-        }
-        return replace(self, parts=kept, entering=entering)
+        signals = _rows(self.signals, chosen) if self.has_boxes else self.signals
+        return replace(self, parts=kept, signals=signals, entering=_rows(self.entering, chosen))
+
+
+def _rows(bounds: Mapping[str, Interval], chosen: Bool[np.ndarray, " parts"]) -> _Bounds:
+    return {name: Interval(b.lower[chosen], b.upper[chosen]) for name, b in bounds.items()}
 
 
 class Boxes:
@@ -79,105 +72,102 @@ class Boxes:
     ) -> None:
         self._network, self._small = network, small
         self._forward = ForwardProof(technique=forward.technique)
-        around, _ = start_of(region)
-        signals = forward_bounds(network, small, region, forward)
-        self._whole = Within(substitution_of(small.network, around, signals))
-        self._known: dict[_Cuts, Within | None] = {(): self._whole}
+        self._around, _ = start_of(region)
+        self._whole = forward_bounds(network, small, region, forward)
+        self._known: dict[_Cuts, _Bounds | None] = {(): self._whole}
         self._gates = {n.source for n in small.network.nodes if isinstance(n, Elementwise)}
         widths = sum(small.network.tensors[name] for name in self._gates)
         self._rows = max(1, CHUNK_ENTRIES // max(1, widths))
 
     def chunks(self, parts: Iterable[Part]) -> Iterator[Chunk]:
-        """The parts that are not empty by their intervals, in chunks of one kind and box."""
-        groups: dict[tuple[_Cuts, int], list[Part]] = defaultdict(list)
-        for part in parts:
-            cuts = sorted((n[1], ends) for n, ends in part.ends.items() if n[0] == "")
-            groups[tuple(cuts), part.kind].append(part)
-        for (cuts, kind), group in groups.items():
-            within = self._within(cuts)
-            if within is None:
-                continue
+        """The parts that are not empty by their intervals, in chunks of one kind."""
+        listed = [(_cuts_of(part), part) for part in parts]
+        self._learn({cuts for cuts, _ in listed} - set(self._known))
+        groups: dict[tuple[int, bool, bytes], list[tuple[Part, _Bounds]]] = defaultdict(list)
+        for cuts, part in listed:
+            bounds = self._known[cuts]
+            if bounds is not None:
+                varies = bounds[""].lower < bounds[""].upper
+                groups[part.kind, bool(cuts), varies.tobytes()].append((part, bounds))
+        for (kind, has_boxes, _), group in groups.items():
             for begin in range(0, len(group), self._rows):
-                chunk = self._chunk(kind, within, group[begin : begin + self._rows])
+                chunk = self._chunk(kind, has_boxes, group[begin : begin + self._rows])
                 if chunk.parts:
                     yield chunk
 
-    def _chunk(self, kind: int, within: Within, group: Sequence[Part]) -> Chunk:
-        signals = within.graph.signals
-        lower = {name: np.repeat(signals[name].lower, len(group), axis=0) for name in self._gates}
-        upper = {name: np.repeat(signals[name].upper, len(group), axis=0) for name in self._gates}
-        for row, part in enumerate(group):
+    def graph(self, chunk: Chunk) -> Substitution:
+        """The engine over the region, or over the boxes of a chunk; gates have no lines yet."""
+        start = self._around
+        if chunk.has_boxes:
+            boxes = _around(chunk.signals[""])
+            start = boxes if start.norm is Norm.LINF else Within(start, boxes)
+        return substitution_of(self._small.network, start, dict(chunk.signals))
+
+    def _chunk(self, kind: int, has_boxes: bool, group: Sequence[tuple[Part, _Bounds]]) -> Chunk:
+        signals = _stacked([bounds for _, bounds in group]) if has_boxes else self._whole
+        count = len(group) // len(signals[""].lower)
+        lower = {name: np.repeat(signals[name].lower, count, axis=0) for name in self._gates}
+        upper = {name: np.repeat(signals[name].upper, count, axis=0) for name in self._gates}
+        for row, (part, _) in enumerate(group):
             for (name, entry), ends in part.ends.items():
                 if name:  # cuts of the input are in the box
                     lower[name][row, entry] = max(lower[name][row, entry], ends[0])
                     upper[name][row, entry] = min(upper[name][row, entry], ends[1])
-        entering = {name: Interval(lower[name], upper[name]) for name in self._gates}
-        whole = Chunk(kind=kind, within=within, parts=tuple(group), entering=entering)
         has_points = np.ones(len(group), np.bool_)
-        for bounds in entering.values():
-            has_points &= np.all(bounds.lower <= bounds.upper, axis=1)
-        return whole.only(has_points)
+        for name in self._gates:
+            has_points &= np.all(lower[name] <= upper[name], axis=1)
+        return Chunk(
+            kind=kind,
+            parts=tuple(part for part, _ in group),
+            has_boxes=has_boxes,
+            signals=signals,
+            entering={name: Interval(lower[name], upper[name]) for name in self._gates},
+        ).only(has_points)
 
-    def _within(self, cuts: _Cuts) -> Within | None:
-        """Bounds in the box that the cuts leave of the input; None where that is shown empty."""
-        if cuts not in self._known:
-            self._known[cuts] = self._cut(cuts)
-        return self._known[cuts]
+    def _learn(self, missing: Iterable[_Cuts]) -> None:
+        """Bounds in the boxes that cuts leave of the input; None where that is shown empty."""
+        self._known |= dict.fromkeys(missing)
+        boxes = [(cuts, box) for cuts in missing if (box := self._box(cuts)) is not None]
+        for begin in range(0, len(boxes), self._rows):
+            some = boxes[begin : begin + self._rows]
+            box = _stacked([{"": box} for _, box in some])[""]
+            start = (_around(box), box)
+            found = bounds_around(self._network, self._small, start, self._forward)
+            bounds = {name: b.intersected(self._whole[name]) for name, b in found.items()}
+            has_points = np.ones(len(some), np.bool_)
+            for each in bounds.values():
+                has_points &= np.all(each.lower <= each.upper, axis=1)
+            for row in np.flatnonzero(has_points):
+                self._known[some[row][0]] = {
+                    name: Interval(b.lower[row : row + 1], b.upper[row : row + 1])
+                    for name, b in bounds.items()
+                }
 
-    def _cut(self, cuts: _Cuts) -> Within | None:
-        known = self._whole.graph.signals
-        lower, upper = known[""].lower.copy(), known[""].upper.copy()
+    def _box(self, cuts: _Cuts) -> Interval | None:
+        whole = self._whole[""]
+        lower, upper = whole.lower.copy(), whole.upper.copy()
         for entry, ends in cuts:
             lower[0, entry] = max(lower[0, entry], ends[0])
             upper[0, entry] = min(upper[0, entry], ends[1])
-        if np.any(upper < lower):
-            return None
-        box = Interval(lower, upper)
-        centre, radius = box.centred()
-        around = Around(centre=centre[0], radius=radius[0], norm=Norm.LINF)
-        found = bounds_around(self._network, self._small, (around, box), self._forward)
-        signals = {name: bounds.intersected(known[name]) for name, bounds in found.items()}
-        if any(np.any(bounds.upper < bounds.lower) for bounds in signals.values()):
-            return None
-        return Within(substitution_of(self._small.network, around, signals))
+        return Interval(lower, upper) if np.all(lower <= upper) else None
 
 
-def require_empty(chunk: Chunk, small: Lowered) -> None:
-    """No part of the chunk has a point: (2) of `verifier.checker.tree` holds nowhere in it.
-
-    Raises:
-        NotProved: this is not shown.
-    """
-    graph = chunk.within.graph
-    for node in small.network.nodes:
-        if isinstance(node, Elementwise):
-            graph.lines[node.name] = lines_within(node.function, chunk.entering[node.source])
-    rows = _pulled(chunk, small)
-    least = _least_needed(chunk, rows)
-    if not rows or not np.all(graph.greatest_sum(rows)[:, 0] < least):
-        raise NotProved("a part is not shown to be empty")
+def _cuts_of(part: Part) -> _Cuts:
+    """What the cuts say of the input."""
+    return tuple(sorted((n[1], ends) for n, ends in part.ends.items() if n[0] == ""))
 
 
-def _pulled(chunk: Chunk, small: Lowered) -> dict[str, Float64[np.ndarray, "parts 1 n"]]:
-    """The c of (2) by signal."""
-    rows: dict[str, Float64[np.ndarray, "parts 1 n"]] = {}
-    for place, part in enumerate(chunk.parts):
-        for (name, entry), pull in part.pulls.items():
-            if name not in rows:
-                rows[name] = np.zeros((len(chunk.parts), 1, small.network.tensors[name]))
-            rows[name][place, 0, entry] = pull
-    return rows
+def _around(boxes: Interval) -> Around:
+    centre, radius = boxes.centred()
+    return Around(centre=centre, radius=radius, norm=Norm.LINF)
 
 
-def _least_needed(
-    chunk: Chunk, rows: Mapping[str, Float64[np.ndarray, "parts 1 n"]]
-) -> Float64[np.ndarray, " parts"]:
-    """Numbers that the sums of c t of (2) are not below."""
-    value, mass = np.zeros((2, len(chunk.parts)))
-    count = len(rows) + 2
-    for name, pulls in rows.items():
-        bounds = chunk.entering.get(name, chunk.within.graph.signals[name])
-        moved = pulls[:, 0] * np.where(0 < pulls[:, 0], bounds.lower, bounds.upper)
-        value, mass = value + moved.sum(axis=1), mass + np.abs(moved).sum(axis=1)
-        count += moved.shape[1]
-    return below(value - enlarged(gamma(count) * mass, count))
+def _stacked(bounds: Sequence[Mapping[str, Interval]]) -> _Bounds:
+    """One row below the other."""
+    return {
+        name: Interval(
+            np.concatenate([each[name].lower for each in bounds]),
+            np.concatenate([each[name].upper for each in bounds]),
+        )
+        for name in bounds[0]
+    }

@@ -36,6 +36,12 @@ class PiecewiseLinear(Curve):
             (1.0, 0.0),
         )
 
+    def tiled(self, count: int, /) -> PiecewiseLinear:
+        """With the numbers of entries as often as the entries are there."""
+        if count == 1:
+            return self
+        return PiecewiseLinear(_tiled(self.knots, count), _tiled(self.pieces, count))
+
     def _at(self, x: Points, piece: int) -> Enclosure:
         slope, intercept = self.pieces[piece]
         product = slope * x
@@ -104,6 +110,18 @@ class PiecewiseLinear(Curve):
         """The outermost slopes."""
         first, last = self.pieces[0][0], self.pieces[-1][0]
         return np.minimum(first, last), np.maximum(first, last)
+
+
+def _tiled(
+    pairs: tuple[tuple[float | Points, float | Points], ...], count: int
+) -> tuple[tuple[float | Points, float | Points], ...]:
+    return tuple(
+        (
+            one if np.ndim(one) == 0 else np.tile(one, count),
+            other if np.ndim(other) == 0 else np.tile(other, count),
+        )
+        for one, other in pairs
+    )
 
 
 def relu() -> PiecewiseLinear:

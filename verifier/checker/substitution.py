@@ -78,10 +78,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Around:
-    """|x - centre|_norm <= radius; a box has a radius for every coordinate."""
+    """|x - centre|_norm <= radius; a box has a radius for every coordinate.
 
-    centre: Float64[np.ndarray, " n"]
-    radius: Float64[np.ndarray, " n"]
+    One row for all batch rows, or one for each.
+    """
+
+    centre: Float64[np.ndarray, "batch n"]
+    radius: Float64[np.ndarray, "batch n"]
     norm: Norm
 
     def greatest(
@@ -92,15 +95,32 @@ class Around:
         share = gamma(rows.shape[-1] + 4)
         match self.norm:
             case Norm.LINF:
-                reach = magnitudes @ self.radius
+                reach = _times(magnitudes, self.radius)
             case Norm.L2:
                 # Squares may underflow by eta each; 2^-530 n is the root of more than that.
                 reach = np.sqrt(np.sum(np.square(rows), axis=-1)) + 2.0**-530 * rows.shape[-1]
-                reach = reach * self.radius[0]
+                reach = reach * self.radius[:, :1]
             case Norm.L1:
-                reach = magnitudes.max(axis=-1, initial=0.0) * self.radius[0]
-        error = share * (magnitudes @ np.abs(self.centre) + reach) + rows.shape[-1] * 4 * LEAST
-        return rows @ self.centre + reach, error
+                reach = magnitudes.max(axis=-1, initial=0.0) * self.radius[:, :1]
+        mass = _times(magnitudes, np.abs(self.centre)) + reach
+        error = share * mass + rows.shape[-1] * 4 * LEAST
+        return _times(rows, self.centre) + reach, error
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The input is in both sets."""
+
+    first: Around
+    second: Around
+
+    def greatest(
+        self, rows: Float64[np.ndarray, "batch k n"]
+    ) -> tuple[Float64[np.ndarray, "batch k"], Float64[np.ndarray, "batch k"]]:
+        """The lesser of what each allows."""
+        (one, loose), (other, slack) = self.first.greatest(rows), self.second.greatest(rows)
+        is_first = one + loose <= other + slack
+        return np.where(is_first, one, other), np.where(is_first, loose, slack)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +140,7 @@ class Exactly:
 
 #: What is known of the graph's input. `greatest` gives (value, error): no row times an input
 #: exceeds their sum.
-Start: TypeAlias = Around | Exactly
+Start: TypeAlias = Around | Within | Exactly
 
 
 @dataclass(slots=True)

@@ -10,12 +10,6 @@ longer than a moment its derivative is 0, so that each side's slope is right. He
 A part is shown to be empty, or the matrix inequality bounds it with the slopes that it leaves, or
 the Jacobian does. In a part a coordinate of the input that its cuts fix does not vary: the segment
 is in it for no longer than a moment, or does not move in that coordinate.
-
-Empty: with weights on the cuts, c_z the sum of those of z (lower parts count negative),
-
-    0 <= sum over z of c_z (z - t_z)   in the part,  t_z the end of z's interval on c_z's side.  (2)
-
-If lines around the gates on the part's intervals show that (2) is nowhere, the part has no point.
 """
 
 from __future__ import annotations
@@ -31,9 +25,10 @@ from verifier.checker.definite import NotProved
 from verifier.checker.lmi import COMBINED
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise
+from verifier.checker.part_emptiness import require_empty
 from verifier.checker.part_inequality import Shared, inequality_bounds
 from verifier.checker.part_jacobian import Rows, slopes_of
-from verifier.checker.parts_within import Boxes, require_empty
+from verifier.checker.parts_within import Boxes
 from verifier.checker.tree_parts import parts
 from verifier.checker.weighting import unweighted
 from verifier.norms import Norm, NormPair
@@ -107,7 +102,7 @@ class _Trees:
         bounds = [ZERO]
         for chunk in self._boxes.chunks(parts(tree, neurons)):
             if chunk.kind == EMPTY:
-                require_empty(chunk, self._small)
+                require_empty(chunk, self._small.network, self._boxes.graph(chunk))
             else:
                 bounds += self._bounds(chunk, tree, rows, outputs)
         return greatest(bounds)
@@ -118,7 +113,7 @@ class _Trees:
         """Bounds of the parts, or one of them all."""
         varying = np.zeros(self._small.network.input_size, np.bool_)
         chosen = self._selected.inputs
-        varying[chosen] = chunk.within.varies[chosen]
+        varying[chosen] = chunk.varies[chosen]
         if not np.any(varying):
             return []
         plain = self._plain(varying)
