@@ -116,7 +116,8 @@ def _asked(
     choice = (0 < wanted).long()
     usable = found.usable[choice, cell[:, None], torch.arange(wanted.shape[1])]
     used = (wanted != 0) & usable
-    index = torch.argsort((~used).byte(), dim=1, stable=True)[:, : int(used.sum(dim=1).max())]
+    most = max(1, int(used.sum(dim=1).max()))
+    index = torch.argsort((~used).byte(), dim=1, stable=True)[:, :most]
     used, choice = used.gather(1, index), choice.gather(1, index)
     normal = found.normal[choice, cell[:, None], index]
     offset = found.offset[choice, cell[:, None], index]
