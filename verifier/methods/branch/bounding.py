@@ -70,12 +70,11 @@ def bounded(question: Question, cells: Sequence[Cell]) -> Bounded:
     for cell, bound, multipliers in zip(cells, bounds.tolist(), found, strict=True):
         if bound < cell.bound:
             cell.multipliers, cell.bound = multipliers, bound
-    shares = drops(systems, value) / value.level.clamp(min=1e-300)[:, None]
-    return Bounded(
-        multipliers=found,
-        bounds=bounds,
-        shares=torch.stack([none.scatter(1, psis, each) for each in shares]),
-    )
+    by_sign = drops(systems, value) / value.level.clamp(min=1e-300)[:, None]
+    minus, plus = (none.scatter(1, psis, each) for each in by_sign)
+    rises = 0 < question.kinks.turn
+    below, above = torch.where(rises, minus, plus), torch.where(rises, plus, minus)
+    return Bounded(multipliers=found, bounds=bounds, shares=torch.stack([below, above]))
 
 
 def gates_to_divide(

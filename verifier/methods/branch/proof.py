@@ -28,7 +28,7 @@ from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell, Multipliers
 from verifier.norms import Norm
 
-_SLACK = 2e-9  #: by which levels are raised
+SLACK = 2e-9  #: by which levels are raised
 _LEAST = 1e-80  #: of levels and scales
 
 
@@ -118,6 +118,6 @@ def _levels(
     bounds = np.array([cell.bound for cell in leaves], dtype=np.float64)
     if question.norm.input is Norm.LINF:
         sums = np.array([float(cell.multipliers.inputs.sum()) for cell in leaves])
-        return np.maximum(bounds * (1 + _SLACK), _LEAST), np.maximum(bounds / sums, _LEAST)
+        return np.maximum(bounds * (1 + SLACK), _LEAST), np.maximum(bounds / sums, _LEAST)
     squares = np.maximum(bounds**2, _LEAST)
-    return squares * (1 + _SLACK), squares
+    return squares * (1 + SLACK), squares

@@ -31,7 +31,7 @@ from verifier.methods.branch.emptiness import cut_away, tightened, without_empty
 from verifier.methods.branch.frontier import Frontier
 from verifier.methods.branch.planes import Planes, planes
 from verifier.methods.branch.points import Pool
-from verifier.methods.branch.proof import proof_of
+from verifier.methods.branch.proof import SLACK, proof_of
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell
 from verifier.methods.progress import Aim
@@ -70,7 +70,7 @@ class Search:
             bounds[root.task.item] = max(bounds[root.task.item], root.greatest())
         return Candidate(
             method="branch",
-            estimates=tuple(bounds),
+            estimates=tuple(bound * (1 + SLACK) for bound in bounds),
             proof=proof_of(self._question, self._roots),
             points=tuple(tuple(x.tolist()) for x in self.pool.best),
         )
