@@ -26,7 +26,7 @@ def _first(value: float) -> Change:
 
     def change(numbers: Numbers) -> Numbers:
         changed = numbers.copy()
-        changed.flat[0] = value
+        changed.flat[:1] = value  # an array may be empty
         return changed
 
     return change

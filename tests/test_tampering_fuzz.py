@@ -22,6 +22,7 @@ from tests.exact import Pair
 from tests.mutations import CHANGES, mutants
 from tests.tiny_networks import Box, TinyNetwork, lipschitz_constant, vertex_constant
 from tests.tiny_topologies import chain, tiny_network
+from tests.tree_attempts import GrownTrees
 from verifier.certificate import Certificate, Proof, decimal_upper, log10_upper
 from verifier.certificate_json import certificate_text
 from verifier.checker import Verdict, check
@@ -40,7 +41,7 @@ class Target:
     """A network with one norm, everywhere or in a small box, and a way to certify it."""
 
     tiny: str
-    attempt: Attempt
+    attempt: Attempt | GrownTrees
     norms: Pair
     is_local: bool
 
@@ -58,7 +59,8 @@ TINY: Mapping[str, Callable[[], TinyNetwork]] = {
 
 def _targets() -> list[Target]:
     """Every kind of proof, each on every network, with norms in turn."""
-    cases = [(a, False) for a in GLOBAL_KINDS] + [(a, True) for a in LOCAL_KINDS]
+    locals_ = (*LOCAL_KINDS, GrownTrees())
+    cases = [(a, False) for a in GLOBAL_KINDS] + [(a, True) for a in locals_]
     norms: tuple[Pair, ...] = (("l2", "l2"), ("linf", "linf"))
     return [
         Target(tiny, attempt, norms[(k + n) % 2], is_local)

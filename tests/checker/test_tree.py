@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from tests.attempts import LIPSDP
 from tests.checker.groups import FAMILIES
 from tests.checker.oracles import dense_network, evaluate
 from tests.checker.test_propagation import REGIONS, norm, points
@@ -18,13 +19,23 @@ from tests.checker.trees import FORWARD, tree_proof
 from tests.exact import Pair, fractions, norm_below
 from tests.tiny_networks import Box, TinyNetwork, lipschitz_constant, pieces
 from tests.tiny_topologies import chain, tiny_network
-from verifier.certificate import CUT, INEQUALITY, JACOBIAN, LmiRow, Tree, TreeItem, TreeProof
+from verifier.certificate import (
+    CUT,
+    INEQUALITY,
+    JACOBIAN,
+    GateLmiProof,
+    LmiRow,
+    Tree,
+    TreeItem,
+    TreeProof,
+)
 from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise, Network
+from verifier.checker.propagation import prove_gate_lmi
 from verifier.checker.scalars import Tanh
 from verifier.checker.tree import prove_tree
 from verifier.norms import Norm, NormPair, WeightedPair, Weights
@@ -43,6 +54,7 @@ TINY: Mapping[str, Callable[[], TinyNetwork]] = {
     "image": lambda: tiny_network(8),
 }
 NORMS: tuple[Pair, ...] = (("linf", "linf"), ("l2", "l2"), ("l1", "l2"), ("l2", "linf"))
+QUOTIENTS: tuple[Pair, ...] = (("linf", "linf"), ("l2", "l2"), ("l1", "l2"))
 LOWER, UPPER = -0.375, 0.5
 TIGHT = Fraction(1, 10**9)
 
@@ -151,6 +163,66 @@ def test_an_l2_ball_is_exact() -> None:
     assert bounds[0] < bounds[1]
 
 
+# --- Inequalities --------------------------------------------------------------------------------
+
+
+def of_inequalities(kinds: int, cuts: Sequence[int], output: int | None, row: LmiRow) -> Tree:
+    """A full tree that cuts gates of the first layer at 0, with the row's level at all leaves."""
+
+    def nodes(depth: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if depth == len(cuts):
+            return (INEQUALITY,), ()
+        below, entries = nodes(depth + 1)
+        return (CUT, *below, *below), (cuts[depth], *entries, *entries)
+
+    order, entries = nodes(0)
+    leaves = order.count(INEQUALITY)
+    assert leaves == kinds
+    return Tree(
+        output=output,
+        kinds=order,
+        gates=(0,) * len(entries),
+        entries=entries,
+        places=np.zeros(len(entries)),
+        weights=np.zeros(0),
+        rows=(0,) * leaves,
+        levels=np.full(leaves, row.level),
+        scales=np.ones(leaves),
+    )
+
+
+@pytest.mark.parametrize("norms", [("linf", "linf"), ("l2", "l2")], ids="-".join)
+@pytest.mark.parametrize("name", ["deep", "relu"])
+def test_parts_inherit_the_multipliers_of_the_region(name: str, norms: Pair) -> None:
+    """With fewer gates of two slopes the same row proves the same, and no less."""
+    tiny, network, region = made(name)
+    asked = Property(scope="local", norm=pair(norms), region=region)
+    proof = LIPSDP.answer(tiny.network.model, asked).proof
+    assert isinstance(proof, GateLmiProof)
+    chosen = selection(asked, network.input_size, network.output_size)
+    (whole,) = prove_gate_lmi(proof, network, asked, chosen)
+    small = lowered(network, "compare")
+    first = next(n for n in small.network.nodes if isinstance(n, Elementwise))
+    bounds = forward_bounds(network, small, region, proof.forward)[first.source]
+    bent = np.flatnonzero((bounds.lower[0] < 0) & (0 < bounds.upper[0]))[:3].tolist()
+    for cuts in (bent[:0], bent[:1], bent):
+        trees: list[TreeItem] = []
+        for item in proof.items:
+            grown = [of_inequalities(2 ** len(cuts), cuts, row.output, row) for row in item.rows]
+            numbered = [replace(t, rows=(k,) * len(t.rows)) for k, t in enumerate(grown)]
+            trees.append(TreeItem(rows=item.rows, trees=tuple(numbered)))
+        tree = TreeProof(
+            patterns=(),
+            forward=proof.forward,
+            gates=(small.gates[first.name],),
+            items=tuple(trees),
+        )
+        (bound,) = proved(tree, network, asked)
+        assert bound <= Fraction(whole.upper()) * (1 + TIGHT)
+        box = Box(np.array(region.lower), np.array(region.upper))
+        assert lipschitz_constant(tiny, norms, box) <= bound
+
+
 # --- Sound wherever it is cut --------------------------------------------------------------------
 
 
@@ -203,7 +275,7 @@ def test_no_exact_quotient_exceeds_the_bound_of_any_tree(family: str, region: st
     network = FAMILIES[family](rng)
     inside = points(REGIONS[region], rng, 6)
     values = [evaluate(network, x)["y"] for x in inside]
-    for norms in (("linf", "linf"), ("l2", "l2"), ("l1", "l2")):
+    for norms in QUOTIENTS:
         asked = Property(scope="local", norm=pair(norms), region=REGIONS[region])
         names, tree = some_tree(rng, network, REGIONS[region], None)
         item = TreeItem(rows=(), trees=(tree,))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.checker.oracles import dense_network
 from tests.checker.recursions import reference
+from tests.checker.trees import tree_proof
 from verifier.canonical_json import content_id
 from verifier.certificate import (
     BlockNorm,
@@ -108,6 +109,10 @@ PROOFS: dict[str, tuple[Proof, Property]] = {
     "gate-lmi": (gate_proof(), Property(scope="local", region=BOX, norm=L2)),
     "propagation": (
         PropagationProof(patterns=(), forward=ForwardProof(technique="linear"), technique="linear"),
+        Property(scope="local", region=BOX, norm=LINF),
+    ),
+    "tree": (
+        tree_proof(toy(), BOX, [(0, 1)]),
         Property(scope="local", region=BOX, norm=LINF),
     ),
     "block-recursion": (
