@@ -141,7 +141,8 @@ def lowered(systems: Systems, start: Point, *, steps: int, share: float) -> Poin
         share: of the bound, that the barrier may cost.
     """
     point = start
-    for _ in range(steps):
+    variables = systems.below.shape[1] + (systems.inputs if systems.in_linf else 0)
+    for _ in range(steps if variables else 0):
         point = _step(systems, _balanced(systems, point), share)
     return point
 

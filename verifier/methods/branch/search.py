@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from verifier.certificate import JACOBIAN, Candidate
+from verifier.certificate import Candidate
 from verifier.methods.branch.bounding import (
     NO_SHARE,
     Bounded,
@@ -113,8 +113,9 @@ class Search:
             known = (cell.sides == 0) & self._question.kinks.known
             if self._is_done(cell) or not bool(known.any()):
                 continue
+            kind = cell.kind
             for child in cell.divided(int(known.nonzero()[0])):
-                child.kind = JACOBIAN
+                child.kind = kind
                 self._wait(child)
 
     def _divide(self, cells: list[Cell], found: Planes, results: Bounded) -> None:
@@ -130,6 +131,8 @@ class Search:
                 self._wait(cut_away(cell, fixed[place]))
             elif divisible[place]:
                 self._halve(cell, gates[place], results, place)
+            else:
+                self._continue([cell])
 
     def _halve(self, cell: Cell, gate: int, results: Bounded, place: int) -> None:
         """Two cells, with what their parent's multipliers prove of them."""
