@@ -13,7 +13,8 @@ from verifier.methods.progress import Aim, Step
 from verifier.network.graph import Network
 from verifier.property import Property
 
-_CHECKING = 0.35  #: the share of the time that the last proof's check may take
+_CHECKED_LEAF = 1e-3  #: seconds that the checker takes for a leaf of a small network
+_CHECKED_CUBE = 5e-9  #: and by the cube of its gates
 
 
 def candidates(network: Network, asked: Property, clock: Clock, aim: Aim) -> Iterator[Candidate]:
@@ -29,10 +30,10 @@ def candidates(network: Network, asked: Property, clock: Clock, aim: Aim) -> Ite
     question = Question.of(network, asked)
     if question is None:
         return
-    share = Clock.start((1 - _CHECKING) * clock.remaining)
+    per_leaf = _CHECKED_LEAF + _CHECKED_CUBE * len(question.form.owner) ** 3
     search = Search(question, roots(question), aim)
     rounds = 0
-    while search.advance() and not share.has_expired:
+    while search.advance() and search.leaves * per_leaf < clock.remaining:
         rounds += 1
         phase = f"{len(search.frontier)} open cells"
         aim.report(Step(phase=phase, iteration=rounds, gap=search.frontier.excess))

@@ -52,6 +52,7 @@ class Search:
         self.frontier = Frontier(self.pool.steepest.__getitem__)
         order = question.form.inflow.shape[1] + len(question.form.owner)
         self._width = max(1, min(_WIDEST, _ENTRIES // order**2))
+        self.leaves = len(roots)
         for root in roots:
             self._wait(root)
 
@@ -114,6 +115,7 @@ class Search:
             if self._is_done(cell) or not bool(known.any()):
                 continue
             kind = cell.kind
+            self.leaves += 1
             for child in cell.divided(int(known.nonzero()[0])):
                 child.kind = kind
                 self._wait(child)
@@ -127,6 +129,7 @@ class Search:
         gates = gates_to_divide(self._question, results.shares, felt)
         divisible = felt.any(dim=1).tolist()
         for place, cell in enumerate(cells):
+            self.leaves += max(1, len(fixed[place]))
             if fixed[place]:
                 self._wait(cut_away(cell, fixed[place]))
             elif divisible[place]:
