@@ -20,6 +20,7 @@ from verifier.methods.branch.tree import Cell
 
 _PROGRAMS = 256  #: linear programs of a batch
 _FOREMOST = 4  #: gates of a cell whose sides are looked for although their planes are not exact
+_SHORT = 1 - 1e-6  #: of a ray's length, what is taken for inside
 _OUTSIDE = 1e-9  #: what a plane's greatest value must fall below, against its offset
 
 
@@ -79,6 +80,10 @@ def tightened(
         cell, psi = part[:, 0], part[:, 1]
         side = torch.where(shown[0][cell, psi], 1.0, -1.0).double()
         wanted = sides[cell].scatter(1, psi[:, None], side[:, None])
+        hit = _shot(pool, found, sides, (cell, psi, side))
+        cell, psi, side, wanted = cell[~hit], psi[~hit], side[~hit], wanted[~hit]
+        if not len(cell):
+            continue
         answers, index = _asked(found, cell, wanted)
         pool.add(answers.point[answers.has_point])
         for place in answers.is_empty.nonzero().flatten().tolist():
@@ -105,6 +110,59 @@ def _foremost(weight: Float64[Tensor, "cells psis"]) -> Bool[Tensor, "cells psis
     """The gates of every cell that matter most."""
     count = min(_FOREMOST, weight.shape[1])
     return (0 < weight) & (weight.topk(count, dim=1).values[:, -1:] <= weight)
+
+
+def _shot(
+    pool: Pool,
+    found: Planes,
+    sides: Float64[Tensor, "cells psis"],
+    places: tuple[Tensor, Tensor, Tensor],
+) -> Bool[Tensor, " problems"]:
+    """Which sides of gates rays reach within their cells; the points reached join the pool.
+
+    Rays go from the known point of the cell that is nearest to the plane, along the plane's normal,
+    and to the corner of the box that is farthest beyond it.
+
+    Args:
+        pool: points.
+        found: the cells' planes.
+        sides: their sides.
+        places: of every problem the cell, the psi and the side.
+    """
+    cell, psi, side = places
+    known = sides[cell]
+    above = (0 < side).long()
+    normal, offset = found.normal[above, cell, psi], found.offset[above, cell, psi]
+    start = pool.nearest(pool.within(known), normal)
+    index = torch.arange(known.shape[1])
+    walls = (0 < known).long(), cell[:, None], index
+    wall, is_wall = found.normal[walls], known != 0
+    room = torch.where(is_wall, found.offset[walls] + _products(wall, start), 1.0)
+    # A plane through lines may have room for a point that is on the other side: no program either.
+    ahead = offset + (normal * start).sum(dim=1)
+    hit = 0 <= ahead
+    for ray in (normal, normal.sign() - start):
+        needed = -ahead / (normal * ray).sum(dim=1)
+        falls = torch.where(is_wall, -_products(wall, ray), 0.0)
+        free = torch.minimum(_until(room, falls), _until(1 - start * ray.sign(), ray.abs()))
+        reached = (0 < needed) & (needed < free * _SHORT) & ~hit
+        length = (needed + torch.minimum(free, 3 * needed)) / 2
+        pool.add((start + length[:, None] * ray)[reached])
+        hit |= reached
+    return hit
+
+
+def _products(
+    rows: Float64[Tensor, "problems m n"], vectors: Float64[Tensor, "problems n"]
+) -> Float64[Tensor, "problems m"]:
+    return (rows @ vectors[:, :, None])[:, :, 0]
+
+
+def _until(
+    room: Float64[Tensor, "problems m"], rate: Float64[Tensor, "problems m"]
+) -> Float64[Tensor, " problems"]:
+    """How far one may go until some room is used up at its rate."""
+    return torch.where(0 < rate, room / rate, torch.inf).amin(dim=1)
 
 
 def _asked(

@@ -26,8 +26,8 @@ class Pool:
         size = question.network.input_size
         counts = [len(item.rows) for item in question.items]
         self._own = torch.arange(sum(counts)).split(counts)
-        self._x = torch.zeros(0, size, dtype=torch.float64)
-        self._sides = sides_of(question, self._x)
+        self._u = torch.zeros(0, size, dtype=torch.float64)
+        self._sides = sides_of(question, self._u)
         self.steepest = [0.0] * len(counts)  #: by item
         self.best = [question.domain.center] * len(counts)  #: where that is
         self.add(self._sampled())
@@ -45,11 +45,11 @@ class Pool:
         domain = self._question.domain
         if domain.norm is not None:
             length = norm_of(domain.norm, u)
-            u = u[length < 1] if 0 < len(self._x) else u / length.clamp(min=1.0)[:, None]
+            u = u[length < 1] if 0 < len(self._u) else u / length.clamp(min=1.0)[:, None]
         if not len(u):
             return
         x = domain.center + domain.reach * u
-        self._x = torch.cat([self._x, x])[-_MOST:]
+        self._u = torch.cat([self._u, u])[-_MOST:]
         self._sides = torch.cat([self._sides, sides_of(self._question, x)])[-_MOST:]
         self._raise(x)
 
@@ -65,6 +65,15 @@ class Pool:
         known = sides != 0
         # A cell holds a point that has all of its sides: products of signs sum up to their number.
         return sides @ self._sides.T == known.sum(dim=1, keepdim=True)
+
+    def nearest(
+        self,
+        inside: Bool[Tensor, "planes points"],
+        normal: Float64[Tensor, "planes inputs"],
+    ) -> Float64[Tensor, "planes inputs"]:
+        """Of the points that are inside, for every plane the one farthest along its normal."""
+        ahead = torch.where(inside, normal @ self._u.T, -torch.inf)
+        return self._u[ahead.argmax(dim=1)]
 
     def shown(self, inside: Bool[Tensor, "cells points"]) -> tuple[Bool[Tensor, "cells psis"], ...]:
         """Of which gates points of the cells show the side below, and the side above."""
