@@ -9,7 +9,7 @@ import pytest
 
 from tests.checker.oracles import is_psd
 from verifier.checker.carry import Carried
-from verifier.checker.contraction import is_contraction, with_border
+from verifier.checker.contraction import are_contractions, is_contraction, with_border
 
 SHARES = (1e-16, 1e-13, 1e-9, 1e-3, 0.5)
 
@@ -85,3 +85,52 @@ def test_a_border_is_one_more_row(seed: int, share: float) -> None:
         assert is_psd(matrix)
     else:
         assert share < 1e-9
+
+
+# --- Many at once --------------------------------------------------------------------------------
+
+
+def spectral_batch(seed: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """Matrices whose norms float64 finds to be 1."""
+    rng = np.random.default_rng(seed)
+    value = rng.integers(-9, 10, shape) / 8 * 2.0 ** rng.integers(-8, 8, shape)
+    return value / np.linalg.norm(value, 2, axis=(1, 2), keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 5), (3, 5, 2), (1, 4, 4)])
+@pytest.mark.parametrize("share", [1e-15, 1e-13, 1e-9, 0.0, -1e-15, -1e-12, -1e-6])
+@pytest.mark.parametrize("seed", range(8))
+def test_contractions_that_are_shown_are_some(
+    seed: int, share: float, shape: tuple[int, int, int]
+) -> None:
+    value = spectral_batch(seed, shape) * (1 - share)
+    shown = are_contractions(value, np.zeros_like(value))
+    assert shown <= all(is_psd(exact_matrix(each, np.ones(shape[2]))) for each in value)
+    assert shown or share < 1e-12
+
+
+def test_one_of_many_that_is_none_is_seen() -> None:
+    value = spectral_batch(1, (5, 3, 4)) * 0.99
+    zero = np.zeros_like(value)
+    assert are_contractions(value, zero)
+    value[3] *= 1.02
+    assert not are_contractions(value, zero)
+
+
+def test_errors_of_many_count() -> None:
+    value = spectral_batch(2, (5, 3, 4)) * 0.99
+    error = np.zeros_like(value)
+    error[2, 0, 0] = 0.0099
+    assert are_contractions(value, error)
+    error[2, 0, 0] = 0.0101
+    assert not are_contractions(value, error)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e200])
+def test_many_with_no_number_show_nothing(wrong: float) -> None:
+    value = spectral_batch(3, (5, 3, 4)) / 2
+    error = np.zeros_like(value)
+    with np.errstate(all="ignore"):
+        for array in (value, error):
+            array[1, 1, 1] = wrong
+            assert not are_contractions(value, error)

@@ -21,6 +21,7 @@ from tests.tiny_networks import Box, TinyNetwork, lipschitz_constant, pieces
 from tests.tiny_topologies import chain, tiny_network
 from verifier.certificate import (
     CUT,
+    EMPTY,
     INEQUALITY,
     JACOBIAN,
     GateLmiProof,
@@ -29,6 +30,7 @@ from verifier.certificate import (
     TreeItem,
     TreeProof,
 )
+from verifier.checker import part_inequality
 from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds
 from verifier.checker.graph import read_network
@@ -38,7 +40,7 @@ from verifier.checker.network import Elementwise, Network
 from verifier.checker.propagation import prove_gate_lmi
 from verifier.checker.scalars import Tanh
 from verifier.checker.tree import prove_tree
-from verifier.norms import Norm, NormPair, WeightedPair, Weights
+from verifier.norms import Metric, Norm, NormPair, WeightedPair, Weights
 from verifier.onnx_import import load
 from verifier.property import Each, Indices, Margins, Property
 from verifier.regions import Ball, Bounded, EndsBox
@@ -93,6 +95,17 @@ def test_a_tree_of_all_kinks_proves_the_constant(name: str, norms: Pair) -> None
     assert exact <= bound <= exact * (1 + TIGHT)
 
 
+@pytest.mark.parametrize("norms", [("linf", "l2"), ("linf", "l1"), ("l2", "l1")], ids="-".join)
+@pytest.mark.parametrize("name", ["relu", "deep"])
+def test_norms_without_a_closed_form_are_sound(name: str, norms: Pair) -> None:
+    tiny, network, region = made(name)
+    asked = Property(scope="local", norm=pair(norms), region=region)
+    (bound,) = proved(tree_proof(network, region, [(None,)]), network, asked)
+    box = Box(np.array(region.lower), np.array(region.upper))
+    exact = lipschitz_constant(tiny, norms, box)
+    assert exact <= bound <= exact * 2
+
+
 @pytest.mark.parametrize("name", ["deep", "sort"])
 def test_a_margin_is_exact(name: str) -> None:
     tiny, network, region = made(name)
@@ -132,6 +145,27 @@ def test_a_weighted_norm_is_exact() -> None:
     inverse = fractions(np.ones(3)) / fractions(np.array(weights))
     exact = max(norm_below(j * inverse, ("linf", "linf")) for j in pieces(tiny, box))
     assert exact <= bound <= exact * (1 + TIGHT)
+
+
+def test_a_matrix_norm_is_exact() -> None:
+    """A diagonal one is that of weights."""
+    _, network, region = made("deep")
+    proof = tree_proof(network, region, [(None,)])
+    weights = Weights((0.5, 3.0, 2.0))
+    matrix = Metric(((0.25, 0.0, 0.0), (0.0, 9.0, 0.0), (0.0, 0.0, 4.0)))
+    bounds = [
+        proved(
+            proof,
+            network,
+            Property(
+                scope="local",
+                norm=WeightedPair(weighting=each, plain=pair(("l2", "l2"))),
+                region=region,
+            ),
+        )[0]
+        for each in (weights, matrix)
+    ]
+    assert abs(bounds[0] - bounds[1]) <= bounds[0] * TIGHT
 
 
 def layer(seed: int, sizes: tuple[int, int, int]) -> tuple[list[np.ndarray], np.ndarray, Network]:
@@ -221,6 +255,46 @@ def test_parts_inherit_the_multipliers_of_the_region(name: str, norms: Pair) -> 
         assert bound <= Fraction(whole.upper()) * (1 + TIGHT)
         box = Box(np.array(region.lower), np.array(region.upper))
         assert lipschitz_constant(tiny, norms, box) <= bound
+
+
+@pytest.mark.parametrize("norms", [("linf", "linf"), ("l2", "l2")], ids="-".join)
+def test_many_parts_prove_what_each_does(norms: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least share of the levels that is accepted of all parts at once, and one by one."""
+    tiny, network, region = made("deep")
+    outputs = Indices((0,)) if norms[0] == "linf" else Indices((0, 1))
+    asked = Property(scope="local", norm=pair(norms), region=region, outputs=outputs)
+    found = LIPSDP.answer(tiny.network.model, asked).proof
+    assert isinstance(found, GateLmiProof)
+    row = found.items[0].rows[0]
+    gate = next(iter(lowered(network, "compare").gates.values()))
+    tree = of_inequalities(4, (0, 1), row.output, row)
+    tree = replace(tree, scales=np.array([1.0, 1.125, 1.25, 1.0]))
+
+    def least() -> float:
+        low, high = 0.0, 4.0
+        while low < high - 1e-9:
+            share = (low + high) / 2
+            lowered_tree = replace(tree, levels=tree.levels * share)
+            item = TreeItem(rows=(row,), trees=(lowered_tree,))
+            proof = TreeProof(patterns=(), forward=found.forward, gates=(gate,), items=(item,))
+            low, high = (low, share) if _holds(proof, network, asked) else (share, high)
+        return high
+
+    together = least()
+    monkeypatch.setattr(part_inequality, "bound_of_all", _shows_nothing)
+    assert 0.1 < together < 2.0
+    assert abs(together - least()) < 3e-9
+
+
+def _shows_nothing(*_: object) -> None:
+    """In the place of what shows many parts at once."""
+
+
+def _holds(proof: TreeProof, network: Network, asked: Property) -> bool:
+    try:
+        return bool(proved(proof, network, asked))
+    except NotProved:
+        return False
 
 
 # --- Sound wherever it is cut --------------------------------------------------------------------
@@ -359,3 +433,48 @@ def test_a_coordinate_cut_to_a_point_does_not_vary_there() -> None:
     wide = replace(pointed, places=np.array([0.0, 2.0**-60]))
     with pytest.raises(NotProved):
         proved(replace(proof, items=(TreeItem(rows=(row,), trees=(wide,)),)), network, asked)
+
+
+def test_a_point_of_the_only_input_has_no_slope() -> None:
+    """Between two cuts at 0 nothing varies."""
+    network = dense_network([np.array([[3.0]])])
+    region = EndsBox(lower=(-1.0,), upper=(1.0,))
+    asked = Property(scope="local", norm=pair(("linf", "linf")), region=region)
+    (bound,) = proved(cuts_of_inputs([0.0, 0.0]), network, asked)
+    assert 3 <= bound <= 3 * (1 + TIGHT)
+
+
+@pytest.mark.parametrize(
+    ("place", "weights", "is_shown"),
+    [
+        # In the disc x_0 + x_1 <= sqrt(2) < 1.4375.
+        (1.4375, (0.0, 1.0), True),
+        # 0.9 <= x_0 and 1.375 <= x_0 + x_1 is beyond it, for 2 x_0 + x_1 <= sqrt(5) < 2.275.
+        (1.375, (0.0, 1.0), False),
+        (1.375, (1.0, 1.0), True),
+        # The point (0.9, 0.43) is not.
+        (1.3125, (0.0, 1.0), False),
+        (1.3125, (1.0, 1.0), False),
+    ],
+)
+def test_a_part_of_a_ball_is_within_the_ball(
+    place: float, weights: tuple[float, float], is_shown: bool
+) -> None:
+    network = dense_network([np.array([[1.0, 1.0]]), np.array([[1.0]])])
+    disc = Ball(norm=Norm.L2, center=(0.0, 0.0), radius=1.0)
+    asked = Property(scope="local", norm=pair(("linf", "linf")), region=disc)
+    nothing = np.zeros(0)
+    tree = Tree(
+        output=0,
+        kinds=(CUT, JACOBIAN, CUT, JACOBIAN, EMPTY),
+        gates=(0, 1),
+        entries=(0, 0),
+        places=np.array([0.9, place]),
+        weights=np.array(weights),
+        rows=(),
+        levels=nothing,
+        scales=nothing,
+    )
+    item = TreeItem(rows=(), trees=(tree,))
+    proof = TreeProof(patterns=(), forward=FORWARD, gates=("", "h0"), items=(item,))
+    assert _holds(proof, network, asked) == is_shown

@@ -20,6 +20,7 @@ from verifier.certificate import (
     Certificate,
     Claim,
     LmiRow,
+    PairCuts,
     Tree,
     TreeItem,
     TreeProof,
@@ -321,6 +322,20 @@ def test_an_inequality_bounds_a_cell() -> None:
     assert 96 <= verdict.proved[0]
 
 
+NO_CUTS = PairCuts(first="", second="h0", first_entries=(), second_entries=(), weights=np.zeros(0))
+
+
+def test_a_row_with_cuts_is_checked_alone() -> None:
+    proof = with_row(cuts=(NO_CUTS,))(mixed_proof())
+    assert judge(claimed(proof, MIXED_BOUND), network()).code == "valid"
+
+
+def test_cuts_with_inputs_need_them_to_vary() -> None:
+    fixed = replace(ASKED, region=EndsBox(lower=(-0.375, 0.625), upper=(0.5, 0.625)))
+    proof = with_row(cuts=(NO_CUTS,))(mixed_proof())
+    assert judge(claimed(proof, MIXED_BOUND, fixed), network()).code in REFUSALS
+
+
 INEQUALITY_EDITS: Mapping[str, Callable[[TreeProof], TreeProof]] = {
     "the level far lower": with_tree(levels=np.array([1e-3])),
     "the level 0": with_tree(levels=np.zeros(1)),
@@ -343,6 +358,11 @@ INEQUALITY_EDITS: Mapping[str, Callable[[TreeProof], TreeProof]] = {
     "input multipliers 0": with_row(input_multipliers=np.zeros(2)),
     "input multipliers negative": with_row(input_multipliers=np.full(2, -64.0)),
     "signs of one output": with_row(output_multipliers=np.ones(2)),
+    "cuts that are none": with_row(cuts=(NO_CUTS,), multipliers={}),
+    "cuts, and input multipliers too few": with_row(
+        cuts=(NO_CUTS,), input_multipliers=np.full(1, 32.0)
+    ),
+    "cuts of weights too few": with_row(cuts=(replace(NO_CUTS, first_entries=(0,)),)),
 }
 
 

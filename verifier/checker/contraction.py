@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.checker.arithmetic import LEAST, UNIT, enlarged
+from verifier.checker.arithmetic import LEAST, UNIT, above, below, enlarged, gamma
 from verifier.checker.carry import Carried
 from verifier.checker.definite import SpectralTest
 
@@ -44,3 +44,49 @@ def with_border(rows: Carried, border: Carried, corner: float) -> Carried:
         np.concatenate([rows.value, value.reshape(1, -1)]),
         np.concatenate([rows.errors(), error.reshape(1, -1)]),
     )
+
+
+def are_contractions(
+    value: Float64[np.ndarray, "batch rows n"], error: Float64[np.ndarray, "batch rows n"]
+) -> bool:
+    """Whether |W_true|_2 <= 1 is shown of every W of a batch, |W_true - W| <= E.
+
+    With |W|_2 + |E|_F <= 1, and G = fl(W W') or fl(W'W), the smaller one: for a number
+    l <= (1 - |E|_F)^2 it follows from 0 <= l I - G - D for every |D|_2 <= gamma |W|_F^2, by (1) of
+    `verifier.checker.definite`. All numbers are below 2, so that nothing need be scaled.
+    """
+    if not (np.all(np.isfinite(value)) and np.all(np.isfinite(error))):
+        return False
+    rows, columns = value.shape[1:]
+    turned = value.transpose(0, 2, 1)
+    gram = value @ turned if rows <= columns else turned @ value
+    size, terms = min(rows, columns), max(rows, columns)
+    mass = _squares(value)
+    core = 1 - above(np.sqrt(_squares(error)))
+    level = below(below(core) ** 2)
+    trace = size * level
+    # The shift is subtracted from the level, then the diagonal: two roundings of numbers below 2.
+    shift = enlarged(
+        gamma(terms + 2) * mass
+        + gamma(size + 3) * (1 + 4 * gamma(size + 3)) * trace
+        + 8 * UNIT
+        + 8 * size * (size + terms + 4) * LEAST,
+        8,
+    )
+    if not (np.all(0 < core) and np.all(shift < 1)):
+        return False
+    own = np.arange(size, dtype=np.int64)
+    matrix = -gram
+    matrix[:, own, own] += (level - shift)[:, None]
+    if not np.all(0 < matrix[:, own, own]):
+        return False
+    try:
+        factor = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return bool(np.all(np.isfinite(factor)) and np.all(0 < factor[:, own, own]))
+
+
+def _squares(value: Float64[np.ndarray, "batch rows n"]) -> Float64[np.ndarray, " batch"]:
+    """Numbers that |W|_F^2 does not exceed."""
+    return enlarged(np.square(value).sum(axis=(1, 2)), value.shape[1] * value.shape[2])

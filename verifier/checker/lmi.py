@@ -242,7 +242,7 @@ class _System:
         """
         if row.output is not None and row.output >= leaving.rows:
             raise NotProved(f"output {row.output} of an item that has {leaving.rows}")
-        _require_multipliers(np.array([row.level]), "level")
+        require_multipliers(np.array([row.level]), "level")
         diagonal, root = self._weights(row.multipliers)
         spread = root[:, None] * self._error
         rows = root[:, None] * self._value
@@ -289,7 +289,7 @@ class _System:
         inputs = self._found.inputs
         if tau.shape != (inputs,):
             raise NotProved(f"{tau.shape} input multipliers for {inputs} inputs")
-        _require_multipliers(tau, "input multipliers")
+        require_multipliers(tau, "input multipliers")
         diagonal[:inputs] = tau
         if row.output is None:
             self._require_joint(row, leaving, diagonal, squares)
@@ -367,15 +367,19 @@ class _System:
             values = multipliers.get(constraint.name)
             if values is None or values.shape != (constraint.gates,):
                 raise NotProved(f"node {constraint.name!r} needs {constraint.gates} multipliers")
-            _require_multipliers(values, constraint.name)
+            require_multipliers(values, constraint.name)
             own = values[constraint.owner]
             diagonal[constraint.coordinates] = own * constraint.weight
             roots.append(np.sqrt(own * constraint.share))
         return diagonal, np.concatenate(roots)
 
 
-def _require_multipliers(values: Float64[np.ndarray, " n"], name: str) -> None:
-    """Each is 0 or within 2^-300 .. 2^300; nan and negative numbers are neither."""
+def require_multipliers(values: Float64[np.ndarray, "*shape"], name: str) -> None:
+    """Each is 0 or within 2^-300 .. 2^300; nan and negative numbers are neither.
+
+    Raises:
+        NotProved: one is not.
+    """
     limit = 2.0**MULTIPLIER_EXPONENT
     if not np.all((values == 0) | ((1 / limit <= values) & (values <= limit))):
         raise NotProved(f"multipliers of {name!r}: each has to be 0 or in 2^-300 .. 2^300")

@@ -22,11 +22,14 @@ from verifier.norms import Norm, NormPair
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jaxtyping import Bool, Float64
+    from jaxtyping import Bool, Float64, Int64
 
     from verifier.checker.jacobian import BatchedSlopes
     from verifier.checker.network import Network
     from verifier.checker.parts_within import Chunk
+
+
+HELD = 2**18  #: entries of one gradient, over all parts and rows, that are held at a time
 
 
 def slopes_of(chunk: Chunk, network: Network) -> dict[str, BatchedSlopes]:
@@ -56,12 +59,19 @@ class Rows:
         is_cell = np.all(
             [np.all(lower == upper, axis=1) for lower, upper in slopes.values()], axis=0
         )
-        bounds: list[Magnitude] = []
-        for chosen, linear in ((is_cell, False), (~is_cell, True)):
-            if np.any(chosen):
-                part = {name: (low[chosen], high[chosen]) for name, (low, high) in slopes.items()}
-                bounds.append(Magnitude.of(self._greatest(part, int(chosen.sum()), linear=linear)))
-        return greatest(bounds)
+        # A network without gates is one cell.
+        places = np.flatnonzero(is_cell), np.flatnonzero(~is_cell)
+        return greatest(
+            Magnitude.of(self._greatest(_some(slopes, chosen), len(chosen), linear=linear))
+            for every, linear in zip(places, (False, True), strict=True)
+            for chosen in self._in_turns(every)
+        )
+
+    def _in_turns(self, every: Int64[np.ndarray, " parts"]) -> list[Int64[np.ndarray, " some"]]:
+        """As many parts at a time as fit."""
+        widest = max(self.network.tensors.values())
+        step = max(1, HELD // (len(self.rows) * widest))
+        return [every[begin : begin + step] for begin in range(0, len(every), step)]
 
     def _greatest(self, slopes: Mapping[str, BatchedSlopes], parts: int, *, linear: bool) -> float:
         count = len(self.rows)
@@ -89,3 +99,9 @@ class Rows:
             for centre, radius in zip(np.split(centres, parts), np.split(radii, parts), strict=True)
         ]
         return max(min(pair) for pair in zip(tops, spectral, strict=True))
+
+
+def _some(
+    slopes: Mapping[str, BatchedSlopes], chosen: Int64[np.ndarray, " some"]
+) -> dict[str, BatchedSlopes]:
+    return {name: (low[chosen], high[chosen]) for name, (low, high) in slopes.items()}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from verifier.regions import Region
 
 CHUNK_ENTRIES = 2**18  #: intervals that are held at a time
+BOX_ENTRIES = 2**16  #: the same, where bounds in boxes are found
 
 _Cuts: TypeAlias = "tuple[tuple[int, Ends], ...]"
 _Bounds: TypeAlias = "dict[str, Interval]"
@@ -78,6 +79,7 @@ class Boxes:
         self._gates = {n.source for n in small.network.nodes if isinstance(n, Elementwise)}
         widths = sum(small.network.tensors[name] for name in self._gates)
         self._rows = max(1, CHUNK_ENTRIES // max(1, widths))
+        self._boxes = max(1, BOX_ENTRIES // max(1, widths))
 
     def chunks(self, parts: Iterable[Part]) -> Iterator[Chunk]:
         """The parts that are not empty by their intervals, in chunks of one kind."""
@@ -115,7 +117,7 @@ class Boxes:
                     upper[name][row, entry] = min(upper[name][row, entry], ends[1])
         has_points = np.ones(len(group), np.bool_)
         for name in self._gates:
-            has_points &= np.all(lower[name] <= upper[name], axis=1)
+            has_points &= ~np.any(upper[name] < lower[name], axis=1)
         return Chunk(
             kind=kind,
             parts=tuple(part for part, _ in group),
@@ -128,15 +130,15 @@ class Boxes:
         """Bounds in the boxes that cuts leave of the input; None where that is shown empty."""
         self._known |= dict.fromkeys(missing)
         boxes = [(cuts, box) for cuts in missing if (box := self._box(cuts)) is not None]
-        for begin in range(0, len(boxes), self._rows):
-            some = boxes[begin : begin + self._rows]
+        for begin in range(0, len(boxes), self._boxes):
+            some = boxes[begin : begin + self._boxes]
             box = _stacked([{"": box} for _, box in some])[""]
             start = (_around(box), box)
             found = bounds_around(self._network, self._small, start, self._forward)
             bounds = {name: b.intersected(self._whole[name]) for name, b in found.items()}
             has_points = np.ones(len(some), np.bool_)
             for each in bounds.values():
-                has_points &= np.all(each.lower <= each.upper, axis=1)
+                has_points &= ~np.any(each.upper < each.lower, axis=1)
             for row in np.flatnonzero(has_points):
                 self._known[some[row][0]] = {
                     name: Interval(b.lower[row : row + 1], b.upper[row : row + 1])
@@ -149,7 +151,7 @@ class Boxes:
         for entry, ends in cuts:
             lower[0, entry] = max(lower[0, entry], ends[0])
             upper[0, entry] = min(upper[0, entry], ends[1])
-        return Interval(lower, upper) if np.all(lower <= upper) else None
+        return None if np.any(upper < lower) else Interval(lower, upper)
 
 
 def _cuts_of(part: Part) -> _Cuts:

@@ -26,7 +26,7 @@ from verifier.checker.lmi import COMBINED
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise
 from verifier.checker.part_emptiness import require_empty
-from verifier.checker.part_inequality import Shared, inequality_bounds
+from verifier.checker.part_inequality import Asked, inequality_bounds
 from verifier.checker.part_jacobian import Rows, slopes_of
 from verifier.checker.parts_within import Boxes
 from verifier.checker.tree_parts import parts
@@ -118,20 +118,20 @@ class _Trees:
             return []
         plain = self._plain(varying)
         if chunk.kind == INEQUALITY:
-            shared = Shared(
+            asked = Asked(
                 small=replace(self._small, network=plain.network),
                 outputs=outputs,
-                inputs=self._selected.inputs,
-                varying=varying,
+                selected=chosen,
+                kept=varying[chosen],
                 pair=plain.pair,
             )
-            return list(plain.bounds(inequality_bounds(chunk, tree, rows, shared)))
+            return list(plain.bounds(inequality_bounds(chunk, tree, rows, asked)))
         matrix = outputs.backward(np.eye(len(outputs.index)))
         pair = plain.pair
         if tree.output is not None:
             matrix, pair = matrix[tree.output][None], NormPair(pair.input, Norm.LINF)
-        asked = Rows(network=plain.network, rows=matrix, varying=varying, pair=pair)
-        return list(plain.bounds([asked.bound(slopes_of(chunk, plain.network))]))
+        image = Rows(network=plain.network, rows=matrix, varying=varying, pair=pair)
+        return list(plain.bounds([image.bound(slopes_of(chunk, plain.network))]))
 
     def _plain(self, varying: Bool[np.ndarray, " inputs"]) -> Unweighted:
         """The network in coordinates that are measured in a plain norm."""
