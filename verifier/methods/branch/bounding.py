@@ -17,7 +17,7 @@ from verifier.methods.branch.tree import Cell, Multipliers
 from verifier.norms import Norm
 
 _STEPS = 3  #: of Newton's method in every cell
-_SHARE = 0.05  #: of the barrier: near the least bound multipliers tell gates apart no longer
+_SHARE = 0.02  #: of the barrier: near the least bound multipliers tell gates apart no longer
 NO_SHARE = 1e-12  #: of the square of a bound: what a gate without influence changes
 
 

@@ -80,11 +80,11 @@ def tightened(
         cell, psi = part[:, 0], part[:, 1]
         side = torch.where(shown[0][cell, psi], 1.0, -1.0).double()
         wanted = sides[cell].scatter(1, psi[:, None], side[:, None])
-        hit = _shot(pool, found, sides, (cell, psi, side))
+        hit, start = _shot(pool, found, sides, (cell, psi, side))
         cell, psi, side, wanted = cell[~hit], psi[~hit], side[~hit], wanted[~hit]
         if not len(cell):
             continue
-        answers, index = _asked(found, cell, wanted)
+        answers, index = _asked(found, cell, wanted, start[~hit])
         pool.add(answers.point[answers.has_point])
         for place in answers.is_empty.nonzero().flatten().tolist():
             weights = _weights(answers, index, place, sides.shape[1])
@@ -117,8 +117,8 @@ def _shot(
     found: Planes,
     sides: Float64[Tensor, "cells psis"],
     places: tuple[Tensor, Tensor, Tensor],
-) -> Bool[Tensor, " problems"]:
-    """Which sides of gates rays reach within their cells; the points reached join the pool.
+) -> tuple[Bool[Tensor, " problems"], Float64[Tensor, "problems inputs"]]:
+    """Which sides of gates rays reach within their cells, and from where; what is reached joins.
 
     Rays go from the known point of the cell that is nearest to the plane, along the plane's normal,
     and to the corner of the box that is farthest beyond it.
@@ -149,7 +149,7 @@ def _shot(
         length = (needed + torch.minimum(free, 3 * needed)) / 2
         pool.add((start + length[:, None] * ray)[reached])
         hit |= reached
-    return hit
+    return hit, start
 
 
 def _products(
@@ -169,6 +169,7 @@ def _asked(
     found: Planes,
     cell: Int64[Tensor, " problems"],
     wanted: Float64[Tensor, "problems psis"],
+    start: Float64[Tensor, "problems inputs"] | None = None,
 ) -> tuple[Answers, Int64[Tensor, "problems m"]]:
     """Whether the cells' planes leave points on these sides, and which psi each weight is of."""
     choice = (0 < wanted).long()
@@ -179,7 +180,9 @@ def _asked(
     used, choice = used.gather(1, index), choice.gather(1, index)
     normal = found.normal[choice, cell[:, None], index]
     offset = found.offset[choice, cell[:, None], index]
-    answers = decide(torch.where(used[:, :, None], -normal, 0.0), torch.where(used, offset, 1.0))
+    answers = decide(
+        torch.where(used[:, :, None], -normal, 0.0), torch.where(used, offset, 1.0), start
+    )
     return replace(answers, weights=torch.where(used, answers.weights, 0.0)), index
 
 

@@ -2,7 +2,7 @@
 
     maximise t   subject to   G u + t |G_i|_2 <= h,  |u| <= 1,  t <= 2                     (1)
 
-by Mehrotra's method from u = 0, every problem of a batch at once. The primal iterate is feasible
+by Mehrotra's method, every problem of a batch at once. The primal iterate is feasible
 throughout: 0 < t makes u an inner point. Any weights mu >= 0 give, for every u of the box,
 
     mu.(h - G u)  <=  h'mu + |G'mu|_1,                                                   (2)
@@ -23,6 +23,8 @@ _INSIDE = 1e-9  #: t from which on a point is inside, in shares of the box
 _OUTSIDE = 1e-9  #: what (2) must fall below, against the size of its terms
 _CEILING = 2.0
 _STEP = 0.97
+_BELOW = 0.1  #: how far below the greatest feasible t the iterates start
+_SHRUNK = 0.9  #: of a start: inside the box
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -36,13 +38,16 @@ class Answers:
 
 
 def decide(
-    gradient: Float64[Tensor, "problems m n"], offset: Float64[Tensor, "problems m"]
+    gradient: Float64[Tensor, "problems m n"],
+    offset: Float64[Tensor, "problems m"],
+    start: Float64[Tensor, "problems n"] | None = None,
 ) -> Answers:
     """Which of the problems G u <= h, |u| <= 1 has a solution.
 
     Args:
         gradient: G; a row of zeros with h = 1 asks nothing.
         offset: h.
+        start: points of the box from which few steps are expected; the middle, if none is given.
     """
     length = gradient.norm(dim=2).clamp(min=1e-300)
     asks = 1e-290 < length
@@ -50,7 +55,7 @@ def decide(
     shift = torch.where(asks, offset / length, torch.where(offset < 0, -1.0, 1.0))
     has_point, is_empty = torch.zeros(2, len(offset), dtype=torch.bool)
     point, weights = gradient.new_zeros(len(offset), gradient.shape[2]), torch.zeros_like(offset)
-    program, left = _Program(unit, asks.double(), shift), torch.arange(len(offset))
+    program, left = _Program(unit, asks.double(), shift, start), torch.arange(len(offset))
     for _ in range(_ROUNDS):
         inside, outside = program.has_point(), program.is_empty()
         settled = inside | outside
@@ -79,10 +84,14 @@ class _Program:
         gradient: Float64[Tensor, "problems m n"],
         shift: Float64[Tensor, "problems m"],
         offset: Float64[Tensor, "problems m"],
+        start: Float64[Tensor, "problems n"] | None = None,
     ) -> None:
         self._gradient, self._shift, self._offset = gradient, shift, offset
         self.u = gradient.new_zeros(gradient.shape[0], gradient.shape[2])
-        self._t = offset.amin(dim=1).clamp(max=1.0) - 1
+        if start is not None:
+            self.u = _SHRUNK * start
+        ahead = offset - (gradient @ self.u[:, :, None])[:, :, 0]
+        self._t = ahead.amin(dim=1).clamp(max=1.0) - _BELOW
         slack = self._slacks()
         # Duals of equal products with their slacks.
         self._dual = 1 / slack / (1 / slack).sum(dim=1, keepdim=True)
