@@ -70,51 +70,67 @@ def parts(tree: Tree, neurons: Sequence[Neuron]) -> Iterator[Part]:
     """
     _require_counts(tree)
     _require_numbers(tree)
-    path: list[_Step] = []
-    ends: dict[Neuron, Ends] = {}
-    seen, taken, open_parts = [0, 0, 0, 0], 0, 1
+    walk = _Walk(tree, neurons)
+    seen, open_parts = [0, 0, 0, 0], 1
     for kind in tree.kinds:
         if open_parts == 0:
             raise NotProved("nodes come after the tree's last part")
         place, seen[kind] = seen[kind], seen[kind] + 1
         if kind == CUT:
-            if len(path) == DEEPEST:
-                raise NotProved(f"a part lies below more than {DEEPEST} cuts")
-            path.append(_Step(neurons[place], float(tree.places[place]), ends.get(neurons[place])))
-            ends[neurons[place]] = path[-1].ends()
+            walk.cut(place)
             open_parts += 1
-            continue
-        pulls: dict[Neuron, float] = {}
-        if kind == EMPTY:
-            pulls = _pulls(path, tree.weights[taken : taken + len(path)])
-            taken += len(path)
-        yield Part(kind=kind, place=place, ends=dict(ends), pulls=pulls)
-        open_parts -= 1
-        _move_on(path, ends)
-    if open_parts or taken != len(tree.weights):
+        else:
+            yield walk.leaf(kind, place)
+            open_parts -= 1
+    if open_parts or walk.taken != len(tree.weights):
         raise NotProved("the tree ends before its last part, or weights are left over")
 
 
-def _move_on(path: list[_Step], ends: dict[Neuron, Ends]) -> None:
-    """From a leaf to the upper part of the last cut whose lower part it ends."""
-    while path and path[-1].is_upper:
-        step = path.pop()
-        if step.before is None:
-            del ends[step.neuron]
-        else:
-            ends[step.neuron] = step.before
-    if path:
-        path[-1].is_upper = True
-        ends[path[-1].neuron] = path[-1].ends()
+class _Walk:
+    """The cuts above the present node, and what they say of each neuron."""
 
+    def __init__(self, tree: Tree, neurons: Sequence[Neuron]) -> None:
+        self._tree, self._neurons = tree, neurons
+        self._path: list[_Step] = []
+        self._ends: dict[Neuron, Ends] = {}
+        self.taken = 0  #: weights that leaves have used
 
-def _pulls(path: Sequence[_Step], weights: np.ndarray) -> dict[Neuron, float]:
-    if len(weights) != len(path):
-        raise NotProved("an empty part has not one weight for each cut above it")
-    pulls: dict[Neuron, float] = {}
-    for step, weight in zip(path, weights.tolist(), strict=True):
-        pulls[step.neuron] = pulls.get(step.neuron, 0.0) + (weight if step.is_upper else -weight)
-    return pulls
+    def cut(self, place: int) -> None:
+        """Go on to a cut's lower part."""
+        if len(self._path) == DEEPEST:
+            raise NotProved(f"a part lies below more than {DEEPEST} cuts")
+        neuron = self._neurons[place]
+        step = _Step(neuron, float(self._tree.places[place]), self._ends.get(neuron))
+        self._path.append(step)
+        self._ends[neuron] = step.ends()
+
+    def leaf(self, kind: int, place: int) -> Part:
+        """The part of a leaf; go on to the upper part of the last cut whose lower part it ends."""
+        pulls = self._pulls() if kind == EMPTY else {}
+        part = Part(kind=kind, place=place, ends=dict(self._ends), pulls=pulls)
+        while self._path and self._path[-1].is_upper:
+            step = self._path.pop()
+            if step.before is None:
+                del self._ends[step.neuron]
+            else:
+                self._ends[step.neuron] = step.before
+        if self._path:
+            step = self._path[-1]
+            step.is_upper = True
+            self._ends[step.neuron] = step.ends()
+        return part
+
+    def _pulls(self) -> dict[Neuron, float]:
+        """The next weights, one for each cut above."""
+        weights = self._tree.weights[self.taken : self.taken + len(self._path)]
+        if len(weights) != len(self._path):
+            raise NotProved("an empty part has not one weight for each cut above it")
+        self.taken += len(self._path)
+        pulls: dict[Neuron, float] = {}
+        for step, weight in zip(self._path, weights.tolist(), strict=True):
+            pull = weight if step.is_upper else -weight
+            pulls[step.neuron] = pulls.get(step.neuron, 0.0) + pull
+        return pulls
 
 
 def _require_counts(tree: Tree) -> None:
