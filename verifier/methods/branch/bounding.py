@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verifier.certificate import JACOBIAN
 from verifier.methods.branch.cells import Increments, increments
-from verifier.methods.branch.multipliers import Point, Systems, drops, lowered, value_at
+from verifier.methods.branch.multipliers import Point, Systems, drops, lowered
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell, Multipliers
 from verifier.norms import Norm
@@ -60,8 +60,7 @@ def bounded(question: Question, cells: Sequence[Cell]) -> Bounded:
         gates=torch.where(systems.real, 1 / gates, 1.0),
         inputs=torch.stack([1 / cell.multipliers.inputs for cell in cells]),
     )
-    point = lowered(systems, start, steps=_STEPS, share=_SHARE)
-    value = value_at(systems, point)
+    point, value = lowered(systems, start, steps=_STEPS, share=_SHARE)
     bounds = value.bound(point, systems.in_linf)
     none = torch.zeros(len(cells), len(question.form.owner), dtype=torch.float64)
     full = none.scatter(1, psis, torch.where(systems.real, 1 / point.gates, 0.0))

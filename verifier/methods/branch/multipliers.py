@@ -57,6 +57,14 @@ class Point:
     gates: Float64[Tensor, "cells open"]
     inputs: Float64[Tensor, "cells inputs"]
 
+    def where(self, chosen: Bool[Tensor, " cells"], other: Point) -> Point:
+        """This one in some cells, the other elsewhere."""
+        here = chosen[:, None]
+        return Point(
+            gates=torch.where(here, self.gates, other.gates),
+            inputs=torch.where(here, self.inputs, other.inputs),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Value:
@@ -66,6 +74,16 @@ class Value:
     factor: Float64[Tensor, "cells open open"]  #: of T
     top: Float64[Tensor, "cells outputs"]  #: the unit vector of that eigenvalue
     q: Float64[Tensor, "cells open"]
+
+    def where(self, chosen: Bool[Tensor, " cells"], other: Value) -> Value:
+        """This one in some cells, the other elsewhere."""
+        here = chosen[:, None]
+        return Value(
+            level=torch.where(chosen, self.level, other.level),
+            factor=torch.where(here[:, :, None], self.factor, other.factor),
+            top=torch.where(here, self.top, other.top),
+            q=torch.where(here, self.q, other.q),
+        )
 
     def bound(self, point: Point, in_linf: bool) -> Float64[Tensor, " cells"]:
         """What (1) proves; inf where it proves nothing."""
@@ -80,7 +98,7 @@ def value_at(systems: Systems, point: Point) -> Value:
     inner = -(weighted @ systems.below.mT)
     inner.diagonal(dim1=1, dim2=2).add_(point.gates)
     factor, failed = torch.linalg.cholesky_ex(inner)
-    holds = (failed == 0) & factor.isfinite().flatten(1).all(dim=1)
+    holds = failed == 0
     safe = torch.where(holds[:, None, None], factor, torch.eye(factor.shape[1]).double())
     cross = weighted @ systems.above.mT
     solved = torch.cholesky_solve(cross, safe)
@@ -91,6 +109,7 @@ def value_at(systems: Systems, point: Point) -> Value:
         values, vectors = torch.linalg.eigh(square.nan_to_num(0.0, 0.0, 0.0))
         level, top = values[:, -1], vectors[:, :, -1]
     q = (solved @ top[:, :, None])[:, :, 0]
+    holds = holds & level.isfinite()
     return Value(level=torch.where(holds, level, torch.nan), factor=safe, top=top, q=q)
 
 
@@ -131,8 +150,8 @@ def drops(systems: Systems, value: Value) -> Float64[Tensor, "2 cells open"]:
     return torch.where(systems.real, torch.stack([below, above]), 0.0)
 
 
-def lowered(systems: Systems, start: Point, *, steps: int, share: float) -> Point:
-    """Points of lower bounds, by Newton's method from feasible ones.
+def lowered(systems: Systems, start: Point, *, steps: int, share: float) -> tuple[Point, Value]:
+    """Points of lower bounds, by Newton's method from feasible ones, and their values.
 
     Args:
         systems: the cells.
@@ -140,21 +159,26 @@ def lowered(systems: Systems, start: Point, *, steps: int, share: float) -> Poin
         steps: of Newton's method.
         share: of the bound, that the barrier may cost.
     """
-    point = start
+    point, value = start, value_at(systems, start)
     variables = systems.below.shape[1] + (systems.inputs if systems.in_linf else 0)
     for _ in range(steps if variables else 0):
-        point = _step(systems, _balanced(systems, point), share)
-    return point
+        point, value = _step(systems, *_balanced(systems, point, value), share)
+    return point, value
 
 
-def _balanced(systems: Systems, point: Point) -> Point:
-    """The same bound with s = sum 1/e."""
+def _balanced(systems: Systems, point: Point, value: Value) -> tuple[Point, Value]:
+    """The same bound with s = sum 1/e: T and s are homogeneous in (g, e), and q does not change.
+
+    Padding has g = 1, so that its part of T is not scaled.
+    """
     if not systems.in_linf:
-        return point
-    factor = ((1 / point.inputs).sum(dim=1) / value_at(systems, point).level).sqrt()
-    factor = torch.where(factor.isfinite() & (0 < factor), factor, 1.0)[:, None]
-    gates = torch.where(systems.real, point.gates * factor, 1.0)
-    return Point(gates=gates, inputs=point.inputs * factor)
+        return point, value
+    factor = ((1 / point.inputs).sum(dim=1) / value.level).sqrt()
+    factor = torch.where(factor.isfinite() & (0 < factor), factor, 1.0)
+    scale = torch.where(systems.real, factor[:, None], 1.0)
+    scaled = Point(gates=point.gates * scale, inputs=point.inputs * factor[:, None])
+    factor_of = value.factor * scale.sqrt()[:, :, None]
+    return scaled, replace(value, level=value.level * factor, factor=factor_of)
 
 
 def _merit(
@@ -166,32 +190,28 @@ def _merit(
     return total
 
 
-def _step(systems: Systems, point: Point, share: float) -> Point:
-    """One step of Newton's method, halved until it helps."""
-    value = value_at(systems, point)
+def _step(systems: Systems, point: Point, value: Value, share: float) -> tuple[Point, Value]:
+    """One step of Newton's method, shortened until it helps."""
     counts = systems.real.sum(dim=1).clamp(min=1)
     weight = share * value.level.clamp(min=1e-300) / counts
     by_gates, by_inputs = _direction(systems, point, value, weight)
     before = _merit(systems, point, value, weight)
     length = _longest(torch.cat([by_gates / point.gates, by_inputs / point.inputs], dim=1))
-    best = point
+    best, best_value = point, value
     done = torch.zeros_like(before, dtype=torch.bool)
     for _ in range(_TRIALS):
         trial = Point(
             gates=point.gates + length[:, None] * by_gates,
             inputs=point.inputs + length[:, None] * by_inputs,
         )
-        after = _merit(systems, trial, value_at(systems, trial), weight)
-        good = ~done & (after < before)
-        best = Point(
-            gates=torch.where(good[:, None], trial.gates, best.gates),
-            inputs=torch.where(good[:, None], trial.inputs, best.inputs),
-        )
+        found = value_at(systems, trial)
+        good = ~done & (_merit(systems, trial, found, weight) < before)
+        best, best_value = trial.where(good, best), found.where(good, best_value)
         done |= good
         if bool(done.all()):
             break
         length = length / 3
-    return best
+    return best, best_value
 
 
 def _longest(rates: Float64[Tensor, "cells n"]) -> Float64[Tensor, " cells"]:

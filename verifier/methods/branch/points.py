@@ -14,7 +14,7 @@ from verifier.methods.branch.cells import sides_of
 from verifier.methods.branch.question import Question
 from verifier.methods.duality import norm_of
 
-_MOST = 3000  #: points that are kept, the newest
+_MOST = 6000  #: points that are kept, the newest
 _FIRST = 256  #: random ones
 
 
@@ -28,6 +28,7 @@ class Pool:
         self._own = torch.arange(sum(counts)).split(counts)
         self._u = torch.zeros(0, size, dtype=torch.float64)
         self._sides = sides_of(question, self._u)
+        self._met: set[bytes] = set()
         self.steepest = [0.0] * len(counts)  #: by item
         self.best = [question.domain.center] * len(counts)  #: where that is
         self.add(self._sampled())
@@ -49,9 +50,27 @@ class Pool:
         if not len(u):
             return
         x = domain.center + domain.reach * u
-        self._u = torch.cat([self._u, u])[-_MOST:]
-        self._sides = torch.cat([self._sides, sides_of(self._question, x)])[-_MOST:]
-        self._raise(x)
+        sides = sides_of(self._question, x)
+        fresh = self._fresh(sides)
+        if not len(fresh):
+            return
+        self._u = torch.cat([self._u, u[fresh]])[-_MOST:]
+        self._sides = torch.cat([self._sides, sides[fresh]])[-_MOST:]
+        self._raise(x[fresh])
+        if _MOST <= len(self._sides):
+            self._met = {each.tobytes() for each in self._sides.char().numpy()}
+
+    def _fresh(self, sides: Float64[Tensor, "points psis"]) -> list[int]:
+        """The points on sides of which there was no point yet; all where gates have no sides."""
+        if not bool(self._question.kinks.known.all()) or not sides.shape[1]:
+            return list(range(len(sides)))
+        fresh: list[int] = []
+        for place, each in enumerate(sides.char().numpy()):
+            key = each.tobytes()
+            if key not in self._met:
+                self._met.add(key)
+                fresh.append(place)
+        return fresh
 
     def _raise(self, x: Float64[Tensor, "points inputs"]) -> None:
         jacobian = self._question.derivatives.jacobian(x) * self._question.varying

@@ -32,9 +32,10 @@ def roots(question: Question) -> list[Cell]:
             in_linf=question.norm.input is Norm.LINF,
         ).grown()
         point = Point(gates=start[None], inputs=torch.ones(1, n, dtype=torch.float64))
+        value = value_at(systems, point)
         for share, steps in _SCHEDULE:
-            point = lowered(systems, point, steps=steps, share=share)
-        bound = float(value_at(systems, point).bound(point, systems.in_linf))
+            point, value = lowered(systems, point, steps=steps, share=share)
+        bound = float(value.bound(point, systems.in_linf))
         multipliers = Multipliers(1 / point.gates[0], 1 / point.inputs[0])
         sides = torch.zeros(psis, dtype=torch.float64)
         cells.append(Cell(task=task, sides=sides, bound=bound, multipliers=multipliers))
