@@ -42,6 +42,11 @@ def roots(question: Question) -> list[Cell]:
     return cells
 
 
+def steps_of_roots(question: Question) -> int:
+    """How many steps of Newton's method that takes."""
+    return len(question.tasks) * sum(steps for _, steps in _SCHEDULE)
+
+
 def _start(question: Question) -> Float64[Tensor, " psis"]:
     """g for which T is positive definite, e = 1: node by node, and what nothing enters at last.
 
