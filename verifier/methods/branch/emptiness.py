@@ -18,7 +18,8 @@ from verifier.methods.branch.planes import Planes
 from verifier.methods.branch.points import Pool
 from verifier.methods.branch.tree import Cell
 
-_PROGRAMS = 256  #: linear programs of a batch
+_ENTRIES = 2**20  #: of the planes of a batch of linear programs
+_PROGRAMS = 2048  #: of a batch, at most
 _FOREMOST = 4  #: gates of a cell whose sides are looked for although their planes are not exact
 _SHORT = 1 - 1e-6  #: of a ray's length, what is taken for inside
 _OUTSIDE = 1e-9  #: what a plane's greatest value must fall below, against its offset
@@ -38,7 +39,7 @@ def without_empty(pool: Pool, cells: Sequence[Cell], found: Planes) -> list[bool
     sides = torch.stack([cell.sides for cell in cells])
     unknown = (~pool.within(sides).any(dim=1)).nonzero().flatten()
     kept = [True] * len(cells)
-    for part in unknown.split(_PROGRAMS) if len(unknown) else ():
+    for part in _batches(unknown, found):
         answers, index = _asked(found, part, sides[part])
         pool.add(answers.point[answers.has_point])
         for place in answers.is_empty.nonzero().flatten().tolist():
@@ -76,7 +77,7 @@ def tightened(
     tried = felt & (shown[0] != shown[1]) & ~alone.any(dim=0)
     tried = tried & (found.exact | _foremost(torch.where(tried, weight, 0.0)))
     places = tried.nonzero()
-    for part in places.split(_PROGRAMS) if len(places) else ():
+    for part in _batches(places, found):
         cell, psi = part[:, 0], part[:, 1]
         side = torch.where(shown[0][cell, psi], 1.0, -1.0).double()
         wanted = sides[cell].scatter(1, psi[:, None], side[:, None])
@@ -91,6 +92,15 @@ def tightened(
             one = Fixed(psi=int(psi[place]), side=float(side[place]), weights=weights)
             fixed[int(cell[place])].append(one)
     return fixed
+
+
+def _batches(
+    problems: Int64[Tensor, "problems ..."], found: Planes
+) -> tuple[Int64[Tensor, "_ ..."], ...]:
+    """As many problems at a time as memory is good for."""
+    each = found.normal.shape[2] * found.normal.shape[3]
+    size = max(1, min(_PROGRAMS, _ENTRIES // max(1, each)))
+    return problems.split(size) if len(problems) else ()
 
 
 def cut_away(cell: Cell, fixed: Sequence[Fixed]) -> Cell:

@@ -37,7 +37,7 @@ from verifier.methods.branch.tree import Cell
 from verifier.methods.progress import Aim
 
 _ENTRIES = 2**20  #: of the matrices of a batch
-_WIDEST = 256  #: cells of a batch
+_WIDEST = 512  #: cells of a batch
 _LEAST_GAP = 2e-9  #: what rounding and slack may cost
 
 
