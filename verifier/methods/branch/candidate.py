@@ -13,7 +13,7 @@ from verifier.methods.progress import Aim, Step
 from verifier.network.graph import Network
 from verifier.property import Property
 
-_SECONDS_PER_CUBE = 2e-9  #: of a step of Newton's method, by the order of its system
+_SECONDS_PER_PRODUCT = 2e-9  #: of a step of Newton's method, by psis^2 (inputs + 2 psis)
 _SETTING_OUT = 0.5  #: the share of the clock that bounds of whole trees may take
 _FIRST_SHOWN = 10.0  #: seconds until trees that are not done are shown
 _LATER_SHOWN = 3.0  #: the factor to the next time
@@ -25,19 +25,21 @@ def candidates(network: Network, asked: Property, clock: Clock, aim: Aim) -> Ite
     """Trees whose bounds converge to the constants, as far as the clock goes.
 
     None where branching does not apply: globally, for inputs in l1, and for several outputs jointly
-    other than from l2 to l2 and to linf; nor where the clock is too short for the network's size.
+    other than from l2 to l2 and to linf; where no gate can be cut; nor where the clock is too short
+    for the network's size.
 
     Raises:
         InvalidRequest: the property selects what does not exist.
         TooLarge: the increments' matrices are too large.
     """
     question = Question.of(network, asked)
-    if question is None:
+    if question is None or not bool(question.kinks.known.any()):
         return
-    order = question.form.inflow.shape[1]
-    if _SETTING_OUT * clock.remaining < _SECONDS_PER_CUBE * order**3 * steps_of_roots(question):
+    psis, columns = question.form.inflow.shape
+    step = _SECONDS_PER_PRODUCT * psis**2 * (columns + psis)
+    if _SETTING_OUT * clock.remaining < step * steps_of_roots(question):
         return
-    per_leaf = _CHECKED_LEAF + _CHECKED_CUBE * len(question.form.owner) ** 3
+    per_leaf = _CHECKED_LEAF + _CHECKED_CUBE * psis**3
     search = Search(question, roots(question), aim)
     spent, shown, rounds = Clock.start(0.0), _FIRST_SHOWN, 0
     while search.advance() and search.leaves * per_leaf < clock.remaining:

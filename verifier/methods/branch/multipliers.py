@@ -13,10 +13,16 @@ s is a maximum over q of functions linear in (g, e): with h = (1, q),
     ds/dg = (C'h)^2 - q^2,     ds/de = (F'h)^2,     d2s = 2 D' T^-1 D,
     D = [C_w diag(C'h) - diag(q) | F_w diag(F'h)].                                        (2)
 
-Newton's method minimises s + sum 1/e - mu log det T, mu a share of the bound. Fixing one more gate,
-psi_j = sigma v_j, with the same g and e, lowers s by
+Fixing one more gate, psi_j = sigma v_j, with the same g and e, lowers s by
 
     (C'h - sigma q)_j^2 / (T^-1 - 2 sigma T^-1 C_w + C_w'T^-1 C_w)_jj.                    (3)
+
+Newton's method minimises s + sum 1/e - mu log det T, mu a share of the bound. Of the barrier's
+second derivatives those by g are taken, and of those by e the diagonal, so that with T = L L'
+
+    H = blkdiag(A, mu B) + 2 [E G]'[E G],    [E G] = L^-1 D,   A diagonal                 (4)
+
+costs the square of the gates for every input, and no more than their cube for the rest.
 """
 
 from __future__ import annotations
@@ -113,41 +119,16 @@ def value_at(systems: Systems, point: Point) -> Value:
     return Value(level=torch.where(holds, level, torch.nan), factor=safe, top=top, q=q)
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class _Local:
-    """What (2) and (3) are made of."""
-
-    h_x: Float64[Tensor, "cells inputs"]  #: F'h
-    h_psi: Float64[Tensor, "cells open"]  #: C'h
-    inverse: Float64[Tensor, "cells open open"]
-    solved: Float64[Tensor, "cells open xi"]  #: T^-1 [F_w | C_w]
-    gram: Float64[Tensor, "cells xi xi"]  #: [F_w | C_w]' T^-1 [F_w | C_w]
-
-
-def _local(systems: Systems, value: Value, *, whole: bool) -> _Local:
-    inputs = systems.inputs
-    h = (systems.above.mT @ value.top[:, :, None] + systems.below.mT @ value.q[:, :, None])[:, :, 0]
-    inverse = torch.cholesky_inverse(value.factor)
-    rows = systems.below if whole else systems.below[:, :, inputs:]
-    solved = inverse @ rows
-    return _Local(
-        h_x=h[:, :inputs],
-        h_psi=h[:, inputs:],
-        inverse=inverse,
-        solved=solved,
-        gram=rows.mT @ solved,
-    )
-
-
 def drops(systems: Systems, value: Value) -> Float64[Tensor, "2 cells open"]:
     """(3): by how much the square of s falls if a gate has psi = -v, or psi = +v."""
-    local = _local(systems, value, whole=False)
-    q, psi = value.q, local.h_psi
-    own = local.inverse.diagonal(dim1=1, dim2=2) + local.gram.diagonal(dim1=1, dim2=2)
-    mixed = 2 * local.solved.diagonal(dim1=1, dim2=2)
-    below = (psi + q).square() / (own + mixed)
-    above = (psi - q).square() / (own - mixed)
-    return torch.where(systems.real, torch.stack([below, above]), 0.0)
+    curve = _curve(systems, value)
+    above, below = systems.above[:, :, systems.inputs :], systems.below[:, :, systems.inputs :]
+    psi = (above.mT @ value.top[:, :, None] + below.mT @ value.q[:, :, None])[:, :, 0]
+    q = value.q
+    minus = (curve.unit + curve.psis).square().sum(dim=1)
+    plus = (curve.unit - curve.psis).square().sum(dim=1)
+    found = torch.stack([(psi + q).square() / minus, (psi - q).square() / plus])
+    return torch.where(systems.real, found, 0.0)
 
 
 def lowered(systems: Systems, start: Point, *, steps: int, share: float) -> tuple[Point, Value]:
@@ -222,57 +203,90 @@ def _longest(rates: Float64[Tensor, "cells n"]) -> Float64[Tensor, " cells"]:
 def _direction(
     systems: Systems, point: Point, value: Value, weight: Float64[Tensor, " cells"]
 ) -> tuple[Float64[Tensor, "cells open"], Float64[Tensor, "cells inputs"]]:
-    """Newton's direction in (g, e); for l2 in g alone."""
-    local = _local(systems, value, whole=systems.in_linf)
-    inputs = systems.inputs if systems.in_linf else 0
-    mu = weight[:, None]
-    q, inverse = value.q, local.inverse
-    solved, gram = local.solved, local.gram
-    by_psi = local.h_psi.square() - q.square()
-    logs = inverse.diagonal(dim1=1, dim2=2) - gram.diagonal(dim1=1, dim2=2)[:, inputs:]
-    slope = by_psi - mu * logs
-    # D, with the columns of e first.
-    h = torch.cat([local.h_x, local.h_psi], dim=1) if inputs else local.h_psi
-    rows = systems.below if inputs else systems.below[:, :, systems.inputs :]
-    pulled = solved * h[:, None, :]
-    cross = rows * h[:, None, :]
-    cross[:, :, inputs:] -= torch.diag_embed(q)
-    pulled[:, :, inputs:] -= inverse * q[:, None, :]
-    hessian = 2 * (cross.mT @ pulled) + mu[:, :, None] * gram.square()
-    barrier = inverse.square() - solved[:, :, inputs:].square() - solved[:, :, inputs:].square().mT
-    hessian[:, inputs:, inputs:] += mu[:, :, None] * barrier
-    if inputs:
-        across = mu[:, :, None] * solved[:, :, :inputs].square()
-        hessian[:, inputs:, :inputs] -= across
-        hessian[:, :inputs, inputs:] -= across.mT
-        e = point.inputs
-        by_e = local.h_x.square() - e**-2 + mu * gram.diagonal(dim1=1, dim2=2)[:, :inputs]
-        slope = torch.cat([by_e, slope], dim=1)
-        hessian.diagonal(dim1=1, dim2=2)[:, :inputs].add_(2 * e**-3)
-    scale = torch.cat([point.inputs, point.gates], dim=1) if inputs else point.gates
-    return _solved(systems, hessian, slope, scale, inputs)
+    """Newton's direction in (g, e), (4); for l2 in g alone."""
+    inputs, mu = systems.inputs, weight[:, None]
+    curve = _curve(systems, value)
+    h = (systems.above.mT @ value.top[:, :, None] + systems.below.mT @ value.q[:, :, None])[:, :, 0]
+    # Variables relative to the point.
+    by_gates = h[:, inputs:].square() - value.q.square() - mu * curve.logs
+    wanted = torch.where(systems.real, -by_gates * point.gates, 0.0)
+    root = (curve.psis * h[:, None, inputs:] - curve.unit * value.q[:, None, :]) * point.gates[
+        :, None, :
+    ]
+    own = (mu * point.gates)[:, :, None] * curve.barrier * point.gates[:, None, :]
+    if not systems.in_linf:
+        step = _solved(2 * root.mT @ root + own, wanted)
+        return step * point.gates, torch.zeros_like(point.inputs)
+    e = point.inputs
+    across = curve.inputs * (h[:, :inputs] * e)[:, None, :]
+    pulls = curve.inputs.square().sum(dim=1)
+    aside = -(h[:, :inputs].square() - e**-2 + mu * pulls) * e
+    diagonal = 2 / e + mu * (pulls * e).square()
+    step, by_inputs = _eliminated(across, diagonal, aside, root, own, wanted)
+    return step * point.gates, by_inputs * e
+
+
+def _eliminated(
+    across: Float64[Tensor, "cells open inputs"],
+    diagonal: Float64[Tensor, "cells inputs"],
+    aside: Float64[Tensor, "cells inputs"],
+    root: Float64[Tensor, "cells open open"],
+    own: Float64[Tensor, "cells open open"],
+    wanted: Float64[Tensor, "cells open"],
+) -> tuple[Float64[Tensor, "cells open"], Float64[Tensor, "cells inputs"]]:
+    """The solution of (4), the inputs eliminated.
+
+    With W = I + 2 E A^-1 E', E and A of (4),
+
+        (A + 2 E'E)^-1 x = A^-1 x - 2 A^-1 E' W^-1 E A^-1 x.
+    """
+    spread = across / diagonal[:, None, :]
+    inner = 2 * spread @ across.mT
+    inner.diagonal(dim1=1, dim2=2).add_(1.0)
+    factor = torch.linalg.cholesky_ex(inner)[0]
+    pulled = torch.cholesky_solve(root, factor)
+    schur = 2 * root.mT @ pulled + own
+    right = wanted - 2 * (pulled.mT @ (spread @ aside[:, :, None]))[:, :, 0]
+    step = _solved(schur, right)
+    rest = aside - 2 * (across.mT @ (root @ step[:, :, None]))[:, :, 0]
+    back = torch.cholesky_solve(spread @ rest[:, :, None], factor)
+    return step, rest / diagonal - 2 * (spread.mT @ back)[:, :, 0]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Curve:
+    """With T = L L': L^-1, L^-1 F_w and L^-1 C_w, and the barrier's derivatives by g."""
+
+    unit: Float64[Tensor, "cells open open"]
+    inputs: Float64[Tensor, "cells open inputs"]
+    psis: Float64[Tensor, "cells open open"]
+    logs: Float64[Tensor, "cells open"]
+    barrier: Float64[Tensor, "cells open open"]
+
+
+def _curve(systems: Systems, value: Value) -> _Curve:
+    eye = torch.eye(systems.below.shape[1], dtype=torch.float64)
+    unit = torch.linalg.solve_triangular(value.factor, eye, upper=False)
+    rows = unit @ systems.below
+    psis = rows[:, :, systems.inputs :]
+    inverse, mixed, inner = unit.mT @ unit, unit.mT @ psis, psis.mT @ psis
+    return _Curve(
+        unit=unit,
+        inputs=rows[:, :, : systems.inputs],
+        psis=psis,
+        logs=inverse.diagonal(dim1=1, dim2=2) - inner.diagonal(dim1=1, dim2=2),
+        barrier=inverse.square() - mixed.square() - mixed.square().mT + inner.square(),
+    )
 
 
 def _solved(
-    systems: Systems,
-    hessian: Float64[Tensor, "cells n n"],
-    slope: Float64[Tensor, "cells n"],
-    scale: Float64[Tensor, "cells n"],
-    inputs: int,
-) -> tuple[Float64[Tensor, "cells open"], Float64[Tensor, "cells inputs"]]:
-    """-H^-1 slope in variables relative to the point, padding left alone."""
-    relative = hessian * scale[:, :, None] * scale[:, None, :]
-    rate = slope * scale
-    lift = relative.diagonal(dim1=1, dim2=2).amax(dim=1, keepdim=True).clamp(min=1e-300)
-    relative.diagonal(dim1=1, dim2=2).add_(1e-11 * lift)
-    padding = torch.cat([torch.zeros_like(slope[:, :inputs]), (~systems.real).double()], dim=1)
-    relative.diagonal(dim1=1, dim2=2).add_(padding * lift)
-    factor, failed = torch.linalg.cholesky_ex(relative)
-    usable = (failed == 0) & factor.isfinite().flatten(1).all(dim=1)
-    safe = torch.where(usable[:, None, None], factor, torch.eye(factor.shape[1]).double())
-    step = -torch.cholesky_solve((rate * (1 - padding))[:, :, None], safe)[:, :, 0]
-    # A Hessian that is not positive definite in floating point: the steepest descent.
-    step = torch.where(usable[:, None], step, -rate / lift)
-    step = step * scale
-    by_inputs = step[:, :inputs] if inputs else systems.below.new_zeros(len(slope), systems.inputs)
-    return step[:, inputs:], by_inputs
+    matrix: Float64[Tensor, "cells n n"], right: Float64[Tensor, "cells n"]
+) -> Float64[Tensor, "cells n"]:
+    """The solution; the right-hand side's direction where the matrix is not positive definite."""
+    lift = matrix.diagonal(dim1=1, dim2=2).amax(dim=1, keepdim=True).clamp(min=1e-300)
+    matrix.diagonal(dim1=1, dim2=2).add_(1e-11 * lift)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    usable = (failed == 0)[:, None]
+    safe = torch.where(usable[:, :, None], factor, torch.eye(factor.shape[1], dtype=torch.float64))
+    step = torch.cholesky_solve(right[:, :, None], safe)[:, :, 0]
+    return torch.where(usable & step.isfinite(), step, right / lift)

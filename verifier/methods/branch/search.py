@@ -50,8 +50,8 @@ class Search:
         self._aim = aim
         self.pool = Pool(question)
         self.frontier = Frontier(self.pool.steepest.__getitem__)
-        order = question.form.inflow.shape[1] + len(question.form.owner)
-        self._width = max(1, min(_WIDEST, _ENTRIES // order**2))
+        psis, columns = question.form.inflow.shape
+        self._width = max(1, min(_WIDEST, _ENTRIES // (1 + psis * columns)))
         self.leaves = len(roots)
         for root in roots:
             self._wait(root)
