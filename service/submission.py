@@ -293,8 +293,18 @@ def _digest(value: Mapping[str, Any]) -> str:
 
 #: What each method may be told; a test compares with the methods' own classes.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "auto": ("device", "gap", "iterations", "multipliers", "seed", "solver", "steps", "technique"),
+    "auto": (
+        "branch",
+        "device",
+        "gap",
+        "iterations",
+        "multipliers",
+        "seed",
+        "solver",
+        "steps",
+        "technique",
+    ),
     "lipsdp": ("device", "gap", "iterations", "multipliers", "seed", "solver"),
     "product": ("seed",),
-    "propagation": ("seed", "steps", "technique"),
+    "propagation": ("branch", "seed", "steps", "technique"),
 }

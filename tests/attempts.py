@@ -49,10 +49,11 @@ GLOBAL = (
     attempt("lipsdp", solver="scs"),
     attempt("lipsdp", iterations=1),
 )
-LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"))
+BRANCH = attempt("propagation", branch=True)
+LOCAL = (PRODUCT, LIPSDP, PROPAGATION, Attempt("auto"), BRANCH)
 #: For each kind of proof an attempt that makes one, of images too.
 GLOBAL_KINDS = (PRODUCT, LIPSDP, FIRST_ORDER, CHANNELS)
-LOCAL_KINDS = (LIPSDP, PROPAGATION)
+LOCAL_KINDS = (LIPSDP, PROPAGATION, BRANCH)
 
 
 def bounds(certificate: Certificate) -> list[float | None]:

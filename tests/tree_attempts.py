@@ -45,7 +45,7 @@ class GrownTrees:
         assert isinstance(asked.norm, NormPair)
         joint = asked.norm.output is not Norm.LINF
         outputs = (None,) if joint else tuple(range(network.output_size))
-        proof = tree_proof(network, asked.region, [outputs])
+        proof = tree_proof(network, asked.place, [outputs])
         row = _row(network, asked.norm.input is Norm.LINF)
         trees = tuple(_with_inequality(tree) for tree in proof.items[0].trees)
         proof = replace(proof, patterns=patterns, items=(TreeItem(rows=(row,), trees=trees),))

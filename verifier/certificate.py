@@ -264,6 +264,7 @@ class Candidate:
     method: str
     estimates: tuple[float, ...]  #: one for each item of the claim; inf where float64 overflows
     proof: Proof
+    points: tuple[tuple[float, ...], ...] = ()  #: where the function was found to be steep
 
 
 # --- The certificate -----------------------------------------------------------------------------

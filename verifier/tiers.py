@@ -2,8 +2,8 @@
 
     global   product, then LipSDP: dense with a refinement where its inequality fits into memory and
              the budget, the recursions over the network's blocks where it does not
-    local    product, propagation, LipSDP; the recursions, whose bounds hold everywhere, where the
-             region's inequality does not fit into memory
+    local    product, propagation, LipSDP, then branch and bound while the budget lasts; the
+             recursions, whose bounds hold everywhere, where its inequality does not fit into memory
 
 A tier is one name among a certificate's attempts, and may find several candidates.
 """
@@ -17,7 +17,7 @@ from itertools import islice
 
 from verifier.certificate import Candidate, TorusProof
 from verifier.errors import InvalidRequest, NotLipschitzGlobally, TooLarge
-from verifier.methods import lipsdp, product, propagation, recursion, refinement, torus
+from verifier.methods import branch, lipsdp, product, propagation, recursion, refinement, torus
 from verifier.methods.clock import Clock
 from verifier.methods.items import varying_inputs
 from verifier.methods.progress import Aim
@@ -62,6 +62,7 @@ def tiers_of(request: Request, network: Network) -> list[Tier]:
             lambda clock, _: [propagation.candidate(network, asked, propagating, clock)],
         ),
         "lipsdp": Tier("lipsdp", semidefinite.candidates),
+        "branch": Tier("branch", lambda clock, aim: branch.candidates(network, asked, clock, aim)),
     }
     return [tiers[name] for name in names]
 
@@ -82,9 +83,10 @@ def plan(request: Request) -> list[str]:
                 fix='give a region with scope "local", or ask for method "lipsdp"',
                 pointer="/method",
             )
-        return [request.method]
+        is_divided = request.method == "propagation" and request.options.get("branch") is True
+        return [request.method, "branch"] if is_divided else [request.method]
     refuse_unknown(request.options, [RunOptions, *kinds.values()])
-    return ["product", "lipsdp"] if is_global else ["product", "propagation", "lipsdp"]
+    return ["product", "lipsdp"] if is_global else ["product", "propagation", "lipsdp", "branch"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ ends the run (gap, target, budget, a tier that does not apply) the best certific
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,7 +115,10 @@ def verify(
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
 
-    run = _Run(case, request, network, clock, seek, on_certificate, on_progress)
+    def near(points: Sequence[tuple[float, ...]]) -> Witness | None:
+        return witness.near(network, asked, points, clock)
+
+    run = _Run(case, request, network, clock, (seek, near), on_certificate, on_progress)
     return run.best_of(tiers)
 
 
@@ -182,7 +185,10 @@ class _Run:
         request: Request,
         network: Network,
         clock: Clock,
-        seek: Callable[[Clock], Witness | None],
+        witnesses: tuple[
+            Callable[[Clock], Witness | None],
+            Callable[[Sequence[tuple[float, ...]]], Witness | None],
+        ],
         on_certificate: Callable[[Certificate], None] | None,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
@@ -190,7 +196,7 @@ class _Run:
         self._request = request
         self._network = network
         self._clock = clock
-        self._seek = seek
+        self._seek, self._near = witnesses
         self._on_certificate = on_certificate
         self._on_progress = on_progress
         self._best: Certificate | None = None
@@ -225,6 +231,8 @@ class _Run:
         bound: float | None = None
         try:
             for candidate in tier.run(self._clock, self._aim(tier.name)):
+                if candidate.points:
+                    self._keep_higher(self._near(candidate.points))
                 outcome = prove(self._case, candidate, self._witness, self._attempts)
                 if isinstance(outcome, Unproved):
                     self._troubles.append(rejection(tier.name, outcome))
@@ -251,6 +259,7 @@ class _Run:
         enough = max(lower * (1 + self._request.budget.gap), self._request.target or 0.0)
         return Aim(
             enough=enough,
+            gap=self._request.budget.gap,
             report=lambda step: self._report(phase, step),
             note=self._notes.__setitem__,
         )
@@ -259,10 +268,17 @@ class _Run:
         """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
         self._report("witness")
         seconds = min(WITNESS_SECONDS, WITNESS_SHARE * self._clock.remaining)
-        found = self._seek(Clock.start(seconds))
-        self._witness = None if found is None else confirmed(self._case, found)
-        if self._witness is not None and self._best is not None:
-            self._publish(with_witness(self._case, self._best, self._witness))
+        self._keep_higher(self._seek(Clock.start(seconds)))
+
+    def _keep_higher(self, found: Witness | None) -> None:
+        """Keep a witness if the checker confirms it, and that it reaches more than the last."""
+        proved = None if found is None else confirmed(self._case, found)
+        reached = 0.0 if self._witness is None else self._witness.value
+        if proved is None or (self._witness is not None and proved.value <= reached):
+            return
+        self._witness = proved
+        if self._best is not None:
+            self._publish(with_witness(self._case, self._best, proved))
 
     def _keep_better(self, certificate: Certificate) -> None:
         if self._best is None or _log10(certificate) < _log10(self._best):

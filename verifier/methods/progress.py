@@ -37,6 +37,7 @@ class Aim:
     """When a bound is as good as needed; a method stops as soon as its bound is at most this."""
 
     enough: float = 0.0  #: the target, or the known lower bound and the gap above it; 0: never
+    gap: float = 0.0  #: the share by which a bound may exceed the constant: less need not be sought
     report: Report = unreported
     note: Note = unnoted  #: estimates by name, for the certificate's report
 

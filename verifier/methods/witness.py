@@ -15,6 +15,7 @@ Nothing here is proved. A pair's value allows for rounding (`secant`), and the c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import cycle
@@ -72,6 +73,14 @@ def search(network: Network, asked: Property, clock: Clock, seed: int) -> Witnes
         if clock.has_expired or _PATIENCE <= idle:
             break
     return best
+
+
+def near(
+    network: Network, asked: Property, points: Sequence[tuple[float, ...]], clock: Clock
+) -> Witness | None:
+    """The steepest pair within the linear pieces of these points; None if the function is flat."""
+    climb = _Climb(network, asked, torch.Generator().manual_seed(0))
+    return climb.near(torch.tensor(points, dtype=torch.float64), clock)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -136,6 +145,10 @@ class _Climb:
         pool = pool if self._elite is None else _joined(pool, self._elite)
         self._elite = self._mutated(pool.best(_ELITE), clock)
         return self._pair(self._elite, clock)
+
+    def near(self, x: Float64[Tensor, "points inputs"], clock: Clock) -> Witness | None:
+        """The best pair around points."""
+        return self._pair(self._scored(x), clock) if self._varying.any() else None
 
     def _sampled(self) -> Float64[Tensor, "points inputs"]:
         """Random points of the region: inside, and at its corners; of all sizes everywhere."""

@@ -31,7 +31,7 @@ from verifier.methods.lipsdp.candidate import candidate
 from verifier.methods.lipsdp.form import LARGEST_XI, Form, columns_of, form_of, helmert
 from verifier.methods.lipsdp.options import Options
 from verifier.methods.lipsdp.signs import SIGNS, of_signs, with_signs
-from verifier.methods.lipsdp.slopes import Slopes, global_slopes
+from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
 from verifier.methods.lipsdp.start import forward_start
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "forward_start",
     "global_slopes",
     "helmert",
+    "local_slopes",
     "of_signs",
     "with_signs",
 ]

@@ -47,6 +47,7 @@ class Options:
 
     technique: Technique = "linear"  #: "interval": products of intervals alone, fast and loose
     steps: int = 12  #: gradient steps that tilt the lines of small networks; 0: none
+    branch: bool = False  #: divide the region, too, until the gap is reached; `auto` does anyway
 
 
 def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:

@@ -1,0 +1,155 @@
+"""Best first: the cells of the greatest bounds are bounded anew, tightened, and divided.
+
+One frontier holds the cells of all trees. A cell is done when its bound is at most the threshold of
+its item, (1 + gap/2) times the steepest slope met so far. What happens to a cell, in this order:
+
+    emptied     no point of it is known, and a linear program shows that there is none
+    settled     no open gate reaches the output any more: the Jacobian is known
+    bounded     Newton's method on its multipliers, from those of its parent
+    tightened   a gate that no known point shows on both sides is on one: the other half is empty
+    divided     at the gate whose halves' bounds, by the cell's own multipliers, are least
+
+Points of cells, from the linear programs that show cells not empty, raise the steepest slope.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from verifier.certificate import Candidate
+from verifier.methods.branch.bounding import (
+    NO_SHARE,
+    Bounded,
+    bounded,
+    gates_to_divide,
+    settled,
+)
+from verifier.methods.branch.emptiness import cut_away, tightened, without_empty
+from verifier.methods.branch.frontier import Frontier
+from verifier.methods.branch.planes import Planes, planes
+from verifier.methods.branch.points import Pool
+from verifier.methods.branch.proof import SLACK, proof_of
+from verifier.methods.branch.question import Question
+from verifier.methods.branch.tree import Cell
+from verifier.methods.progress import Aim
+
+_ENTRIES = 2**20  #: of the matrices of a batch
+_WIDEST = 512  #: cells of a batch
+_LEAST_GAP = 2e-9  #: what rounding and slack may cost
+
+
+class Search:
+    """One run, over all trees of a question."""
+
+    def __init__(self, question: Question, roots: Sequence[Cell], aim: Aim) -> None:
+        self._question = question
+        self._roots = roots
+        self._aim = aim
+        self.pool = Pool(question)
+        self.frontier = Frontier(self.pool.steepest.__getitem__)
+        psis, columns = question.form.inflow.shape
+        self._width = max(1, min(_WIDEST, _ENTRIES // (1 + psis * columns)))
+        self.leaves = len(roots)
+        for root in roots:
+            self._wait(root)
+
+    def advance(self) -> bool:
+        """One batch; whether there was any."""
+        cells = [cell for cell in self.frontier.popped(self._width) if not self._is_done(cell)]
+        if cells:
+            self._treat(cells)
+        self.frontier.drop(self._is_done)
+        return 0 < len(self.frontier)
+
+    def candidate(self) -> Candidate:
+        """The trees as they are."""
+        bounds = [0.0] * len(self._question.items)
+        for root in self._roots:
+            bounds[root.task.item] = max(bounds[root.task.item], root.greatest())
+        return Candidate(
+            method="branch",
+            estimates=tuple(bound * (1 + SLACK) for bound in bounds),
+            proof=proof_of(self._question, self._roots),
+            points=tuple(tuple(x.tolist()) for x in self.pool.best),
+        )
+
+    def _is_done(self, cell: Cell) -> bool:
+        """Whether a cell's bound is small enough."""
+        item = cell.task.item
+        enough = self.pool.steepest[item] * (1 + max(self._aim.gap / 2, _LEAST_GAP))
+        if len(self._question.items) == 1:
+            enough = max(enough, self._aim.enough)
+        return cell.bound <= enough
+
+    def _wait(self, cell: Cell) -> None:
+        if not self._is_done(cell):
+            self.frontier.push(cell)
+
+    def _treat(self, cells: list[Cell]) -> None:
+        """All that may happen to cells."""
+        question = self._question
+        found = planes(question, torch.stack([cell.sides for cell in cells]))
+        places = _true(without_empty(self.pool, cells, found))
+        cells, found = [cells[place] for place in places], found.of(places)
+        if not cells:
+            return
+        known = settled(question, cells)
+        self._continue([cells[place] for place in _true(known)])
+        places = _true(not each for each in known)
+        if not places:
+            return
+        cells, found = [cells[place] for place in places], found.of(places)
+        results = bounded(question, cells)
+        places = _true(not self._is_done(cell) for cell in cells)
+        if places:
+            chosen = [cells[place] for place in places]
+            self._divide(chosen, found.of(places), results.of(places))
+
+    def _continue(self, cells: Sequence[Cell]) -> None:
+        """Cells with one Jacobian of which no point is known are divided until that is decided."""
+        for cell in cells:
+            known = (cell.sides == 0) & self._question.kinks.known
+            if self._is_done(cell) or not bool(known.any()):
+                continue
+            kind = cell.kind
+            self.leaves += 1
+            for child in cell.divided(int(known.nonzero()[0])):
+                child.kind = kind
+                self._wait(child)
+
+    def _divide(self, cells: list[Cell], found: Planes, results: Bounded) -> None:
+        """Every cell by the gates that are on one side, or else in two."""
+        sides = torch.stack([cell.sides for cell in cells])
+        weight = results.shares.amax(dim=0)
+        felt = (NO_SHARE < weight) & (sides == 0) & self._question.kinks.known
+        fixed = tightened(self.pool, found, sides, felt, weight)
+        gates = gates_to_divide(self._question, results.shares, felt)
+        divisible = felt.any(dim=1).tolist()
+        for place, cell in enumerate(cells):
+            self.leaves += max(1, len(fixed[place]))
+            if fixed[place]:
+                self._wait(cut_away(cell, fixed[place]))
+            elif divisible[place]:
+                self._halve(cell, gates[place], results, place)
+            else:
+                self._continue([cell])
+
+    def _halve(self, cell: Cell, gate: int, results: Bounded, place: int) -> None:
+        """Two cells, with what their parent's multipliers prove of them."""
+        bound = float(results.bounds[place])
+        shares = results.shares[:, place, gate].tolist()
+        for child, share in zip(cell.divided(gate), shares, strict=True):
+            # Of several outputs jointly the share is what one direction saves, not the worst.
+            saved = share if len(child.task.rows) == 1 else 0.0
+            inherited = bound * math.sqrt(max(1 - saved, 0.0))
+            if inherited <= child.bound:
+                child.bound, child.multipliers = inherited, results.multipliers[place]
+            self._wait(child)
+
+
+def _true(flags: Iterable[bool]) -> list[int]:
+    """The places of those that are."""
+    return [place for place, flag in enumerate(flags) if flag]

@@ -1,0 +1,83 @@
+"""Trees that grow: cells as their nodes, each with the best bound that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from verifier.certificate import CUT, EMPTY, INEQUALITY, JACOBIAN
+from verifier.methods.branch.question import Task
+
+
+@dataclass(slots=True, eq=False)
+class Multipliers:
+    """Of one inequality, shared by the cells that inherit it; 0 at gates that are not open."""
+
+    gates: Float64[Tensor, " psis"]  #: lambda
+    inputs: Float64[Tensor, " inputs"]  #: tau
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Cell:
+    """A node of a tree. Open ones count as leaves with the bound that they inherit."""
+
+    task: Task
+    sides: Float64[Tensor, " psis"]
+    bound: float
+    multipliers: Multipliers
+    parent: Cell | None = None
+    depth: int = 0
+    kind: int = INEQUALITY
+    cut: int = -1  #: the psi whose gate the children divide
+    children: tuple[Cell, Cell] | None = None  #: below, above
+    #: of the empty: by psi, how much each cut counts in the contradiction
+    weights: Float64[Tensor, " psis"] | None = None
+
+    def divided(self, psi: int) -> tuple[Cell, Cell]:
+        """The cells below and above a kink, which are this one's from now on."""
+        children: list[Cell] = []
+        for side in (-1.0, 1.0):
+            sides = self.sides.clone()
+            sides[psi] = side
+            children.append(
+                Cell(
+                    task=self.task,
+                    sides=sides,
+                    bound=self.bound,
+                    multipliers=self.multipliers,
+                    parent=self,
+                    depth=self.depth + 1,
+                )
+            )
+        self.kind, self.cut, self.children = CUT, psi, (children[0], children[1])
+        return self.children
+
+    def path(self) -> list[int]:
+        """The cuts above the cell, the root's first."""
+        cuts: list[int] = []
+        above = self.parent
+        while above is not None:
+            cuts.append(above.cut)
+            above = above.parent
+        return cuts[::-1]
+
+    def preorder(self) -> Iterator[Cell]:
+        """The cell and all below it: a cell, its lower part, its upper part."""
+        pending: list[Cell] = [self]
+        while pending:
+            cell = pending.pop()
+            yield cell
+            if cell.children is not None:
+                pending.extend(reversed(cell.children))
+
+    def greatest(self) -> float:
+        """The greatest bound among the leaves."""
+        leaves = (cell for cell in self.preorder() if cell.kind in (INEQUALITY, JACOBIAN))
+        return max((cell.bound for cell in leaves), default=0.0)
+
+    def close(self, weights: Float64[Tensor, " psis"]) -> None:
+        """The cell is empty."""
+        self.kind, self.weights, self.bound = EMPTY, weights, 0.0
