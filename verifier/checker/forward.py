@@ -186,21 +186,25 @@ class _Walk:
     def _tighten(self, signal: str) -> None:
         """Bounds by lines where some gate that the signal enters has more than one slope."""
         known = self.substitution.signals[signal]
-        places = np.flatnonzero(self._is_open(signal, known))
+        is_open = self._is_open(signal, known)
+        places = np.flatnonzero(np.any(is_open, axis=0))
         if not len(places):
             return
         better = self.substitution.bounds(signal, places.tolist())
         lower, upper = known.lower.copy(), known.upper.copy()
-        lower[:, places] = np.maximum(lower[:, places], better.lower)
-        upper[:, places] = np.minimum(upper[:, places], better.upper)
+        chosen = is_open[:, places]
+        lower[:, places] = np.maximum(lower[:, places], np.where(chosen, better.lower, -np.inf))
+        upper[:, places] = np.minimum(upper[:, places], np.where(chosen, better.upper, np.inf))
         self.substitution.signals[signal] = Interval(lower, upper).required_finite(signal)
 
-    def _is_open(self, signal: str, known: Interval) -> Bool[np.ndarray, " n"]:
+    def _is_open(self, signal: str, known: Interval) -> Bool[np.ndarray, "batch n"]:
         """Where bounds matter: of other entries each gate is a line already."""
-        is_open = np.zeros(known.lower.shape[1], np.bool_)
+        shape = known.lower.shape
+        lower, upper = known.lower.reshape(-1), known.upper.reshape(-1)
+        is_open = np.zeros(shape, np.bool_)
         for gate in self._entering[signal]:
-            least, greatest = gate.function.slope_range_on(known.lower[0], known.upper[0])
-            is_open |= least < greatest
+            least, greatest = gate.function.tiled(shape[0]).slope_range_on(lower, upper)
+            is_open |= (least < greatest).reshape(shape)
         return is_open
 
     def _gate(self, node: Elementwise) -> None:
