@@ -39,7 +39,7 @@ from verifier.certificate import (
     log10_upper,
     verdict_of,
 )
-from verifier.checker import Verdict, check, witness_value
+from verifier.checker import Verdict, check_raised, witness_value
 from verifier.errors import CheckRejected, LipcertError, NotCheckable, ResourceExhausted
 from verifier.methods.items import Item
 from verifier.methods.report import layers_json
@@ -84,15 +84,14 @@ def prove(
     for enlargement in ENLARGEMENTS:
         proof = enlarged(candidate.proof, enlargement)
         claims = [value * (1 + max(CLAIM_SLACK, 2 * enlargement)) for value in candidate.estimates]
-        certificate = certify(case, proof, claims, None, witness, attempts)
-        verdict = check(certificate, case.model)
+        first = certify(case, proof, claims, None, witness, attempts)
+
+        def raised(word: Verdict, proof: Proof = proof) -> Certificate:
+            return certify(case, proof, word.proved or (), word.log10, witness, attempts)
+
+        certificate, verdict = check_raised(first, case.model, raised)
         if verdict.valid:
             return _reporting(certificate, verdict)
-        if verdict.proved is not None:
-            certificate = certify(case, proof, verdict.proved, verdict.log10, witness, attempts)
-            verdict = check(certificate, case.model)
-            if verdict.valid:
-                return _reporting(certificate, verdict)
     assert verdict is not None  # noqa: S101 (the loop runs)
     return Unproved(verdict)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from verifier.certificate import (
     LmiItem,
     LmiProof,
     LmiRow,
+    Pattern,
     ProductItem,
     ProductProof,
     Proof,
@@ -42,6 +43,9 @@ from verifier.certificate_reader import (
     certificate_from_json,
     parse_certificate,
 )
+from verifier.checker import Verdict, api, check_raised
+from verifier.checker import verdict as verdict_module
+from verifier.checker.items import Selection
 from verifier.checker.network import Network
 from verifier.checker.verdict import judge
 from verifier.norms import Norm, NormPair
@@ -498,3 +502,44 @@ def test_no_byte_of_an_array_changes_unseen(kind: str) -> None:
     changed = text[:place] + ("A" if text[place] != "A" else "B") + text[place + 1 :]
     with pytest.raises(MalformedCertificate):
         parse_certificate(changed)
+
+
+def test_a_proof_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that is too small is raised to what the proof proves; another proof is followed."""
+    model, honest, other = b"any", valid("product"), valid("lmi").proof
+    followed: list[Certificate] = []
+    follow = verdict_module.prove
+
+    def counted(certificate: Certificate, network: Network, selected: Selection) -> Any:  # noqa: ANN401 (passed on)
+        followed.append(certificate)
+        return follow(certificate, network, selected)
+
+    def any_model(_: Certificate, __: bytes) -> None:
+        """The toy has no file."""
+
+    def toy_network(_: bytes, __: Sequence[Pattern]) -> Network:
+        return toy()
+
+    monkeypatch.setattr(verdict_module, "prove", counted)
+    monkeypatch.setattr(api, "_require_model", any_model)
+    monkeypatch.setattr(api, "read_network", toy_network)
+    small = claimed(honest.proof, honest.claim.property, 1e-3)
+
+    raised, verdict = check_raised(small, model, lambda word: _claiming(small, word))
+    assert verdict.valid
+    assert raised.claim.bound == honest.claim.bound
+    assert len(followed) == 1
+
+    def lying(word: Verdict) -> Certificate:
+        assert word.proved is not None
+        return claimed(other, honest.claim.property, 1e-3)
+
+    assert not check_raised(small, model, lying)[1].valid
+    assert len(followed) == 3
+
+
+def _claiming(certificate: Certificate, word: Verdict) -> Certificate:
+    assert word.proved is not None
+    bound = decimal_upper(word.proved[0])
+    claim = replace(certificate.claim, bound=bound, log10_bound=log10_upper(bound))
+    return replace(certificate, claim=claim)

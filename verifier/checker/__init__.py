@@ -7,7 +7,7 @@ library. It shares the vocabulary (errors, norms, regions, property, certificate
 the package, and nothing else. CERTIFICATE.md is its specification.
 """
 
-from verifier.checker.api import check, entry_bounds, witness_value
+from verifier.checker.api import check, check_raised, entry_bounds, witness_value
 from verifier.checker.intervals import Interval
 from verifier.checker.layers import Layer
 from verifier.checker.radius import Robust, check_radius
@@ -20,6 +20,7 @@ __all__ = [
     "Verdict",
     "check",
     "check_radius",
+    "check_raised",
     "entry_bounds",
     "witness_value",
 ]

@@ -20,11 +20,11 @@ from verifier.checker.entries import least_fall, prove_entries
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
 from verifier.checker.rejected import Rejected
-from verifier.checker.verdict import Verdict, judge, rejection
+from verifier.checker.verdict import Followed, Verdict, judged, rejection
 from verifier.checker.witness import float_below, quotient_bound
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from verifier.certificate import Pattern, Proof, Witness
     from verifier.checker.intervals import Interval
@@ -41,15 +41,46 @@ def check(certificate: Certificate | bytes, model: bytes) -> Verdict:
     Returns:
         A verdict; never an exception: whatever goes wrong is a rejection.
     """
+    return _judged(certificate, model)[0]
+
+
+def check_raised(
+    certificate: Certificate, model: bytes, raised: Callable[[Verdict], Certificate]
+) -> tuple[Certificate, Verdict]:
+    """A certificate and the verdict on it, or on one that claims what its proof does prove.
+
+    The same as to check both, but the proof is followed once.
+
+    Args:
+        certificate: claims a number that may be too small.
+        model: the ONNX file.
+        raised: from the verdict, which knows what is proved, to the same certificate with other
+            numbers.
+
+    Returns:
+        The first one if it is valid or nothing is proved, else the second one; and its verdict.
+    """
+    verdict, found = _judged(certificate, model)
+    if verdict.valid or found is None:
+        return certificate, verdict
+    second = raised(verdict)
+    is_same = second.proof is certificate.proof
+    is_same &= second.claim.property == certificate.claim.property
+    return second, _judged(second, model, found if is_same else None)[0]
+
+
+def _judged(
+    certificate: Certificate | bytes, model: bytes, known: Followed | None = None
+) -> tuple[Verdict, Followed | None]:
     try:
         read = read_certificate(certificate)
         _require_model(read, model)
         network = read_network(model, read.proof.patterns)
     except MalformedCertificate as error:
-        return Verdict(valid=False, code="malformed", reason=str(error))
+        return Verdict(valid=False, code="malformed", reason=str(error)), None
     except Exception as error:  # noqa: BLE001 (fail closed)
-        return rejection(error)
-    return judge(read, network)
+        return rejection(error), None
+    return judged(read, network, known)
 
 
 def witness_value(

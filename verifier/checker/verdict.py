@@ -69,11 +69,35 @@ class Verdict:
     entries: Interval | None = None  #: of the Jacobian, for kinds that are about them
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What a proof was found to prove: one number for each item, and what it says of layers."""
+
+    proved: tuple[Magnitude, ...]
+    layers: tuple[Layer, ...]
+
+
 def judge(certificate: Certificate, network: Network) -> Verdict:
     """The verdict on a certificate about this network. Whatever goes wrong is a rejection."""
+    return judged(certificate, network)[0]
+
+
+def judged(
+    certificate: Certificate, network: Network, known: Followed | None = None
+) -> tuple[Verdict, Followed | None]:
+    """The same with what the proof was found to prove, which later claims of it may reuse.
+
+    Args:
+        certificate: what is judged.
+        network: what the checker read of the model.
+        known: what this very proof was found to prove of this property and network.
+
+    Returns:
+        The verdict, and what the proof proves, if it was followed to its end.
+    """
     if certificate.claim.property.kind != "lipschitz":
-        return _judge_entries(certificate, network)
-    proved: tuple[Magnitude, ...] | None = None
+        return _judge_entries(certificate, network), None
+    found = known
     try:
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
@@ -81,12 +105,13 @@ def judge(certificate: Certificate, network: Network) -> Verdict:
                 certificate.claim.property, network.input_size, network.output_size
             )
             _require_consistent(certificate, selected)
-            proved, layers = prove(certificate, network, selected)
-            _require_proved(certificate.claim, proved)
+            found = found or Followed(*prove(certificate, network, selected))
+            _require_proved(certificate.claim, found.proved)
             _require_witness(certificate, network, selected)
     except Exception as error:  # noqa: BLE001 (fail closed: no exception may pass for acceptance)
-        return rejection(error, proved)
-    return replace(_verdict(True, "valid", "the proof proves the claim", proved), layers=layers)
+        return rejection(error, None if found is None else found.proved), found
+    verdict = _verdict(True, "valid", "the proof proves the claim", found.proved)
+    return replace(verdict, layers=found.layers), found
 
 
 def _judge_entries(certificate: Certificate, network: Network) -> Verdict:
