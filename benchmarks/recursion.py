@@ -13,6 +13,7 @@ function of 1/width, within 10 minutes.
 
 from __future__ import annotations
 
+import sys
 import time
 
 import numpy as np
@@ -48,8 +49,10 @@ def main() -> None:
     optima = [found[width][0] or np.nan for width in SMALLER]
     slope, limit = np.polyfit([1 / width for width in SMALLER], optima, 1)
     expected = float(limit + slope / WIDE)
-    print(f"10 x {WIDE}: {expected:.6g} by extrapolation;", end=" ")  # noqa: T201 (the result)
-    print(f"found {found[WIDE][1] / expected:.4f} times that")  # noqa: T201
+    share = found[WIDE][1] / expected
+    sys.stdout.write(
+        f"10 x {WIDE}: {expected:.6g} by extrapolation; {share:.4f} times that found\n"
+    )
 
 
 def table_row(table: Table, chain: Chain, seconds: float) -> tuple[float | None, float]:
