@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope as ForeignEnvelope
-from securesystemslib.signer import Key
+from securesystemslib.signer import Key  # pyright: ignore[reportPrivateImportUsage] - its __all__ is missing
 
 from service import cli
 from service.gate import Decision, RuleDecision
