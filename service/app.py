@@ -20,7 +20,7 @@ from service.changes import Changes
 from service.context import Context
 from service.edge import Edge
 from service.problems import MEDIA_TYPE, Problem
-from service.routes import certificates, jobs, meta, models
+from service.routes import certificates, jobs, keys, meta, models
 from service.schemas import CheckBody, EstimateBody, ProblemBody, SubmissionBody
 from service.settings import Settings
 from service.store.engine import open_database
@@ -57,7 +57,7 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, certificates, meta):
+    for routes in (models, jobs, certificates, keys, meta):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -1,4 +1,4 @@
-"""The `lipcert` command: inspect, certify, radius, check, gate, serve; sign and keys are beside it.
+"""The `lipcert` command: inspect, certify, radius, check, gate, serve; the rest is `cli_*`.
 
 Exit codes are those of the interface: 0 certified, valid or passed; 1 violated, rejected or failed
 the gate; 2 undecided; 3 refused or misused; 4 failed. Heavy imports stand inside the commands, so
@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from service import terminal
+from service.cli_keys import api_keys
 from service.cli_signing import (
     add_signing,
     attestation_text,
@@ -45,6 +46,7 @@ ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 add_signing(app)
+app.add_typer(api_keys)
 
 
 @app.command()

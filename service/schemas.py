@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from service.access import Scope
+
 NormName: TypeAlias = Literal["l1", "l2", "linf"]
 Index: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -414,3 +416,36 @@ class ReadinessBody(BaseModel):
     executor: dict[str, object] | None
     telemetry: Literal["off"]
     sandbox: str
+
+
+class NewKeyBody(Body):
+    """An API key to be made."""
+
+    scope: Scope = Field(description="each allows what stands before it too")
+    label: Annotated[str, Field(max_length=200)] = ""
+    expires: AwareDatetime | None = None
+
+
+class KeyBody(BaseModel):
+    """An API key; its text is in the answer that makes it, and nowhere else."""
+
+    id: str
+    scope: Scope
+    label: str
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    last_used: datetime | None = Field(description="to the hour")
+
+
+class MadeKeyBody(KeyBody):
+    """A new API key, with its text."""
+
+    key: str
+
+
+class KeyListBody(BaseModel):
+    """A page of API keys."""
+
+    items: list[KeyBody]
+    next_cursor: str | None

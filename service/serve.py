@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import uvicorn
@@ -20,7 +21,8 @@ import uvicorn
 from service.app import create_app
 from service.blobs import Blobs
 from service.settings import Settings, from_environment
-from service.store.engine import open_database
+from service.store import keys
+from service.store.engine import Database, open_database
 from service.store.migrate import migrate
 from verifier.errors import InvalidRequest
 
@@ -49,12 +51,21 @@ def serve(settings: Settings) -> int:
 
 def prepare(settings: Settings) -> None:
     """Make the data directory ready, and refuse an address that is not safe."""
-    require_safe_bind(settings)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with ready_database(settings) as database, database.read() as connection:
+        require_safe_bind(settings, has_keys=keys.exist(connection))
     Blobs(settings.data).remove_stale()
+
+
+@contextmanager
+def ready_database(settings: Settings) -> Generator[Database]:
+    """The database at the newest schema, in a data directory that is made where there is none."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings.database)
-    migrate(database, settings.data / "migrate.lock")
-    database.close()
+    try:
+        migrate(database, settings.data / "migrate.lock")
+        yield database
+    finally:
+        database.close()
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -90,16 +101,17 @@ def serve_api(settings: Settings, address: socket.socket) -> None:
         asyncio.run(_run(server, settings, address))
 
 
-def require_safe_bind(settings: Settings) -> None:
+def require_safe_bind(settings: Settings, *, has_keys: bool) -> None:
     """Refuse to serve strangers without keys.
 
     Raises:
-        InvalidRequest: the address is beyond loopback without `--insecure-no-auth`.
+        InvalidRequest: the address is beyond loopback, without keys or `--insecure-no-auth`.
     """
-    if not settings.is_loopback and not settings.insecure_no_auth:
+    if not settings.is_loopback and not has_keys and not settings.insecure_no_auth:
         raise InvalidRequest(
             f"host {settings.host!r} is reachable from other machines, and there are no keys",
-            fix="bind 127.0.0.1, or give --insecure-no-auth in full",
+            fix="make one with `lipcert api-keys new`, bind 127.0.0.1, or give "
+            "--insecure-no-auth in full",
             pointer="/host",
         )
 

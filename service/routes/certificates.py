@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.bodies import chunks, require_type
 from service.checking import Checker, CheckOrder
-from service.context import AtPlace, Context, InContext, next_link, time_text
+from service.context import AtPlace, Context, Reading, next_link, time_text
 from service.openapi import json_body, problems
 from service.problems import Problem
 from service.schemas import CertificateListBody, CheckAnswerBody, CheckBody
@@ -25,10 +25,10 @@ FOREVER = "max-age=31536000, immutable"
 JSON_TYPES = ("application/json", "application/*", "*/*")
 
 
-@router.get("", response_model=CertificateListBody, responses=problems(422))
+@router.get("", response_model=CertificateListBody, responses=problems(401, 422))
 async def list_certificates(
     request: Request,
-    context: InContext,
+    context: Reading,
     place: AtPlace,
     model: str | None = None,
     kind: str | None = None,
@@ -51,9 +51,9 @@ async def list_certificates(
         200: {"content": {"application/json": {"schema": {"type": "object"}}}},
         304: {"description": "a certificate never changes"},
     }
-    | problems(404, 406, 422),
+    | problems(401, 404, 406, 422),
 )
-async def show(request: Request, context: InContext, certificate_id: CertificatePath) -> Response:
+async def show(request: Request, context: Reading, certificate_id: CertificatePath) -> Response:
     """A certificate, in the canonical text whose parts its id names."""
     return await answer(request, context, certificate_id)
 
@@ -71,8 +71,9 @@ async def answer(request: Request, context: Context, certificate_id: str) -> Res
     if stored is None:
         raise Problem("not-found", f"there is no certificate {certificate_id}")
     etag = f'"{certificate_id}"'
-    # `public`: as long as there are no keys, whoever may ask may also see.
-    headers = {"ETag": etag, "Cache-Control": f"public, {FOREVER}"}
+    # Where there are no keys, whoever may ask may also see.
+    share = "public" if context.key is None else "private"
+    headers = {"ETag": etag, "Cache-Control": f"{share}, {FOREVER}"}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     path = context.blobs.place("certificates", context.tenant, stored.blob)
@@ -83,9 +84,9 @@ async def answer(request: Request, context: Context, certificate_id: str) -> Res
     "/check",
     response_model=CheckAnswerBody,
     openapi_extra=json_body(CheckBody),
-    responses=problems(400, 404, 408, 413, 415, 422, 504),
+    responses=problems(400, 401, 404, 408, 413, 415, 422, 504),
 )
-async def check(request: Request, context: InContext) -> Response:
+async def check(request: Request, context: Reading) -> Response:
     """Have the independent checker check a certificate again, in a process of its own."""
     settings = context.settings
     require_type(request, ("application/json",))

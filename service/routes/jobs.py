@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
 from service.bodies import as_object, media_type, parse_json, read_json, receive_parts
-from service.context import AtPlace, Context, InContext, next_link, time_text
+from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
 from service.openapi import json_body, problems
 from service.problems import Problem, problem_of_stored
 from service.routes import certificates as certificate_routes
@@ -103,11 +103,11 @@ IdempotencyHeader = Annotated[
     responses={
         200: {"model": JobBody | EstimateBody, "description": "ended already, or validate_only"},
     }
-    | problems(400, 404, 408, 409, 413, 415, 422, 503),
+    | problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
 )
 async def submit(
     request: Request,
-    context: InContext,
+    context: Submitting,
     validate_only: bool = False,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyHeader = None,
@@ -137,10 +137,10 @@ async def submit(
     return _answer(job, 200 if job.has_ended else 202, headers)
 
 
-@router.get("", response_model=JobListBody, responses=problems(422))
+@router.get("", response_model=JobListBody, responses=problems(401, 422))
 async def list_jobs(
     request: Request,
-    context: InContext,
+    context: Reading,
     place: AtPlace,
     state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"] | None = None,
     verdict: Literal["certified", "violated", "undecided"] | None = None,
@@ -159,10 +159,10 @@ async def list_jobs(
 @router.get(
     "/{job_id}",
     response_model=JobBody,
-    responses={304: {"description": "unchanged"}} | problems(404, 422),
+    responses={304: {"description": "unchanged"}} | problems(401, 404, 422),
 )
 async def show(
-    context: InContext,
+    context: Reading,
     job_id: JobPath,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: PreferHeader = None,
@@ -180,9 +180,10 @@ async def show(
     "/{job_id}/cancel",
     status_code=202,
     response_model=JobBody,
-    responses={200: {"model": JobBody, "description": "ended already"}} | problems(404, 422),
+    responses={200: {"model": JobBody, "description": "ended already"}}
+    | problems(401, 403, 404, 422),
 )
-async def cancel(context: InContext, job_id: JobPath) -> Response:
+async def cancel(context: Submitting, job_id: JobPath) -> Response:
     """Stop a job within a second. The best bound that was checked is kept."""
     before = await _find(context, job_id)
     if before.has_ended:
@@ -196,9 +197,9 @@ async def cancel(context: InContext, job_id: JobPath) -> Response:
     "/{job_id}/certificate",
     response_class=Response,
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
-    | problems(404, 409, 422),
+    | problems(401, 404, 409, 422),
 )
-async def certificate(request: Request, context: InContext, job_id: JobPath) -> Response:
+async def certificate(request: Request, context: Reading, job_id: JobPath) -> Response:
     """The certificate of a job that has ended; of a canceled one the best that was checked."""
     job = await _find(context, job_id)
     if job.certificate is not None:
@@ -217,11 +218,11 @@ async def certificate(request: Request, context: InContext, job_id: JobPath) -> 
     "/{job_id}/events",
     response_model=EventListBody,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-    | problems(404, 406, 422),
+    | problems(401, 404, 406, 422),
 )
 async def stream(
     request: Request,
-    context: InContext,
+    context: Reading,
     job_id: JobPath,
     after: Annotated[int, Query(ge=0)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,

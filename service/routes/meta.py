@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 import verifier.certificate
 from service import docs_page
-from service.context import Context, InContext
+from service.context import Context, Open
 from service.openapi import problems
 from service.problems import Problem
 from service.schemas import HealthBody, ReadinessBody, VersionBody
@@ -37,7 +37,7 @@ async def healthz() -> Response:
     response_model=ReadinessBody,
     responses={503: {"model": ReadinessBody, "description": "something is missing"}},
 )
-async def readyz(context: InContext) -> Response:
+async def readyz(context: Open) -> Response:
     """Whether jobs can be taken and run."""
     report = await run_in_threadpool(_readiness, context)
     is_ready = report["status"] == "ready"
