@@ -1,4 +1,4 @@
-"""The commands `lipcert sign` and `lipcert keys`, and what `check` and `gate` need of signatures.
+"""The commands `lipcert sign` and `lipcert signing-keys`, and what `check` and `gate` need of signatures.
 
 `cryptography` is imported where a signature or a key is asked for: plain checks do without.
 """
@@ -31,7 +31,7 @@ TRUSTED_KEYS = "LIPCERT_TRUSTED_KEYS"
 KeySet = Annotated[Path, typer.Option(help="The key set, with the public keys.")]
 
 keys = typer.Typer(
-    name="keys",
+    name="signing-keys",
     help="Ed25519 keys that sign certificates: make, list, retire.",
     no_args_is_help=True,
 )
@@ -156,7 +156,7 @@ def private_key(path: Path | None) -> Ed25519PrivateKey:
     if path is None and not named:
         raise InvalidRequest(
             "no private key to sign with was named",
-            fix=f"name its file, here or in ${SIGNING_KEY}; `lipcert keys new` makes one",
+            fix=f"name its file, here or in ${SIGNING_KEY}; `lipcert signing-keys new` makes one",
         )
     return read_private_key(path or Path(named or ""))
 

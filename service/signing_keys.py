@@ -116,7 +116,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise InvalidRequest(
             f"{str(path)!r} is not an unencrypted Ed25519 private key in PEM",
-            fix="make one with `lipcert keys new`",
+            fix="make one with `lipcert signing-keys new`",
         )
     return key
 
@@ -234,5 +234,5 @@ def _read(path: Path) -> bytes:
 def _not_keys(path: Path, why: str) -> InvalidRequest:
     return InvalidRequest(
         f"{str(path)!r} holds no trusted keys: {why}",
-        fix="give a key set of `lipcert keys new`, or an Ed25519 public key in PEM",
+        fix="give a key set of `lipcert signing-keys new`, or an Ed25519 public key in PEM",
     )

@@ -58,7 +58,7 @@ def lipcert(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def keys(tmp_path: Path, lipcert: Lipcert) -> tuple[Path, Path]:
     """A private key, and the key set with its public key."""
     private, trusted = tmp_path / "key.pem", tmp_path / "keys.json"
-    done = lipcert("keys", "new", "--key", private, "--trusted", trusted)
+    done = lipcert("signing-keys", "new", "--key", private, "--trusted", trusted)
     assert done.returncode == 0, done.stderr
     return private, trusted
 
@@ -142,10 +142,12 @@ def test_rotation_keeps_what_the_old_key_signed(
 ) -> None:
     old = signed(lipcert, certificate, keys[0])
     before = [key.keyid for key in read_trusted_keys(keys[1])]
-    lipcert("keys", "new", "--key", tmp_path / "next.pem", "--trusted", keys[1], "--days", 30)
-    done = lipcert("keys", "retire", before[0][:12], "--trusted", keys[1])
+    lipcert(
+        "signing-keys", "new", "--key", tmp_path / "next.pem", "--trusted", keys[1], "--days", 30
+    )
+    done = lipcert("signing-keys", "retire", before[0][:12], "--trusted", keys[1])
     assert done.returncode == 0, done.stderr
-    listed = lipcert("keys", "list", "--trusted", keys[1]).stdout.splitlines()
+    listed = lipcert("signing-keys", "list", "--trusted", keys[1]).stdout.splitlines()
     assert [line.split()[1] for line in listed] == ["retired", "current"]
     assert checked(lipcert, old, "--key", keys[1])["signature"]["state"] == "retired"
     new = signed(lipcert, certificate, tmp_path / "next.pem")
@@ -155,7 +157,9 @@ def test_rotation_keeps_what_the_old_key_signed(
 def test_a_stranger_is_not_trusted(
     lipcert: Lipcert, certificate: Path, keys: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    lipcert("keys", "new", "--key", tmp_path / "evil.pem", "--trusted", tmp_path / "evil.json")
+    lipcert(
+        "signing-keys", "new", "--key", tmp_path / "evil.pem", "--trusted", tmp_path / "evil.json"
+    )
     envelope = signed(lipcert, certificate, tmp_path / "evil.pem")
     verdict = checked(lipcert, envelope, "--key", keys[1])
     assert (verdict["valid"], verdict["code"]) == (False, "signature-rejected")
@@ -242,7 +246,7 @@ def test_what_is_no_envelope_is_refused(value: object) -> None:
 def test_keys_are_kept_from_others(keys: tuple[Path, Path], lipcert: Lipcert) -> None:
     private, trusted = keys
     assert private.stat().st_mode & 0o077 == 0
-    again = lipcert("keys", "new", "--key", private, "--trusted", trusted)
+    again = lipcert("signing-keys", "new", "--key", private, "--trusted", trusted)
     assert again.returncode == 3  # a key is never overwritten
     private.chmod(0o640)
     with pytest.raises(InvalidRequest, match="others may read"):
