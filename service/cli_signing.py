@@ -1,4 +1,4 @@
-"""The commands `lipcert sign` and `lipcert signing-keys`, and what `check` and `gate` need of signatures.
+"""`lipcert sign`, `lipcert signing-keys`, and what `check` and `gate` need of signatures.
 
 `cryptography` is imported where a signature or a key is asked for: plain checks do without.
 """

@@ -150,7 +150,7 @@ def test_rotation_keeps_what_the_old_key_signed(
     listed = lipcert("signing-keys", "list", "--trusted", keys[1]).stdout.splitlines()
     assert [line.split()[1] for line in listed] == ["retired", "current"]
     assert checked(lipcert, old, "--key", keys[1])["signature"]["state"] == "retired"
-    new = signed(lipcert, certificate, tmp_path / "next.pem")
+    new = signed(lipcert, certificate, successor)
     assert checked(lipcert, new, "--key", keys[1])["signature"]["state"] == "current"
 
 
