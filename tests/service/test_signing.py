@@ -142,9 +142,8 @@ def test_rotation_keeps_what_the_old_key_signed(
 ) -> None:
     old = signed(lipcert, certificate, keys[0])
     before = [key.keyid for key in read_trusted_keys(keys[1])]
-    lipcert(
-        "signing-keys", "new", "--key", tmp_path / "next.pem", "--trusted", keys[1], "--days", 30
-    )
+    successor = tmp_path / "next.pem"
+    lipcert("signing-keys", "new", "--key", successor, "--trusted", keys[1], "--days", 30)
     done = lipcert("signing-keys", "retire", before[0][:12], "--trusted", keys[1])
     assert done.returncode == 0, done.stderr
     listed = lipcert("signing-keys", "list", "--trusted", keys[1]).stdout.splitlines()
