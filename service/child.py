@@ -291,7 +291,8 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
 
 
 def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
-    from verifier.radius import parse_question, radii
+    from verifier.radius import radii
+    from verifier.radius_json import parse_question
 
     began = time.monotonic()
 
