@@ -155,7 +155,7 @@ def radius(
     out: Annotated[Path | None, typer.Option(help="Write the answer here, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """The largest ball around a point on which its label is proved, with the certificate."""
+    """The largest ball around a point on which its label is proved. Ctrl-C keeps the best."""
     from service import child
     from service.request_flags import question_from, read_bytes
 
@@ -165,6 +165,8 @@ def radius(
         outcome = child.radii(data, question, seconds, show)
     if outcome.radii is None:
         return _explain(outcome, as_json=as_json)
+    if outcome.failure is not None:
+        terminal.say(f"stopped early, the best radii are kept: {outcome.failure.error['detail']}")
     if out is not None:
         _write(out, terminal.json_text(outcome.radii))
     (terminal.print_json if as_json else terminal.print_radii)(outcome.radii)
@@ -289,7 +291,7 @@ def _misuse_text(error: TyperException) -> str:
 def _explain(outcome: Outcome, *, as_json: bool) -> int:
     """Says why there is no answer."""
     if outcome.failure is None:
-        terminal.say("interrupted before any bound was proved")
+        terminal.say("interrupted before anything was proved")
         return FAILED
     terminal.print_refusal(outcome.failure.error, as_json=as_json)
     return outcome.failure.exit_code

@@ -19,12 +19,15 @@ class EntryPoints:
     """What the children call, as `module:function`. Only a program sets these, never a user."""
 
     verify: str = "verifier.verify:verify"
+    radius: str = "verifier.radius:radii"
     inspect: str = "verifier.verify:inspect"
     check: str = "verifier.checker:check"
+    check_radius: str = "verifier.checker:check_radius"
     preload: tuple[str, ...] = (
         "torch",
         "onnxruntime",
         "verifier.verify",
+        "verifier.radius",
     )  #: modules, imported before any fork
 
 

@@ -25,30 +25,33 @@ from typing import Any, Literal, TypeAlias
 from service import lifeline
 from verifier.errors import InvalidRequest, LipcertError, ResourceExhausted
 
-Frame: TypeAlias = Literal[b"S", b"P", b"C", b"R", b"M", b"E", b"H"]
+Frame: TypeAlias = Literal[b"S", b"P", b"C", b"B", b"R", b"M", b"E", b"H"]
 
-STARTED, PROGRESS, CERTIFICATE, RESULT, SUMMARY, ERROR, HELLO = (
+STARTED, PROGRESS, CERTIFICATE, RING, RESULT, SUMMARY, ERROR, HELLO = (
     b"S",  # the work begins
     b"P",  # progress, JSON
     b"C",  # a better certificate, its JSON text
-    b"R",  # the last certificate, its JSON text
+    b"B",  # a larger ball: which center's, and its certificate's JSON text
+    b"R",  # the work is done; the last certificate, its JSON text, or nothing
     b"M",  # a model's summary, JSON
     b"E",  # why there is no result, JSON
     b"H",  # the answer to a probe, JSON
 )
 
 MAX_FILE_BYTES = 64 * 2**20
+PLACE_BYTES = 4  #: of a center's number, before its certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What a child has to do, and within which limits."""
 
-    kind: Literal["verify", "inspect", "probe"]
+    kind: Literal["verify", "radius", "inspect", "probe"]
     entry: str  #: `module:function` to call
     model: str = ""  #: path of the model's bytes
     digest: str = ""  #: their id
     request: Mapping[str, Any] | None = None  # Any: JSON that the service wrote itself
+    places: int = 1  #: that certificates may be of: the centers of radii
     memory_bytes: int = 0
     threads: int = 1
     folder: str = "/"  #: where the child's working directory is
@@ -74,15 +77,10 @@ Tell: TypeAlias = Callable[[bytes, bytes], None]
 
 
 def _verify(order: Order, tell: Tell) -> None:
-    from verifier.certificate import Certificate
-    from verifier.certificate_json import certificate_json
     from verifier.request_json import parse_request
 
-    def text(certificate: Certificate) -> bytes:
-        return json.dumps(certificate_json(certificate), allow_nan=False).encode()
-
-    def on_certificate(certificate: Certificate) -> None:
-        tell(CERTIFICATE, text(certificate))
+    def on_certificate(certificate: Any) -> None:  # noqa: ANN401 - imported with the verifier
+        tell(CERTIFICATE, _text(certificate))
 
     def on_progress(progress: Any) -> None:  # noqa: ANN401 - the verifier's own record
         tell(
@@ -103,7 +101,27 @@ def _verify(order: Order, tell: Tell) -> None:
         on_certificate=on_certificate,
         on_progress=on_progress,
     )
-    tell(RESULT, text(result))
+    tell(RESULT, _text(result))
+
+
+def _radius(order: Order, tell: Tell) -> None:
+    from verifier.radius_json import parse_question
+
+    def on_ring(place: int, ring: Any) -> None:  # noqa: ANN401 - the verifier's own record
+        tell(RING, place.to_bytes(PLACE_BYTES, "big") + _text(ring.certificate))
+
+    def on_progress(place: int, _low: float, _high: float) -> None:
+        tell(PROGRESS, _json({"phase": f"center {place}", "iteration": place}))
+
+    radii = load_entry(order.entry)
+    radii(_model(order), parse_question(order.request), on_progress, on_ring)
+    tell(RESULT, b"")
+
+
+def _text(certificate: Any) -> bytes:  # noqa: ANN401 - imported with the verifier
+    from verifier.certificate_json import certificate_json
+
+    return _json(certificate_json(certificate))
 
 
 def _inspect(order: Order, tell: Tell) -> None:
@@ -212,5 +230,6 @@ _HEAVY = {"cvxpy", "numpy", "onnx", "onnxruntime", "scipy", "torch", "verifier.v
 _WORK: Mapping[str, Callable[[Order, Tell], None]] = {
     "inspect": _inspect,
     "probe": _probe,
+    "radius": _radius,
     "verify": _verify,
 }

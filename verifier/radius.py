@@ -19,7 +19,7 @@ from torch import Tensor
 from verifier.certificate import Candidate, Certificate
 from verifier.certificate_json import certificate_json
 from verifier.checker import check_radius
-from verifier.errors import InvalidRequest, JobFailed, LipcertError
+from verifier.errors import JobFailed, LipcertError
 from verifier.methods.clock import Clock
 from verifier.methods.derivatives import Derivatives
 from verifier.methods.duality import norm_of
@@ -30,7 +30,7 @@ from verifier.norms import Norm, NormPair
 from verifier.onnx_import import load
 from verifier.property import Margins, Method, Property, Request
 from verifier.proving import Case, Unproved, finished, prove
-from verifier.radius_json import Question, RingJson, answer_json
+from verifier.radius_json import Question, RingJson, answer_json, refuse_misfit
 from verifier.tiers import tiers_of
 from verifier.version import VERSION
 
@@ -90,7 +90,7 @@ def radii(
     clock = Clock.start(question.seconds)
     imported = load(model)
     network = imported.require_network()
-    _refuse_misfit(question, network)
+    refuse_misfit(question, network.input_size, network.output_size)
     rings: list[Ring] = []
     count = len(question.centers)
     for place in range(count):
@@ -232,20 +232,3 @@ def _between(low: float, high: float) -> float:
     """A radius between two: by their logarithms, where they are far apart."""
     is_far = 4 * low < high and 0 < low
     return math.sqrt(low * high) if is_far else (low + high) / 2
-
-
-def _refuse_misfit(question: Question, network: Network) -> None:
-    if question.dimension != network.input_size:
-        raise InvalidRequest(
-            f"the points have {question.dimension} coordinates, the model {network.input_size}",
-            fix=f"give {network.input_size} numbers, flat and row-major",
-            pointer="/centers",
-        )
-    if network.output_size < 2:
-        raise InvalidRequest("the model has one output", fix="a label needs two", pointer="/label")
-    if question.label is not None and network.output_size <= question.label:
-        raise InvalidRequest(
-            f"label {question.label} is beyond {network.output_size - 1}",
-            fix="count from 0",
-            pointer="/label",
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verifier.errors import InvalidRequest
@@ -91,6 +91,24 @@ def question_json(question: Question) -> dict[str, object]:
     }
 
 
+def refuse_misfit(question: Question, inputs: int, outputs: int) -> None:
+    """Refuse what a model with so many inputs and outputs does not have.
+
+    Raises:
+        InvalidRequest: the points have another dimension, or there is no such label.
+    """
+    if question.dimension != inputs:
+        raise _refused(
+            "/centers",
+            f"the points have {question.dimension} coordinates, the model {inputs} inputs",
+            f"give {inputs} numbers, flat and row-major",
+        )
+    if outputs < 2:
+        raise _refused("/label", "the model has one output", "a label needs two")
+    if question.label is not None and outputs <= question.label:
+        raise _refused("/label", f"{question.label} is beyond {outputs - 1}", "count from 0")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingJson:
     """The answer for one point; `certificate` proves the label on the ball of this radius.
@@ -121,10 +139,8 @@ def answer_json(model: str, norm: str, rings: Sequence[RingJson]) -> dict[str, o
     }
 
 
-def unanswered(question: Mapping[str, object] | Question) -> RingJson:
-    """The answer for a point of which nothing is known."""
-    label = question.label if isinstance(question, Question) else question["label"]
-    assert label is None or isinstance(label, int)  # noqa: S101 (`parse_question` says so)
+def unanswered(label: int | None) -> RingJson:
+    """The answer for a point of which nothing is proved; `label`: the one that was asked for."""
     return RingJson(label=label, radius=0.0, certificate=None)
 
 

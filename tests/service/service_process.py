@@ -23,6 +23,8 @@ FAKES = EntryPoints(
     verify="service_fakes:verify",
     inspect="service_fakes:inspect",
     check="service_fakes:check",
+    radius="service_fakes:radii",
+    check_radius="service_fakes:check_radius",
     preload=("service_fakes",),
 )
 
