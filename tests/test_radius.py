@@ -116,7 +116,7 @@ def _region(certificate: Certificate) -> CenterBox:
 def _wider(certificate: Certificate) -> Certificate:
     region = _region(certificate)
     assert isinstance(region.radius, float)
-    return _asked(certificate, region=replace(region, radius=1.05 * region.radius))
+    return _asked(certificate, region=replace(region, radius=4 * region.radius))
 
 
 def _as_ball(certificate: Certificate) -> Region:
