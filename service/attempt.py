@@ -75,6 +75,7 @@ class Attempt:
         self._rejection: Mapping[str, Any] | None = None  #: of the last check
         self._phase: str | None = None
         self._done: int | None = None  #: steps of the phase
+        self._open: int | None = None  #: parts that branch and bound has not done yet
         self._shown = 0.0
         self._is_shown = True  #: nothing is known that the row does not say
         self._error: Mapping[str, object] | None = None
@@ -92,6 +93,7 @@ class Attempt:
             case Progressed(progress):
                 self._phase = str(progress.get("phase"))[:200]
                 self._done = _count(progress.get("iteration"))
+                self._open = _count(progress.get("open"))
                 self._is_shown = False
             case Improved(certificate, place):
                 self._candidates.hold(place, certificate)
@@ -167,7 +169,12 @@ class Attempt:
     # --- telling ---------------------------------------------------------------------------------
 
     def _progress(self) -> dict[str, object]:
-        return {**self._answer.progress(), "phase": self._phase, "done": self._done}
+        return {
+            **self._answer.progress(),
+            "phase": self._phase,
+            "open": self._open,
+            "done": self._done,
+        }
 
     def _show(self, incumbent: Mapping[str, Any] | None) -> None:
         with self._tools.database.write() as connection:

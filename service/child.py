@@ -298,6 +298,7 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
                 "progress": {
                     "phase": progress.phase,
                     "iteration": progress.iteration,
+                    "open": progress.open,
                     "upper": progress.upper,
                     "lower": progress.lower,
                     "seconds": progress.seconds,

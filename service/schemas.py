@@ -295,8 +295,8 @@ class ProgressBody(BaseModel):
     lower: float | None
     gap: float | None
     phase: str | None
-    open: int | None
-    done: int | None
+    open: int | None = Field(description="parts that branch and bound has not done yet")
+    done: int | None = Field(description="steps of the phase; of radii, centers")
     eta_seconds: float | None
 
 

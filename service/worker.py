@@ -89,6 +89,7 @@ def _verify(order: Order, tell: Tell) -> None:
                 {
                     "phase": str(progress.phase)[:200],
                     "iteration": progress.iteration,
+                    "open": progress.open,
                     "seconds": progress.seconds,
                 }
             ),

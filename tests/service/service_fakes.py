@@ -45,6 +45,7 @@ class Progress:
     seconds: float
     iteration: int | None = None
     gap: float | None = None
+    open: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def verify(
         raise InvalidRequest("the region has another dimension", fix="give 3 numbers")
     on_progress(Progress("product", None, None, 0.0))
     for step in plan["steps"]:
+        if step == "divide":
+            on_progress(Progress("branch: dividing", None, None, 0.1, iteration=2, open=34))
         _take(step, data, request, on_certificate)
     if "lie" in plan["steps"]:
         return certificate(data, request, 0.9 * plan["bound"])
