@@ -20,8 +20,8 @@ from service.changes import Changes
 from service.context import Context
 from service.edge import Edge
 from service.problems import MEDIA_TYPE, Problem
-from service.routes import certificates, jobs, keys, meta, models
-from service.schemas import CheckBody, EstimateBody, ProblemBody, SubmissionBody
+from service.routes import certificates, jobs, keys, meta, models, radius
+from service.schemas import CheckBody, EstimateBody, ProblemBody, RadiusBody, SubmissionBody
 from service.settings import Settings
 from service.store.engine import open_database
 from verifier.version import VERSION
@@ -57,13 +57,13 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, certificates, keys, meta):
+    for routes in (models, jobs, radius, certificates, keys, meta):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_defect)
-    openapi.install(app, (ProblemBody, SubmissionBody, CheckBody, EstimateBody))
+    openapi.install(app, (ProblemBody, SubmissionBody, RadiusBody, CheckBody, EstimateBody))
     return app
 
 

@@ -167,7 +167,7 @@ def radius(
     out: Annotated[Path | None, typer.Option(help="Write the answer here, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """The largest ball around a point on which its label is proved, with the certificate."""
+    """The largest ball around a point on which its label is proved. Ctrl-C keeps the best."""
     from service import child
     from service.files import read_bytes, write_text
     from service.request_flags import question_from
@@ -178,6 +178,8 @@ def radius(
         outcome = child.radii(data, question, seconds, show)
     if outcome.radii is None:
         return _explain(outcome, as_json=as_json)
+    if outcome.failure is not None:
+        terminal.say(f"stopped early, the best radii are kept: {outcome.failure.error['detail']}")
     if out is not None:
         write_text(out, terminal.json_text(outcome.radii))
     (terminal.print_json if as_json else terminal.print_radii)(outcome.radii)
@@ -262,9 +264,13 @@ def serve(
     insecure_no_auth: Annotated[
         bool, typer.Option("--insecure-no-auth", help="Beyond loopback although there are no keys.")
     ] = False,
+    require_sandbox: Annotated[
+        str | None,
+        typer.Option(help="full or any: what must hold to start (full beyond loopback)."),
+    ] = None,
 ) -> int:
     """The REST service with its embedded database and workers."""
-    from verifier.errors import RequestRefused
+    from verifier.errors import InvalidRequest, RequestRefused
 
     try:
         from service.serve import serve as run_service
@@ -274,6 +280,10 @@ def serve(
             f"this installation cannot serve: module {error.name!r} is missing",
             fix="pip install 'lipcert[serve,verify]'",
         ) from error
+    if require_sandbox not in (None, "full", "any"):
+        raise InvalidRequest(
+            f"--require-sandbox {require_sandbox!r} does not exist", fix="use full or any"
+        )
     settings = from_environment(os.environ)
     settings = dataclasses.replace(
         settings,
@@ -281,6 +291,7 @@ def serve(
         port=settings.port if port is None else port,
         data=data or settings.data,
         insecure_no_auth=insecure_no_auth or settings.insecure_no_auth,
+        require_sandbox=None if require_sandbox is None else require_sandbox == "full",
     )
     return run_service(settings) or OK
 
@@ -318,7 +329,7 @@ def _misuse_text(error: TyperException) -> str:
 def _explain(outcome: Outcome, *, as_json: bool) -> int:
     """Says why there is no answer."""
     if outcome.failure is None:
-        terminal.say("interrupted before any bound was proved")
+        terminal.say("interrupted before anything was proved")
         return FAILED
     terminal.print_refusal(outcome.failure.error, as_json=as_json)
     return outcome.failure.exit_code

@@ -235,6 +235,22 @@ class SubmissionBody(RequestBody, EnvelopeBody):
     """A request for a job."""
 
 
+class QuestionBody(Body):
+    """Which balls around points keep their label: the largest is looked for."""
+
+    centers: Centers
+    norm: Literal["l2", "linf"] = "linf"
+    label: Index | None = Field(
+        default=None, description="of all points; default: the greatest output of each"
+    )
+    clip: ClipBody | None = Field(default=None, description="the input domain, for linf")
+    seconds: Positive = Field(default=60.0, description="for all points together")
+
+
+class RadiusBody(QuestionBody, EnvelopeBody):
+    """A question for a job."""
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 
@@ -281,23 +297,50 @@ class ProgressBody(BaseModel):
     lower: float | None
     gap: float | None
     phase: str | None
-    open: int | None
-    done: int | None
+    open: int | None = Field(description="parts that branch and bound has not done yet")
+    done: int | None = Field(description="steps of the phase; of radii, centers")
     eta_seconds: float | None
 
 
+class RingBody(BaseModel):
+    """The ball of one point; radius 0: nothing is proved."""
+
+    center: int = Field(description="counted from 0, as asked")
+    label: int | None = Field(description="null where nothing is proved and none was asked for")
+    radius: float
+    certificate: dict[str, object] | str | None = Field(
+        description="of the margins on the ball; in a job its id, null before the job's end"
+    )
+
+
+class RadiiBody(BaseModel):
+    """The radii of all points that the checker has accepted."""
+
+    model: ModelId
+    norm: str
+    radii: list[RingBody]
+    quantiles: dict[str, float | None]
+
+
 class JobBody(BaseModel):
-    """A job: `state` is what the machinery did, `verdict` what was found."""
+    """A job: `state` is what the machinery did, `verdict` what was found.
+
+    Of kind `verify` it has a property, method, options, budget and target; of kind `radius` a
+    question and radii, and its verdict is certified where every point has a ball.
+    """
 
     id: str
+    kind: Literal["verify", "radius"]
     state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
     verdict: Literal["certified", "violated", "undecided"] | None
     model: ModelId
-    property: dict[str, object]
-    method: str
-    options: dict[str, Option]
-    budget: BudgetBody
+    property: dict[str, object] | None
+    method: str | None
+    options: dict[str, Option] | None
+    budget: BudgetBody | None
     target: TargetBody | None
+    question: QuestionBody | None
+    radii: RadiiBody | None
     labels: dict[str, str]
     priority: int
     progress: ProgressBody

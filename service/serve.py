@@ -18,6 +18,7 @@ from dataclasses import replace
 
 import uvicorn
 
+from service import sandbox
 from service.app import create_app
 from service.blobs import Blobs
 from service.settings import Settings, from_environment
@@ -38,6 +39,7 @@ def serve(settings: Settings) -> int:
     Raises:
         InvalidRequest: the address is beyond loopback, and nothing would protect it.
     """
+    require_sandbox(settings, sandbox.available())
     prepare(settings)
     with listen(settings) as address:
         keeper = Keeper(settings)
@@ -116,6 +118,22 @@ def require_safe_bind(settings: Settings, *, has_keys: bool) -> None:
         )
 
 
+def require_sandbox(settings: Settings, available: str) -> None:
+    """Refuse to read strangers' models in less than a full sandbox, where that is wanted.
+
+    Raises:
+        InvalidRequest: it is wanted, or the address is beyond loopback, and a layer is missing.
+    """
+    is_wanted = settings.require_sandbox
+    if (not settings.is_loopback if is_wanted is None else is_wanted) and available != "full":
+        raise InvalidRequest(
+            f"the sandbox of this machine is {available}, and a full one is required",
+            fix="run on Linux 5.13 or newer that allows Landlock and seccomp, or give "
+            "--require-sandbox any",
+            pointer="/require_sandbox",
+        )
+
+
 class Keeper:
     """Keeps a dispatcher running."""
 
@@ -170,7 +188,9 @@ async def _run(server: uvicorn.Server, settings: Settings, address: socket.socke
         while not server.started:
             await asyncio.sleep(0.01)
         where = f"http://{settings.host}:{address.getsockname()[1]}"
-        sys.stderr.write(f"lipcert serves {where}, data in {settings.data}, sandbox partial\n")
+        sys.stderr.write(
+            f"lipcert serves {where}, data in {settings.data}, sandbox {sandbox.available()}\n"
+        )
 
     task = asyncio.create_task(announce())
     await server.serve(sockets=[address])

@@ -87,6 +87,8 @@ def _progress_text(progress: Mapping[str, object]) -> str:
     seconds = cast("float", progress["seconds"])
     step = progress.get("iteration")
     phase = progress["phase"] if step is None else f"{progress['phase']}, step {step}"
+    waiting = progress.get("open")
+    phase = phase if waiting is None else f"{phase}, {waiting} open"
     return plain(f"{phase}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
 
 

@@ -118,7 +118,7 @@ async def check(request: Request, context: Reading) -> Response:
 
 
 def _check(order: CheckOrder, settings: Settings) -> Mapping[str, Any] | None:
-    checker = Checker(settings.entry_points.check)
+    checker = Checker(settings.entry_points)
     try:
         checker.begin(order)
         return checker.poll(settings.check_s)

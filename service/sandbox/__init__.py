@@ -41,7 +41,7 @@ def enclose(readable: Iterable[Path] = (), writable: Iterable[Path] = ()) -> str
 
     Args:
         readable: files and folders to read, beside the interpreter's.
-        writable: files to write, which exist.
+        writable: files to write, which exist; folders to write in.
 
     Returns:
         What holds from now on: `full`, `partial(<missing>)` or `none`.

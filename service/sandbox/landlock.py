@@ -17,6 +17,7 @@ VERSION = 1  #: the flag that asks for the ABI's version
 PATH_BENEATH = 1
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = (1 << bit for bit in range(4))
+REMOVE_FILE, MAKE_REG = 1 << 5, 1 << 8
 TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  #: what makes sense for a file
 
@@ -45,7 +46,7 @@ def restrict(readable: Sequence[Path], writable: Sequence[Path], devices: Sequen
 
     Args:
         readable: files and folders to read and execute; what does not exist is passed over.
-        writable: files to read and write.
+        writable: files to read and write; folders whose files are made and removed too.
         devices: device files to read, write and control.
     """
     version = abi()
@@ -66,7 +67,7 @@ def restrict(readable: Sequence[Path], writable: Sequence[Path], devices: Sequen
     try:
         for paths, rights in (
             (readable, EXECUTE | READ_FILE | READ_DIR),
-            (writable, READ_FILE | WRITE_FILE | TRUNCATE),
+            (writable, READ_FILE | WRITE_FILE | TRUNCATE | READ_DIR | REMOVE_FILE | MAKE_REG),
             (devices, READ_FILE | READ_DIR | WRITE_FILE | IOCTL_DEV),
         ):
             for path in paths:

@@ -35,7 +35,7 @@ job = Table(
     metadata,
     Column("id", String, primary_key=True),  # 128 random bits
     Column("tenant", String, nullable=False),
-    Column("kind", String, nullable=False),  # verify; inspect: reading an uploaded model
+    Column("kind", String, nullable=False),  # verify, radius; inspect: reading a model
     Column("state", String, nullable=False),
     Column("verdict", String),
     Column("model", String, nullable=False),

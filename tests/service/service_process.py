@@ -23,6 +23,8 @@ FAKES = EntryPoints(
     verify="service_fakes:verify",
     inspect="service_fakes:inspect",
     check="service_fakes:check",
+    radius="service_fakes:radii",
+    check_radius="service_fakes:check_radius",
     preload=("service_fakes",),
 )
 
@@ -60,7 +62,11 @@ def free_port() -> int:
 def settings_in(folder: Path) -> Settings:
     """Limits small enough to be met in tests."""
     return replace(
-        Settings(port=free_port(), data=folder / "data", entry_points=FAKES),
+        Settings(
+            port=free_port(),
+            data=folder / "data",
+            entry_points=replace(FAKES, folders=(str(folder.parent),)),
+        ),
         slots=2,
         max_model_bytes=100_000,
         max_json_bytes=50_000,
