@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -29,6 +29,20 @@ from verifier.errors import InvalidRequest
 
 RESTART_S = 0.5  #: before a dispatcher that died is started again
 STOP_S = 10.0
+
+#: What Python, its libraries and their threads look at; everything else stays here.
+PASSED_ON = (
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONHASHSEED",
+    "PYTHONPATH",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+)
+PASSED_ON_PREFIXES = ("CUDA_", "LC_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_", "ORT_")
 
 log = logging.getLogger("lipcert.serve")
 
@@ -134,6 +148,15 @@ def require_sandbox(settings: Settings, available: str) -> None:
         )
 
 
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the processes that read models may know of the environment."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+    }
+
+
 class Keeper:
     """Keeps a dispatcher running."""
 
@@ -171,6 +194,7 @@ class Keeper:
         # -c, not -m: a child of the forkserver imports the main module again if it has a name.
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", "from service.dispatcher import main; main()"],
+            env=without_secrets(os.environ),
             stdin=subprocess.PIPE,
             text=True,
             start_new_session=True,  # an interrupt on the terminal is the API's to handle

@@ -9,12 +9,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from service_fakes import model
+from service_process import Service
 
 from service import sandbox
 from service.sandbox import landlock, seccomp
+from service.serve import require_sandbox, without_secrets
+from service.settings import Settings
+from verifier.errors import InvalidRequest
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -177,6 +183,30 @@ thread.join()
 return said[0]
 """
     assert attempt(code) == "denied"
+
+
+def test_every_child_of_the_service_is_enclosed(service: Service) -> None:
+    """Reading a model, bounding it and checking the certificate: each attempts to get out."""
+    job = service.submit(service.upload(model("escape")), wait=30)
+    assert job["state"] == "succeeded", job
+    assert service.client.get("/readyz").json()["sandbox"] == "full"
+
+
+def test_the_children_are_told_no_secrets() -> None:
+    said = {"PATH": "/bin", "OMP_NUM_THREADS": "1", "LIPCERT_API_KEY": "lck_", "AWS_TOKEN": "x"}
+    assert without_secrets(said) == {"PATH": "/bin", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - not bound
+def test_what_is_required_has_to_be_there(host: str) -> None:
+    settings = Settings(host=host)
+    require_sandbox(settings, "full")
+    require_sandbox(replace(settings, require_sandbox=False), "none")
+    with pytest.raises(InvalidRequest, match="none"):
+        require_sandbox(replace(settings, require_sandbox=True), "none")
+    if host != "127.0.0.1":
+        with pytest.raises(InvalidRequest, match="partial"):
+            require_sandbox(settings, "partial(seccomp)")
 
 
 @pytest.mark.parametrize(
