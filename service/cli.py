@@ -21,9 +21,9 @@ from service.cli_keys import api_keys
 from service.cli_signing import (
     add_signing,
     attestation_text,
+    keys_to_trust,
     opened_text,
     private_key,
-    trusted_keys,
 )
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def check(
 
     text = read_bytes(certificate, "the certificate", 2**30)
     data = read_bytes(model, "the model", MODEL_BYTES)
-    opened = opened_text(text, trusted_keys(key))
+    opened = opened_text(text, keys_to_trust(key))
     verdict = opened.rejection or verdict_on(opened.certificate, data)
     if as_json:
         terminal.print_json(terminal.verdict_json(verdict) | {"signature": opened.signature})
@@ -264,6 +264,12 @@ def serve(
     insecure_no_auth: Annotated[
         bool, typer.Option("--insecure-no-auth", help="Beyond loopback although there are no keys.")
     ] = False,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="The private key that signs certificates.")
+    ] = None,
+    trusted_keys: Annotated[
+        Path | None, typer.Option(help="The key set that is published, its own among them.")
+    ] = None,
     require_sandbox: Annotated[
         str | None,
         typer.Option(help="full or any: what must hold to start (full beyond loopback)."),
@@ -290,6 +296,8 @@ def serve(
         host=host or settings.host,
         port=settings.port if port is None else port,
         data=data or settings.data,
+        signing_key=signing_key or settings.signing_key,
+        trusted_keys=trusted_keys or settings.trusted_keys,
         insecure_no_auth=insecure_no_auth or settings.insecure_no_auth,
         require_sandbox=None if require_sandbox is None else require_sandbox == "full",
     )

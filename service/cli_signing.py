@@ -161,7 +161,7 @@ def private_key(path: Path | None) -> Ed25519PrivateKey:
     return read_private_key(path or Path(named or ""))
 
 
-def trusted_keys(path: Path | None) -> Sequence[TrustedKey]:
+def keys_to_trust(path: Path | None) -> Sequence[TrustedKey]:
     """The keys of a file, or of the one that the environment names; none where none is named.
 
     Raises:

@@ -24,6 +24,7 @@ from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
 from service.settings import Settings, from_environment
+from service.signing_keys import read_private_key
 from service.store import leases
 from service.store.engine import Database, Watch, now_ms, open_database
 from service.store.jobs import ASKED, Kind
@@ -271,11 +272,14 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     if not wait_for_head(database, MIGRATION_S):
         raise SystemExit("the database is not at the newest schema: start the API first")
     with _only_one(settings):
+        # Read before any child is forked, by this process alone.
+        key = None if settings.signing_key is None else read_private_key(settings.signing_key)
         executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
         executor.start()
         bench = Bench(settings.entry_points)
         try:
-            Dispatcher(settings, Tools(settings, database, blobs, bench), executor).run(stop)
+            tools = Tools(settings, database, blobs, bench, key)
+            Dispatcher(settings, tools, executor).run(stop)
         finally:
             bench.close()
             database.close()

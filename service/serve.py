@@ -15,6 +15,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import uvicorn
 
@@ -22,6 +23,7 @@ from service import sandbox
 from service.app import create_app
 from service.blobs import Blobs
 from service.settings import Settings, from_environment
+from service.signing_keys import keyid_of, read_private_key, read_trusted_keys
 from service.store import keys
 from service.store.engine import Database, open_database
 from service.store.migrate import migrate
@@ -54,6 +56,7 @@ def serve(settings: Settings) -> int:
         InvalidRequest: the address is beyond loopback, and nothing would protect it.
     """
     require_sandbox(settings, sandbox.available())
+    require_published_key(settings)
     prepare(settings)
     with listen(settings) as address:
         keeper = Keeper(settings)
@@ -129,6 +132,25 @@ def require_safe_bind(settings: Settings, *, has_keys: bool) -> None:
             fix="make one with `lipcert api-keys new`, bind 127.0.0.1, or give "
             "--insecure-no-auth in full",
             pointer="/host",
+        )
+
+
+def require_published_key(settings: Settings) -> None:
+    """Refuse to sign what nobody could verify.
+
+    Raises:
+        InvalidRequest: a key signs, and its public key is not published, or is not current.
+    """
+    if settings.signing_key is None:
+        return
+    keyid = keyid_of(read_private_key(settings.signing_key).public_key())
+    known = () if settings.trusted_keys is None else read_trusted_keys(settings.trusted_keys)
+    states = [key.state(datetime.now(UTC)) for key in known if key.keyid == keyid]
+    if "current" not in states:
+        raise InvalidRequest(
+            f"key {keyid} signs, and is {states[0] if states else 'not'} in the published key set",
+            fix="give --trusted-keys with a key set in which it is current",
+            pointer="/trusted_keys",
         )
 
 

@@ -40,6 +40,8 @@ class Settings:
     port: int = 8321
     data: Path = field(default_factory=lambda: default_data_directory())
     insecure_no_auth: bool = False  #: a bind beyond loopback, although there are no keys
+    signing_key: Path | None = None  #: the private key that signs certificates
+    trusted_keys: Path | None = None  #: the public keys that are published, its own among them
     require_sandbox: bool | None = None  #: a full one, or do not start; None: beyond loopback
     allowed_hosts: tuple[str, ...] = ()  #: beyond loopback: Host headers to accept; empty: all
 
@@ -87,7 +89,8 @@ class Settings:
         members: dict[str, Any] = json.loads(text)  # Any: what to_json wrote
         points: dict[str, Any] = members.pop("entry_points")
         points |= {name: tuple(points[name]) for name in ("preload", "folders")}
-        members["data"] = Path(members["data"])
+        for name in ("data", "signing_key", "trusted_keys"):
+            members[name] = None if members[name] is None else Path(members[name])
         members["allowed_hosts"] = tuple(members["allowed_hosts"])
         return cls(**members, entry_points=EntryPoints(**points))
 
@@ -125,5 +128,7 @@ FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "host": str,
     "memory_bytes": int,
     "port": int,
+    "signing_key": Path,
     "slots": int,
+    "trusted_keys": Path,
 }

@@ -87,10 +87,14 @@ def _statement(
 ) -> dict[str, object]:
     return {
         "_type": STATEMENT,
-        "subject": [{"name": name, "digest": _digest(digest)}],
+        "subject": _subject(name, digest),
         "predicateType": predicate_type,
         "predicate": predicate,
     }
+
+
+def _subject(name: str, digest: str) -> list[dict[str, object]]:
+    return [{"name": name, "digest": _digest(digest)}]
 
 
 def _digest(content_id: str) -> dict[str, str]:
@@ -107,7 +111,32 @@ def _sha256(data: bytes) -> str:
 
 def sign(statement: Mapping[str, object], key: Ed25519PrivateKey) -> dict[str, object]:
     """The envelope of a statement, its payload the canonical JSON."""
-    payload = canonical_json(cast("Json", statement))
+    return _envelope(canonical_json(cast("Json", statement)), key)
+
+
+def sign_unread(text: bytes, model: str, key: Ed25519PrivateKey) -> bytes:
+    """The envelope of a certificate's canonical text, which is signed as it is and never parsed.
+
+    Args:
+        text: canonical JSON that the checker has accepted; it comes from a process that a hostile
+            model may own, so it has no business in the process that holds the key.
+        model: the id of the model that the checker found it to be about.
+        key: what signs.
+
+    Returns:
+        The envelope's JSON text; the same payload as `sign(certificate_statement(...))`.
+    """
+    # RFC 8785 orders members: _type, predicate, predicateType, subject.
+    around = {"predicateType": CERTIFICATE, "subject": _subject(model, model)}
+    payload = b'{"_type":%b,"predicate":%b,%b' % (
+        canonical_json(STATEMENT),
+        text,
+        canonical_json(cast("Json", around))[1:],
+    )
+    return json.dumps(_envelope(payload, key)).encode()
+
+
+def _envelope(payload: bytes, key: Ed25519PrivateKey) -> dict[str, object]:
     signature = key.sign(_authenticated(PAYLOAD_TYPE, payload))
     return {
         "payloadType": PAYLOAD_TYPE,

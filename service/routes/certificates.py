@@ -22,7 +22,9 @@ router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
 CertificatePath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 FOREVER = "max-age=31536000, immutable"
+JSON_TYPE = "application/json"
 JSON_TYPES = ("application/json", "application/*", "*/*")
+SIGNED_TYPE = "application/vnd.in-toto+json"
 
 
 @router.get("", response_model=CertificateListBody, responses=problems(401, 422))
@@ -48,13 +50,15 @@ async def list_certificates(
     "/{certificate_id}",
     response_class=Response,
     responses={
-        200: {"content": {"application/json": {"schema": {"type": "object"}}}},
+        200: {
+            "content": {name: {"schema": {"type": "object"}} for name in (JSON_TYPE, SIGNED_TYPE)}
+        },
         304: {"description": "a certificate never changes"},
     }
     | problems(401, 404, 406, 422),
 )
 async def show(request: Request, context: Reading, certificate_id: CertificatePath) -> Response:
-    """A certificate, in the canonical text whose parts its id names."""
+    """A certificate, in the canonical text whose parts its id names, or signed, in an envelope."""
     return await answer(request, context, certificate_id)
 
 
@@ -65,19 +69,27 @@ async def answer(request: Request, context: Context, certificate_id: str) -> Res
         Problem: not-found, not-acceptable.
     """
     accepted = request.headers.get("accept", "*/*")
-    if not any(name in accepted for name in JSON_TYPES):
-        raise Problem("not-acceptable", "a certificate comes as application/json")
+    is_signed = SIGNED_TYPE in accepted
+    if not is_signed and not any(name in accepted for name in JSON_TYPES):
+        raise Problem("not-acceptable", f"a certificate comes as application/json or {SIGNED_TYPE}")
     stored = await context.read(lambda c: certificates.find(c, context.tenant, certificate_id))
     if stored is None:
         raise Problem("not-found", f"there is no certificate {certificate_id}")
-    etag = f'"{certificate_id}"'
+    shelf, media_type = ("envelopes", SIGNED_TYPE) if is_signed else ("certificates", JSON_TYPE)
+    path = context.blobs.place(shelf, context.tenant, stored.blob)
+    if is_signed and not path.is_file():
+        raise Problem(
+            "not-acceptable",
+            "this certificate is not signed: the service had no key when it was proved",
+            fix="accept application/json, and sign it with `lipcert sign`",
+        )
+    etag = f'"{certificate_id}{"-signed" if is_signed else ""}"'
     # Where there are no keys, whoever may ask may also see.
     share = "public" if context.key is None else "private"
-    headers = {"ETag": etag, "Cache-Control": f"{share}, {FOREVER}"}
+    headers = {"ETag": etag, "Cache-Control": f"{share}, {FOREVER}", "Vary": "Accept"}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    path = context.blobs.place("certificates", context.tenant, stored.blob)
-    return FileResponse(path, media_type="application/json", headers=headers)
+    return FileResponse(path, media_type=media_type, headers=headers)
 
 
 @router.post(
@@ -99,6 +111,7 @@ async def check(request: Request, context: Reading) -> Response:
         order = CheckOrder(
             text=draft.path,
             wrapped=True,
+            trusted=settings.trusted_keys,
             models=context.blobs.folder("models", context.tenant),
             memory_bytes=settings.memory_bytes,
         )
@@ -113,6 +126,7 @@ async def check(request: Request, context: Reading) -> Response:
             "digest": outcome["id"],
             "reason": outcome["reason"],
             "code": outcome["code"],
+            "signature": outcome.get("signature"),
         }
     )
 

@@ -13,7 +13,8 @@ from service import docs_page
 from service.context import Context, Open
 from service.openapi import problems
 from service.problems import Problem
-from service.schemas import HealthBody, ReadinessBody, VersionBody
+from service.schemas import HealthBody, PublicKeysBody, ReadinessBody, VersionBody
+from service.signing_keys import read_trusted_keys
 from service.store import leases
 from service.store.engine import HEAD, now_ms
 from verifier.certificate import FORMAT
@@ -47,6 +48,14 @@ async def readyz(context: Open) -> Response:
 async def version() -> Response:
     """What answers, and the certificate formats that it knows."""
     return JSONResponse({"version": VERSION, "formats": [FORMAT]})
+
+
+@router.get("/v1/public-keys", response_model=PublicKeysBody)
+async def public_keys(context: Open) -> Response:
+    """The keys that verify what this service signed, the retired ones too."""
+    path = context.settings.trusted_keys
+    keys = () if path is None else await run_in_threadpool(read_trusted_keys, path)
+    return JSONResponse({"keys": [key.to_json() for key in keys]})
 
 
 @router.get(

@@ -4,7 +4,9 @@ import base64
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope as ForeignEnvelope
 from securesystemslib.signer import Key  # pyright: ignore[reportPrivateImportUsage] - its __all__ is missing
+from service_fakes import model
+from service_process import Service, problem, settings_in
 
 from service import cli
 from service.gate import Decision, RuleDecision
-from service.signing import PAYLOAD_TYPE, BadEnvelope, gate_statement, read_envelope, sign
-from service.signing_keys import read_private_key, read_trusted_keys
+from service.serve import require_published_key
+from service.settings import Settings
+from service.signing import (
+    PAYLOAD_TYPE,
+    BadEnvelope,
+    certificate_statement,
+    gate_statement,
+    read_envelope,
+    sign,
+)
+from service.signing_keys import (
+    make_private_key,
+    read_private_key,
+    read_trusted_keys,
+    with_new_key,
+    with_retired,
+    write_trusted_keys,
+)
 from verifier import parse_request, verify
 from verifier.certificate_json import certificate_text
 from verifier.errors import InvalidRequest
@@ -311,3 +331,76 @@ def test_a_gate_writes_its_signed_decision(
     assert envelope is not None
     envelope.verify(read_trusted_keys(keys[1]))
     assert json.loads(envelope.payload)["predicate"]["verificationResult"] == "PASSED"
+
+
+# --- The service signs ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def signing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
+    """A service that signs, and the key set that it publishes."""
+    folder = tmp_path_factory.mktemp("signing-service")
+    private, trusted = folder / "key.pem", folder / "keys.json"
+    write_trusted_keys(trusted, with_new_key((), make_private_key(private).public_key(), None))
+    settings = replace(settings_in(folder), signing_key=private, trusted_keys=trusted)
+    running = Service(settings)
+    yield running, trusted
+    running.close()
+
+
+def test_the_service_signs_what_the_checker_accepted(signing: tuple[Service, Path]) -> None:
+    service, trusted = signing
+    job = service.submit(service.upload(model("signed")), wait=30)
+    path = f"/v1/certificates/{job['certificate']}"
+    bare = service.client.get(path)
+    answer = service.client.get(path, headers={"Accept": PAYLOAD_TYPE})
+    assert answer.headers["content-type"] == PAYLOAD_TYPE
+    assert answer.headers["etag"] != bare.headers["etag"]
+    foreign = ForeignEnvelope.from_dict(answer.json())
+    assert foreign.verify([foreign_key(trusted)], 1)
+    statement = json.loads(foreign.payload)
+    assert statement["predicate"] == bare.json()
+    key = read_private_key(trusted.with_name("key.pem"))
+    same = certificate_statement(bare.json(), bare.json()["claim"]["model"])
+    assert sign(same, key) == answer.json()
+    published = service.client.get("/v1/public-keys").json()
+    assert published == json.loads(trusted.read_text(encoding="utf-8"))
+
+
+def test_the_service_checks_envelopes(signing: tuple[Service, Path]) -> None:
+    service, _ = signing
+    job = service.submit(service.upload(model("checked")), wait=30)
+    path = f"/v1/certificates/{job['certificate']}"
+    envelope = service.client.get(path, headers={"Accept": PAYLOAD_TYPE}).json()
+    said = service.client.post("/v1/certificates/check", json={"certificate": envelope}).json()
+    assert said["valid"]
+    assert said["signature"]["state"] == "current"
+    assert said["digest"] == job["certificate"]
+    envelope["signatures"][0]["sig"] = base64.b64encode(b"x" * 64).decode()
+    said = service.client.post("/v1/certificates/check", json={"certificate": envelope}).json()
+    assert said["valid"]  # the claim is as true as before, and nobody vouches for it
+    assert said["signature"]["state"] is None
+    envelope["payload"] = "e30="
+    said = service.client.post("/v1/certificates/check", json={"certificate": envelope}).json()
+    assert (said["valid"], said["code"]) == (False, "malformed")
+
+
+def test_a_service_without_a_key_says_that_nothing_is_signed(service: Service) -> None:
+    job = service.submit(service.upload(model("unsigned")), wait=30)
+    path = f"/v1/certificates/{job['certificate']}"
+    answer = service.client.get(path, headers={"Accept": PAYLOAD_TYPE})
+    assert (answer.status_code, problem(answer)["code"]) == (406, "not-acceptable")
+    assert service.client.get("/v1/public-keys").json() == {"keys": []}
+
+
+def test_what_signs_has_to_be_published(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    private, trusted = keys
+    settings = Settings(data=tmp_path, signing_key=private)
+    with pytest.raises(InvalidRequest, match="is not in the published"):
+        require_published_key(settings)
+    settings = replace(settings, trusted_keys=trusted)
+    require_published_key(settings)
+    known = read_trusted_keys(trusted)
+    write_trusted_keys(trusted, with_retired(known, known[0].keyid, datetime.now(UTC)))
+    with pytest.raises(InvalidRequest, match="is retired in the published"):
+        require_published_key(settings)
