@@ -220,6 +220,10 @@ def check(
 def gate(
     model: ModelFile,
     policy: Annotated[Path, typer.Option(help="The rules, as YAML or JSON.")],
+    server: Annotated[
+        str | None,
+        typer.Option(help="Have the bounds proved by the service at this URL, and checked here."),
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     attestation: Annotated[
@@ -239,8 +243,8 @@ def gate(
     rules = gates.parse_policy(policy_text)
     signer = None if attestation is None else private_key(sign_key)
     data = read_bytes(model, "the model", MODEL_BYTES)
-    with terminal.progress_lines() as show:
-        decision = gates.decide(data, rules, show)
+    with terminal.progress_lines() as show, gates.prover(server) as certify:
+        decision = gates.decide(data, rules, show, certify)
     if markdown is not None:
         write_text(markdown, gate_report.markdown_text(decision))
     if junit is not None:

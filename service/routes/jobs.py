@@ -157,7 +157,7 @@ async def certificate(request: Request, context: Reading, job_id: JobPath) -> Re
 @router.get(
     "/{job_id}/radii",
     response_model=RadiiBody,
-    responses=problems(404, 409, 422),
+    responses=problems(401, 404, 409, 422),
 )
 async def show_radii(context: Reading, job_id: JobPath) -> Response:
     """The radii of a job that has ended, each with its certificate; of a canceled one the best."""
