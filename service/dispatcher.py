@@ -23,6 +23,7 @@ from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
+from service.logs import write_json_lines
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
 from service.store import leases
@@ -138,6 +139,7 @@ class Dispatcher:
             attempt.advance()
             if attempt.is_over:
                 attempt.close()
+                log.info("attempt ended", extra=_about(attempt.claim))
                 self._executor.cancel(attempt.handle)
                 del self._running[number]
 
@@ -217,6 +219,7 @@ class Dispatcher:
             folders=settings.entry_points.folders,
         )
         handle = self._executor.submit(order)
+        log.info("attempt started", extra=_about(claim))
         began = time.monotonic()
         if claim.kind == "inspect":
             kill_at = began + settings.inspect_s
@@ -285,13 +288,18 @@ def serve(settings: Settings, stop: threading.Event) -> None:
             database.close()
 
 
+def _about(claim: Claim) -> dict[str, object]:
+    """What a line of the log says of an attempt."""
+    return {"with": {"job": claim.job, "kind": claim.kind, "attempt": claim.attempt}}
+
+
 def main() -> int:
     """Run as `lipcert serve` starts it: settings on standard input, which stays open for life.
 
     With `--alone` as a container does: settings from the environment, until SIGTERM. With
     `--is-alive` it only tells, by its exit code, whether another one runs.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    write_json_lines()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides

@@ -22,6 +22,7 @@ import uvicorn
 from service import sandbox
 from service.app import create_app
 from service.blobs import Blobs
+from service.logs import write_json_lines
 from service.settings import Settings, from_environment
 from service.signing_keys import keyid_of, read_private_key, read_trusted_keys
 from service.store import keys
@@ -55,6 +56,7 @@ def serve(settings: Settings) -> int:
     Raises:
         InvalidRequest: the address is beyond loopback, and nothing would protect it.
     """
+    write_json_lines()
     require_sandbox(settings, sandbox.available())
     require_published_key(settings)
     prepare(settings)
@@ -110,6 +112,8 @@ def serve_api(settings: Settings, address: socket.socket) -> None:
         uvicorn.Config(
             create_app(settings),
             log_level="warning",
+            log_config=None,  # ours
+            access_log=False,
             timeout_graceful_shutdown=3,
             server_header=False,
         )
@@ -245,6 +249,7 @@ async def _run(server: uvicorn.Server, settings: Settings, address: socket.socke
 
 def main() -> None:
     """Serve the API alone, as its container does; settings from the environment."""
+    write_json_lines()
     insecure = "--insecure-no-auth" in sys.argv
     settings = replace(from_environment(os.environ), insecure_no_auth=insecure)
     prepare(settings)

@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 import verifier.certificate
 from service import docs_page
-from service.context import Context, Open
+from service.context import Context, Open, Reading
+from service.metrics import CONTENT_TYPE
 from service.openapi import problems
 from service.problems import Problem
 from service.schemas import HealthBody, PublicKeysBody, ReadinessBody, VersionBody
@@ -42,6 +43,18 @@ async def readyz(context: Open) -> Response:
     is_ready = report["status"] == "ready"
     headers = {} if is_ready else {"Retry-After": "1"}
     return JSONResponse(report, status_code=200 if is_ready else 503, headers=headers)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}} | problems(401),
+)
+async def metrics(request: Request, context: Reading) -> Response:
+    """Counts of calls, jobs and certificates, in Prometheus' text format."""
+    del context  # it is there to be let in
+    text = await run_in_threadpool(request.app.state.metrics.text)
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 @router.get("/v1/version", response_model=VersionBody)
