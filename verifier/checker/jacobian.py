@@ -171,7 +171,8 @@ def value_of(name: str) -> str:
 
 def _renamed(node: Affine | Gate) -> Affine | Gate:
     if isinstance(node, Gate):
-        return replace(node, name=value_of(node.name), source=value_of(node.source))
+        second = None if node.second is None else value_of(node.second)
+        return replace(node, name=value_of(node.name), source=value_of(node.source), second=second)
     terms = tuple(replace(term, source=value_of(term.source)) for term in node.terms)
     return replace(node, name=value_of(node.name), terms=terms)
 
@@ -202,7 +203,7 @@ def reversed_graph(network: Network) -> tuple[Affine | Gate, ...]:
                 adjoint = Term(gradient(node.name), Adjoint(term.map))
                 arriving.setdefault(term.source, []).append(adjoint)
         else:
-            (source,) = sources(node)
+            (source,) = sources(node)  # of products there is the tangent
             nodes.append(Gate(name=node.name, size=node.size, source=gradient(node.name)))
             arriving.setdefault(source, []).append(Term(node.name, identity(node.size)))
     if "" in arriving:

@@ -9,7 +9,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from verifier.errors import DiscontinuousOp, NotCheckable, NotLipschitzGlobally
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.graph import Grouped
+from verifier.network.nodes import Affine, Elementwise, Product
 
 if TYPE_CHECKING:
     from verifier.network.graph import Network, Node
@@ -98,7 +99,10 @@ def _kinds(nodes: tuple[Node, ...]) -> dict[str, object]:
             case Elementwise():
                 kinds[type(node.function).__name__] += 1
                 neurons += node.size
-            case _:
+            case Product():
+                kinds["product"] += 1
+                neurons += node.size
+            case Grouped():
                 kinds[type(node.group).__name__] += 1
                 neurons += node.size
     return {"kinds": dict(sorted(kinds.items())), "neurons": neurons}
