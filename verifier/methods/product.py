@@ -27,10 +27,10 @@ from verifier.certificate import (
 )
 from verifier.errors import NotLipschitzGlobally
 from verifier.methods.absolute import jacobian_magnitudes
-from verifier.methods.everywhere import require_bounded_everywhere
 from verifier.methods.fused import Target, can_fuse, fused, fused_within, sources_of
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.weights import fronted, plain_norms
+from verifier.network.everywhere import require_bounded_everywhere
 from verifier.network.graph import Grouped, Network
 from verifier.network.linear_map import Diagonal
 from verifier.network.nodes import Affine, Elementwise

@@ -10,6 +10,7 @@ network is run again with every result shaken by what that type may lose there,
 
     affine       u (2 + sqrt(terms)) (|A| |x| + |b|)        a sum of that many terms
     elementwise  u (|f(x)| + |x| + 1)                       (u |f(x)| where f is piecewise linear)
+    log-sigmoid  u (|f(x)| + |x| + 1 + e^-x)                of a sigmoid right to u
     product      u |x y|
     grouped      0                                          a choice of entries
 
@@ -30,7 +31,7 @@ import torch
 
 from verifier.errors import ImportMismatch
 from verifier.network.activations.piecewise import PiecewiseLinear
-from verifier.network.activations.restricted import Restricted
+from verifier.network.activations.restricted import LogSigmoid, Restricted
 from verifier.network.nodes import Affine, Elementwise, Product
 
 if TYPE_CHECKING:
@@ -257,7 +258,9 @@ def _loss(node: Node, signals: Mapping[str, Tensor], value: Tensor) -> Tensor:
         case Elementwise():
             if isinstance(node.function, PiecewiseLinear):
                 return value.abs()
-            return value.abs() + signals[node.source].abs() + 1
+            source = signals[node.source]
+            size = value.abs() + source.abs() + 1
+            return size + (-source).exp() if isinstance(node.function, LogSigmoid) else size
         case Product():
             return value.abs()
         case _:

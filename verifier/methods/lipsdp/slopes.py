@@ -14,9 +14,9 @@ from torch import Tensor
 
 from verifier.certificate import ForwardProof, SlopeRange
 from verifier.methods.domain import Domain
-from verifier.methods.everywhere import require_bounded_everywhere
 from verifier.methods.propagation import affordable
 from verifier.network.activations.piecewise import PiecewiseLinear
+from verifier.network.everywhere import require_bounded_everywhere
 from verifier.network.graph import Network
 from verifier.network.nodes import Elementwise, Product
 from verifier.network.tangent import left_gate, right_gate
