@@ -270,6 +270,9 @@ class _Walk:
         if not all(np.all(np.isfinite(part)) for part in (found.low, found.high)):
             raise NotProved(f"product {node.name!r} has no finite planes")
         self.substitution.lines[node.name] = found
+        is_read = node.name in self._entering or node.name in self._factors
+        if is_read and self._proof.technique == "linear":
+            self._tighten(node.name)
 
     def _slopes(
         self,

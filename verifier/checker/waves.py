@@ -5,7 +5,10 @@ products with P2, the rest of pi/2 to 53 bits, leave r with an error below 2^-52
 Taylor's polynomials of degree 17 and 18 leave 2^-60 there, and Horner's rule less than 24 u. All
 together below 2^-47, absolutely; beyond 2^20 nothing is said but [-1, 1].
 
-On cells [a, b] of an interval f - s x is within (b - a)^2/8 of its chord, for |f''| <= 1.     (1)
+An interval shorter than half a period has one point of inflection near it at most: there a wave, or
+its negative, is convex on the left and concave on the right. On cells [a, b] of a longer one
+
+    f - s x is within (b - a)^2/8 of its chord, for |f''| <= 1.                           (1)
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.checker.curves import CONVEX, Break, Curve
+from verifier.checker.curves import CONCAVE, CONVEX, Break, Curve
 from verifier.checker.enclosures import U
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ _HALF_PI = float.fromhex("0x1.921fb54442d18p+0")
 _FARTHEST = 2.0**20
 _ERROR = 2.0**-47
 _CELLS = 128
+_SHORT = 3.0  #: less than pi
+_INFLECTION = 2.0**-45  #: relative: of what is known of one
 _NEAR = 2.0**-20  #: of a period: peaks this near to an interval count as inside of it
 _SINE = [(-1.0) ** n / factorial(2 * n + 1) for n in range(8, -1, -1)]
 _COSINE = [(-1.0) ** n / factorial(2 * n) for n in range(9, -1, -1)]
@@ -110,29 +115,93 @@ class Wave(Curve):
 
     def offsets(self, lower: Vector, upper: Vector, below: Vector, above: Vector) -> Pair:
         """(c, d) with below x + c <= f(x) <= above x + d on [lower, upper], for any slopes."""
+        with np.errstate(all="ignore"):
+            down, up = self._on_cells(lower, upper, below, above)
+            turns = np.rint(((lower + upper) / (2 * _HALF_PI) + self.quarters) / 2.0)
+            far = np.maximum(np.abs(lower), np.abs(upper))
+            is_short = (upper - lower < _SHORT) & (far < _FARTHEST)
+            is_even = np.mod(turns, 2.0) == 0
+        for chosen, sign in ((is_short & is_even, 1), (is_short & ~is_even, -1)):
+            places = np.flatnonzero(chosen)
+            if len(places):
+                arc = _Arc(
+                    self.quarters if sign == 1 else self.quarters + 2,
+                    (2.0 * turns[places] - self.quarters) * _HALF_PI,
+                )
+                ends = (lower[places], upper[places])
+                slopes = below[places], above[places]
+                down[places], up[places] = _turned(arc, ends, slopes, sign)
+        return down, up
+
+    def _on_cells(self, lower: Vector, upper: Vector, below: Vector, above: Vector) -> Pair:
+        """The same by (1), and by the wave's own bounds."""
         finite = np.isfinite(lower) & np.isfinite(upper)
         left, right = np.where(finite, lower, 0.0), np.where(finite, upper, 0.0)
         down, up = np.full_like(left, np.inf), np.full_like(left, -np.inf)
-        widest = np.zeros_like(left)
-        with np.errstate(all="ignore"):
-            last = left
-            for cell in range(_CELLS + 1):
-                at = right if cell == _CELLS else left + (right - left) * (cell / _CELLS)
-                at = np.clip(at, last, right)
-                bow = np.square(at - last) / 8 * (1 + 16 * U)
-                low, high = self.values(at)
-                # The higher of both ends and the bow beside them, on either side of each mark.
-                down = np.minimum(down, _beyond(low, below * at, -1.0))
-                up = np.maximum(up, _beyond(high, above * at, 1.0))
-                widest = np.maximum(widest, bow)
-                last = at
-            down, up = down - widest, up + widest
-            ends = (left, right)
-            flat = np.minimum.reduce([_beyond(-np.ones_like(x), below * x, -1.0) for x in ends])
-            steep = np.maximum.reduce([_beyond(np.ones_like(x), above * x, 1.0) for x in ends])
-        down, up = np.fmax(down, flat), np.fmin(up, steep)
+        widest, last = np.zeros_like(left), left
+        for cell in range(_CELLS + 1):
+            at = right if cell == _CELLS else left + (right - left) * (cell / _CELLS)
+            at = np.clip(at, last, right)
+            low, high = self.values(at)
+            down = np.minimum(down, _beyond(low, below * at, -1.0))
+            up = np.maximum(up, _beyond(high, above * at, 1.0))
+            widest = np.maximum(widest, np.square(at - last) / 8 * (1 + 16 * U))
+            last = at
+        ends = (left, right)
+        flat = np.minimum.reduce([_beyond(-np.ones_like(x), below * x, -1.0) for x in ends])
+        steep = np.maximum.reduce([_beyond(np.ones_like(x), above * x, 1.0) for x in ends])
+        down, up = np.fmax(down - widest, flat), np.fmin(up + widest, steep)
         known = finite & np.isfinite(down) & np.isfinite(up)
         return np.where(known, down, -np.inf), np.where(known, up, np.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class _Arc(Curve):
+    """A wave where it is convex, then concave: around one point of inflection for each entry."""
+
+    quarters: int
+    inflection: Vector
+
+    def values(self, x: Points) -> Enclosure:
+        """The wave."""
+        return wave(x, self.quarters)
+
+    def slopes(self, x: Points) -> Enclosure:
+        """A quarter ahead."""
+        return wave(x, self.quarters + 1)
+
+    @property
+    def breaks(self) -> tuple[Break, ...]:
+        """The point of inflection, where the slope is 1."""
+        room = _INFLECTION * (1.0 + np.abs(self.inflection))
+        steep = 1.0 - room
+        return (
+            Break(
+                lower=self.inflection - room,
+                upper=self.inflection + room,
+                slope_lower=steep,
+                slope_upper=np.ones_like(room),
+            ),
+        )
+
+    @property
+    def bends(self) -> tuple[int, ...]:
+        """As it says."""
+        return CONVEX, CONCAVE
+
+    @property
+    def tails(self) -> tuple[float | Points, float | Points]:
+        """[-1, 1]."""
+        return -1.0, 1.0
+
+
+def _turned(arc: _Arc, ends: Pair, slopes: Pair, sign: int) -> Pair:
+    """The offsets of sign times the arc."""
+    below, above = slopes
+    if sign == 1:
+        return Curve.offsets(arc, *ends, below, above)
+    low, high = Curve.offsets(arc, *ends, -above, -below)
+    return -high, -low
 
 
 def _beyond(value: Vector, product: Vector, side: float) -> Vector:

@@ -149,7 +149,7 @@ class Forward:
         self._domain = domain
         self._technique: Technique = technique
         self._work, self._most = 0.0, most
-        self._affine = {node.name for node in lowered.nodes if isinstance(node, Affine)}
+        self._summed = {n.name for n in lowered.nodes if isinstance(n, Affine | Product)}
         self._cut_signals: set[str] = set()
         self._costs = pulled_back(lowered)
         self._exact = _exact_signals(lowered) if domain.norm is None else frozenset[str]()
@@ -254,7 +254,7 @@ class Forward:
         if self._technique == "interval":
             return intervals[signal]
         picked = _picked_from(self._network, signal)
-        if picked.signal not in self._exact and picked.signal in self._affine:
+        if picked.signal not in self._exact and picked.signal in self._summed:
             lower, upper = intervals[picked.signal]
             places = torch.nonzero(lower < upper).flatten()
             if picked.signal not in self._cut_signals:
