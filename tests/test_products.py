@@ -105,19 +105,24 @@ def _reached(data: bytes, asked: Property, seed: int) -> float:
         if step == 5 or not norms.requires_grad:
             break
         (uphill,) = torch.autograd.grad(norms.sum(), points, materialize_grads=True)
-        points = points.detach() + 0.3 * asked.region.radius * uphill.sign()
+        points = points.detach() + 0.3 * _radius(asked.region) * uphill.sign()
         points = _within(asked.region, points)
     return best
 
 
+def _radius(region: Ball | CenterBox) -> float:
+    assert isinstance(region.radius, float)
+    return region.radius
+
+
 def _within(region: Ball | CenterBox, points: torch.Tensor) -> torch.Tensor:
     center = torch.tensor(region.center, dtype=torch.float64)
-    steps = (points - center) / region.radius
+    steps = (points - center) / _radius(region)
     if isinstance(region, Ball):
         order = 2 if region.norm is Norm.L2 else 1
         length = torch.linalg.vector_norm(steps, order, dim=1, keepdim=True)
         steps = steps / length.clamp(min=1.0)
-    return center + region.radius * steps.clamp(-1, 1) * (1 - 1e-12)
+    return center + _radius(region) * steps.clamp(-1, 1) * (1 - 1e-12)
 
 
 @cache

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verifier.checker.copies import copied_from
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.lowering import sources
-from verifier.checker.maps import Gather
 from verifier.checker.network import Affine, Elementwise, Maximum, Network, Product, Sort
 from verifier.checker.planes import planes
 from verifier.checker.substitution import Around, Gate, Lines, Substitution
@@ -24,8 +24,6 @@ from verifier.norms import Norm
 from verifier.regions import Ball, CenterBox, EndsBox, Everywhere
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jaxtyping import Bool, Float64
 
     from verifier.certificate import ForwardProof
@@ -178,7 +176,7 @@ class _Walk:
                 self._entering.setdefault(node.source, []).append(node)
         makers = {node.name: node for node in nodes}
         self._factors = {
-            _copied_from(makers, factor)
+            copied_from(makers, factor)[0]
             for node in nodes
             if isinstance(node, Product)
             for factor in (node.left, node.right)
@@ -290,18 +288,6 @@ class _Walk:
         ends = (np.tile(end, len(lower) // node.size) for end in (given.lower, given.upper))
         flat, steep = (np.where(np.abs(slope) < SMALLEST_SLOPE, 0.0, slope) for slope in ends)
         return flat, steep
-
-
-def _copied_from(makers: Mapping[str, Node], signal: str) -> str:
-    """The signal whose entries another one only repeats or moves; itself where it is made anew."""
-    node = makers.get(signal)
-    while isinstance(node, Affine) and len(node.terms) == 1 and not np.any(node.bias):
-        term = node.terms[0]
-        if not (isinstance(term.map, Gather) and np.all(term.map.index >= 0)):
-            break
-        signal = term.source
-        node = makers.get(signal)
-    return signal
 
 
 def _group_image(node: Sort | Maximum, entering: Interval) -> Interval:

@@ -32,11 +32,11 @@ from torch import Tensor
 from verifier.certificate import ForwardProof, Lines
 from verifier.errors import OutOfBudget
 from verifier.methods.domain import Domain
+from verifier.methods.propagation.copies import values_of
 from verifier.methods.propagation.intervals import Interval, affine_interval, image_of
 from verifier.methods.propagation.planes import Planes, product_interval
 from verifier.methods.propagation.work import MOST_FORWARD, pulled_back
 from verifier.network.graph import Network
-from verifier.network.linear_map import Gather, Identity
 from verifier.network.nodes import Affine, Elementwise, Product
 from verifier.network.tangent import left_gate, right_gate
 from verifier.regions import Bounded
@@ -253,7 +253,7 @@ class Forward:
         """The interval of a product's factor, cut by lines where its signal is picked from."""
         if self._technique == "interval":
             return intervals[signal]
-        picked = _picked_from(self._network, signal)
+        picked = values_of(self._network, signal)
         if picked.signal not in self._exact and picked.signal in self._summed:
             lower, upper = intervals[picked.signal]
             places = torch.nonzero(lower < upper).flatten()
@@ -330,33 +330,3 @@ def _is_linear(node: Elementwise, interval: Interval) -> Bool[Tensor, " n"]:
     """Neurons with one slope on the whole interval: their bounds matter no further."""
     least, greatest = node.function.slope_range_on(*interval)
     return least == greatest
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Picked:
-    """Entries of a signal."""
-
-    signal: str
-    index: Int64[Tensor, " n"]
-
-
-def _picked_from(lowered: Network, signal: str) -> _Picked:
-    """The signal that another one is only picked from, itself where it is made anew.
-
-    The factors of a matrix product repeat each entry: bounds of all copies are those of one.
-    """
-    makers = {node.name: node for node in lowered.nodes}
-    index = torch.arange(lowered.sizes[signal])
-    while isinstance(node := makers.get(signal), Affine) and len(node.terms) == 1:
-        term = node.terms[0]
-        match term.map:
-            case Identity():
-                inner = torch.arange(node.size)
-            case Gather(index=inner) if bool((0 <= inner).all()):
-                pass
-            case _:
-                break
-        if bool(node.bias.any()):
-            break
-        signal, index = term.source, inner[index]
-    return _Picked(signal, index)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from verifier.methods.propagation.copies import ancestors, derivatives_by, readers_of
 from verifier.network.graph import Network
 from verifier.network.linear_map import Adjoint, Composed, Convolution, Dense, LinearMap
 from verifier.network.nodes import Elementwise, Lowered, Product
@@ -58,10 +59,12 @@ def jacobian_work(
 ) -> float:
     """Of bounds by lines of every derivative at an open gate and at the inputs, both ways."""
     behind, work = 0, 0.0
+    readers = readers_of(lowered, ancestors(lowered))
     for node in reversed(_nodes(lowered)):
         if isinstance(node, Elementwise):
             least, greatest = slopes[node.gate]
-            work += 2.0 * rows * int(torch.count_nonzero(least < greatest)) * behind
+            origin = derivatives_by(lowered, readers, node.name)
+            work += 2.0 * rows * len(torch.unique(origin.index[least < greatest])) * behind
         behind += of_node(node)
     return work + 2.0 * rows * inputs * behind
 
