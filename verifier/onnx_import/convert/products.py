@@ -10,7 +10,7 @@ the product of Mul and Div, "t:reciprocal" the gate, and "t:products" those of a
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from verifier.onnx_import.call import Call
+
+
+MAX_PRODUCTS: Final = 2**22  #: of one matrix product: each is an entry of a signal
 
 
 def multiplied(call: Call, a: Signal, b: Signal) -> Emitted:
@@ -122,7 +125,10 @@ def _summed_products(
     batch = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
     shape = (*batch, rows.shape[-2], columns.shape[-1])
     whole = (*shape, rows.shape[-1])
-    checked_size(whole, call.name)
+    if MAX_PRODUCTS < prod(whole):
+        raise call.unsupported(
+            f"it adds up {prod(whole):,} products of entries, more than {MAX_PRODUCTS:,}"
+        )
     first = np.broadcast_to(rows[..., :, None, :], whole)
     second = np.broadcast_to(np.swapaxes(columns, -1, -2)[..., None, :, :], whole)
     parts = [(a.node, gather(first, a.size)), (b.node, gather(second, b.size))]
