@@ -8,7 +8,7 @@
     |  |  UndefinedName, GraphCycle, EmptyModel, InvalidName, InvalidAttribute, ShapeMismatch,
     |  |  TooManyNodes, ExpansionTooLarge, SeveralInputs, ImportMismatch
     +- CapabilityBlocked     the model was read; a node takes this answer from it
-    |  +- DiscontinuousOp, NotLipschitzGlobally, NotCheckable, PatternRefuted
+    |  +- DiscontinuousOp, NotLipschitzGlobally, NotLipschitzOnRegion, NotCheckable, PatternRefuted
     +- RequestRefused        the model may be fine, the question is not
     |  +- InvalidRequest, RegionEmptyInterior, TooLarge
     +- JobFailed             model and question were fine, and still no bound was proved
@@ -240,6 +240,12 @@ class NotLipschitzGlobally(CapabilityBlocked):
     """The function has no global Lipschitz constant; a local bound can exist."""
 
     code = "not-lipschitz-globally"
+
+
+class NotLipschitzOnRegion(CapabilityBlocked):
+    """A node's slopes have no bound that is known on the region; on a smaller one they can have."""
+
+    code = "not-lipschitz-on-region"
 
 
 class NotCheckable(CapabilityBlocked):

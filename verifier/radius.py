@@ -19,7 +19,7 @@ from torch import Tensor
 from verifier.certificate import Candidate, Certificate
 from verifier.certificate_json import certificate_json
 from verifier.checker import check_radius
-from verifier.errors import JobFailed, LipcertError
+from verifier.errors import JobFailed, LipcertError, NotLipschitzOnRegion
 from verifier.methods.clock import Clock
 from verifier.methods.derivatives import Derivatives
 from verifier.methods.duality import norm_of
@@ -220,8 +220,8 @@ class _Search:
         try:
             (tier,) = tiers_of(Request(property=asked, method=name), self.network)
             return list(tier.run(self.clock, NO_AIM))
-        except JobFailed:
-            return []
+        except (JobFailed, NotLipschitzOnRegion):
+            return []  # a smaller ball may have a bound
         except LipcertError:
             if name == _STEPS[0]:
                 raise  # a node in the way of every method over a region

@@ -22,7 +22,9 @@ from verifier.methods.clock import Clock
 from verifier.methods.items import varying_inputs
 from verifier.methods.progress import Aim
 from verifier.methods.weights import plain_norms, unweighted
+from verifier.network.everywhere import unbounded_node
 from verifier.network.graph import Network
+from verifier.network.nodes import Product
 from verifier.norms import Norm
 from verifier.options import RunOptions, read_options, refuse_unknown
 from verifier.property import Property, Request
@@ -51,7 +53,9 @@ def tiers_of(request: Request, network: Network) -> list[Tier]:
         InvalidRequest: an option is unknown or wrong, or the method does not fit the scope.
     """
     asked = request.property
-    names = plan(request)
+    names = [
+        name for name in plan(request) if request.method != "auto" or _applies(name, network, asked)
+    ]
     propagating = read_options(propagation.Options, request.options)
     solving = read_options(lipsdp.Options, request.options)
     semidefinite = _Semidefinite(network, asked, solving)
@@ -65,6 +69,15 @@ def tiers_of(request: Request, network: Network) -> list[Tier]:
         "branch": Tier("branch", lambda clock, aim: branch.candidates(network, asked, clock, aim)),
     }
     return [tiers[name] for name in names]
+
+
+def _applies(name: str, network: Network, asked: Property) -> bool:
+    """Whether `auto` runs a tier over a region: not what no node or no kind of it allows."""
+    if isinstance(asked.region, Everywhere):
+        return True
+    if name == "product":
+        return unbounded_node(network) is None
+    return name != "branch" or not any(isinstance(node, Product) for node in network.nodes)
 
 
 def plan(request: Request) -> list[str]:

@@ -4,7 +4,16 @@ import os
 
 import numpy as np
 
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
+from verifier.checker.network import (
+    Affine,
+    Elementwise,
+    Maximum,
+    Network,
+    Node,
+    Product,
+    Reflection,
+    Sort,
+)
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
@@ -27,6 +36,8 @@ def _evaluate(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
         case Elementwise():
             low, high = node.function.values(values[node.source])  # pyright: ignore[reportAttributeAccessIssue]  # a Curve
             return low / 2 + high / 2
+        case Product():
+            return values[node.left] * values[node.right]
         case Sort():
             result = np.full(node.size, np.nan)
             result[node.places] = np.sort(values[node.source][node.groups], axis=1)

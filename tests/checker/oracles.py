@@ -15,6 +15,7 @@ from verifier.checker.network import (
     Maximum,
     Network,
     Node,
+    Product,
     Reflection,
     Sort,
     Term,
@@ -137,6 +138,9 @@ def evaluate(
             case Elementwise():
                 function = abs if isinstance(node.function, Absolute) else scalar
                 signals[node.name] = [function(v) for v in signals[node.source]]
+            case Product():
+                pairs = zip(signals[node.left], signals[node.right], strict=True)
+                signals[node.name] = [x * y for x, y in pairs]
             case Sort():
                 signals[node.name] = _sorted(node, signals[node.source])
             case Maximum():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.checker import compounds, scalars
+from verifier.checker import compounds, restricted, scalars, waves
 from verifier.checker.curves import Curve
 from verifier.errors import NotLipschitzGlobally
 
@@ -49,10 +49,22 @@ def gelu_tanh(x: Decimal) -> Decimal:
     return x * sigmoid(2 * (2 / PI).sqrt() * (x + Decimal("0.044715") * x**3))
 
 
+def sine(x: Decimal) -> Decimal:
+    term = total = x
+    n = 0
+    while n < 2 * abs(x) or abs(term) > Decimal("1e-60"):
+        n += 1
+        term = -term * x * x / ((2 * n) * (2 * n + 1))
+        total += term
+    return total
+
+
 CURVES: dict[str, tuple[Curve, Oracle]] = {
     "abs": (scalars.absolute(), abs),
     "celu": (compounds.celu(0.75), lambda x: x if x >= 0 else ((x / Decimal(0.75)).exp() - 1) * Decimal(0.75)),
     "clip": (scalars.clip(-1.0, 2.5), lambda x: min(max(x, -ONE), Decimal(2.5))),
+    "cos": (waves.cosine(), lambda x: sine(x + PI / 2)),
+    "cube": (restricted.Power(3.0), lambda x: x**3),
     "elu": (compounds.Elu(1.0), elu(1.0)),
     "elu_half": (compounds.Elu(0.5), elu(0.5)),
     "elu_negative": (compounds.Elu(-0.5), elu(-0.5)),
@@ -72,13 +84,14 @@ CURVES: dict[str, tuple[Curve, Oracle]] = {
     "selu": (compounds.selu(1.6732631921768188, 1.0507010221481323), lambda x: Decimal(1.0507010221481323) * elu(1.6732631921768188)(x)),
     "sigmoid": (scalars.Sigmoid(), sigmoid),
     "silu": (compounds.silu(), lambda x: x * sigmoid(x)),
+    "sin": (waves.sine(), sine),
     "soft_shrink": (scalars.soft_shrink(0.5), lambda x: (max(abs(x) - HALF, ZERO)).copy_sign(x)),
     "softplus": (scalars.Softplus(), softplus),
     "softsign": (compounds.Softsign(), lambda x: x / (1 + abs(x))),
     "square": (compounds.Square(), lambda x: x * x),
     "tanh": (scalars.Tanh(), lambda x: 2 * sigmoid(2 * x) - 1),
 }  # fmt: skip
-GLOBAL = sorted(set(CURVES) - {"exp", "square"})
+GLOBAL = sorted(set(CURVES) - {"cube", "exp", "square"})
 
 POINT = st.one_of(
     st.integers(-96, 96).map(lambda k: k / 16),  # kinks, equal and adjacent ends
@@ -174,7 +187,7 @@ def test_global_slopes_are_reached(name: str) -> None:
     assert upper.item() <= np.max(high) + 1e-8
 
 
-@pytest.mark.parametrize("name", ["exp", "square"])
+@pytest.mark.parametrize("name", ["cube", "exp", "square"])
 def test_functions_without_a_global_constant_say_so(name: str) -> None:
     with pytest.raises(NotLipschitzGlobally):
         CURVES[name][0].slope_range(3)

@@ -35,9 +35,11 @@ from verifier.network.elementwise import (
     HardSigmoid,
     HardSwish,
     LeakyRelu,
+    LogSigmoid,
     Mish,
     PRelu,
     Relu,
+    RootOfSquare,
     Scaled,
     Selu,
     Sigmoid,
@@ -49,6 +51,7 @@ from verifier.network.elementwise import (
 )
 
 ROUNDING = 2.0**-50
+RESTRICTED = {"Exp", "Log", "Power"}  #: not defined everywhere: in test_restricted
 SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 
 
@@ -241,6 +244,24 @@ CASES = (
         op="Celu",
         attributes={"alpha": 0.5},
     ),
+    Case(
+        name="log-sigmoid",
+        make=LogSigmoid,
+        value=lambda x: -_softplus(-x),
+        slopes=(0, 1),
+    ),
+    Case(
+        name="root-of-square",
+        make=lambda n: RootOfSquare(n, 0.25, 2.0),
+        value=lambda x: math.sqrt(2 + x * x / 4),
+        slopes=(-0.5, 0.5),
+    ),
+    Case(
+        name="silu-turned",
+        make=lambda n: Scaled(n, Silu(n), -2.0, -1.0),
+        value=lambda x: 2 * x * _sigmoid(-x),
+        slopes=(-0.199678640258, 2.199678640258),
+    ),
     Case(name="sin", make=Sin, value=math.sin, slopes=(-1, 1), op="Sin"),
     Case(name="cos", make=Cos, value=math.cos, slopes=(-1, 1), op="Cos"),
 )
@@ -309,8 +330,9 @@ def test_every_activation_is_in_the_battery() -> None:
         kind for kind in _subclasses(Piecewise) if not getattr(kind, "__abstractmethods__", None)
     }
     # A slotted dataclass leaves the class that it was made from behind: compare by name.
-    assert {kind.__name__ for kind in written} == {kind.__name__ for kind in tested}
-    assert {kind.__name__ for kind in tested} | {"Activation"} == set(catalogue.__all__)
+    names = {kind.__name__ for kind in tested} | RESTRICTED
+    assert {kind.__name__ for kind in written} == names
+    assert names | {"Activation"} == set(catalogue.__all__)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.op], ids=str)

@@ -270,7 +270,28 @@ EXTREMES = [
     Case("TopK", (3, 5), {"axis": 1}, {"k": integers(2)}, ("x", "k"), ("y", "i")),
     Case("TopK", (3, 5), {"axis": 1, "k": 5}, outputs=("y", "i"), opset=9),
 ]
-CASES = [*ACTIVATIONS, *AFFINE, *MOVED, *WINDOWS, *EXTREMES]
+PRODUCTS = [
+    case("Exp"),
+    case("Log"),
+    case("Reciprocal"),
+    case("Sqrt"),
+    *(case("Pow", [np.array(power, np.float32)]) for power in (1, 2, 3, -2, 0.5, -0.5)),
+    Case("Mul", inputs=("x", "x")),
+    Case("Div", inputs=("x", "x")),
+    case("Div", [floats(4)], flipped=True),
+    Case("MatMul", (4,), inputs=("x", "x")),
+    Case("MatMul", (3, 3), inputs=("x", "x")),
+    Case("MatMul", (2, 3, 3), inputs=("x", "x")),
+    Case(
+        "Gemm",
+        (3, 2),
+        {"transA": 1, "alpha": 0.5, "beta": 2.0},
+        {"c": floats(2)},
+        ("x", "x", "c"),
+    ),
+    Case("Gemm", (2, 2), {"transB": 1}, inputs=("x", "x", "x")),
+]
+CASES = [*ACTIVATIONS, *AFFINE, *MOVED, *WINDOWS, *EXTREMES, *PRODUCTS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -373,7 +394,6 @@ def test_shape_arithmetic_is_folded_away() -> None:
         ("Sign", "discontinuous-op"),
         ("Floor", "discontinuous-op"),
         ("Hardmax", "discontinuous-op"),
-        ("Exp", "not-lipschitz-globally"),
     ],
 )
 def test_what_has_no_constant_blocks_the_model_and_names_the_node(op: str, code: str) -> None:
@@ -382,3 +402,19 @@ def test_what_has_no_constant_blocks_the_model_and_names_the_node(op: str, code:
     assert model_read.blocked is not None
     assert (model_read.blocked.code, model_read.blocked.node) == (code, "h")
     assert f"'node': 'h', 'code': '{code}'" in str(model_read.summary()["methods"])
+
+
+@pytest.mark.parametrize("op", ["Exp", "Log", "Reciprocal", "Sqrt"])
+def test_what_has_no_global_constant_is_read_and_names_the_node(op: str) -> None:
+    read = load(model([node(op, ["x"], ["h"]), node("Relu", ["h"], ["y"])]))
+    assert read.network is not None
+    assert read.unbounded is not None
+    assert (read.unbounded.code, read.unbounded.node) == ("not-lipschitz-globally", "h")
+    methods = read.summary()["methods"]
+    assert isinstance(methods, dict)
+    assert [methods[name]["applies"] for name in ("product", "lipsdp", "propagation")] == [
+        False,
+        True,
+        True,
+    ]
+    assert methods["product"]["node"] == methods["lipsdp"]["node"] == "h"

@@ -28,8 +28,18 @@ import numpy as np
 from verifier.checker.arithmetic import Magnitude, above, enlarged, norm_up, root_up, sum_up
 from verifier.checker.carry import Carried, stages
 from verifier.checker.definite import NotProved
+from verifier.checker.lowering import entering
 from verifier.checker.maps import Adjoint
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
+from verifier.checker.network import (
+    Affine,
+    Elementwise,
+    Maximum,
+    Network,
+    Node,
+    Product,
+    Reflection,
+    Sort,
+)
 from verifier.checker.operator_norms import matrix_norm
 from verifier.norms import Norm, NormPair
 
@@ -109,7 +119,7 @@ class _Passes:
                 parts = [_pushed(term.map, signals[term.source]) for term in node.terms]
                 signals[node.name] = _added(parts, len(rows), node.size)
             else:
-                signals[node.name] = self._through(node, signals[node.source])
+                signals[node.name] = self._through(node, signals[entering(node)])
         return _finite(_pushed(self._rows, signals[self._network.output]))
 
     def backward(self, rows: Float64[np.ndarray, "k m"]) -> Float64[np.ndarray, "k n"]:
@@ -124,7 +134,7 @@ class _Passes:
                     back = _pushed(Adjoint(term.map), whole)
                     arrived.setdefault(term.source, []).append(back)
             else:
-                arrived.setdefault(node.source, []).append(self._back(node, whole))
+                arrived.setdefault(entering(node), []).append(self._back(node, whole))
         whole = _added(arrived.pop("", []), len(rows), self._network.input_size)
         return _finite(whole[:, self._inputs])
 
@@ -140,11 +150,11 @@ class _Passes:
                 return rows[:, node.windows].max(axis=2)
             case Reflection():
                 return _reflected(node, rows)
-            case Affine():
-                raise NotProved("an affine node is no function of one signal")
+            case Affine() | Product():
+                raise NotProved(f"node {node.name!r} is no function of one signal")
 
     def _back(self, node: Node, rows: Float64[np.ndarray, "k m"]) -> np.ndarray:
-        size = self._network.tensors[node.source] if not isinstance(node, Affine) else 0
+        size = self._network.tensors[entering(node)] if not isinstance(node, Affine) else 0
         match node:
             case Sort():
                 result = np.zeros((len(rows), size))

@@ -7,17 +7,20 @@ that leaves the last operator of two signals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import compounds, scalars, tournaments
+from verifier.checker import compounds, scalars, tournaments, waves
 from verifier.checker.builder import Builder
 from verifier.checker.enclosures import TINY, U
 from verifier.checker.linear import divide_by, scale_by
 from verifier.checker.network import Elementwise
 from verifier.checker.operands import Call, Constant, Signal
+from verifier.checker.products import divide, multiply
 from verifier.checker.rays import ONE, Pair, Ray, curve_of, is_one, meeting, over, rays, times
+from verifier.checker.restricted import Log, Power
 from verifier.checker.tensors import FLOATS
 from verifier.errors import DiscontinuousOp, DtypeUnsupported
 
@@ -212,7 +215,7 @@ def _multiply(builder: Builder, call: Call) -> Signal:
     if isinstance(second, Constant):
         return scale_by(builder, call, first, second)
     if first.shape != second.shape:
-        return call.not_checkable("the product of two signals")
+        return multiply(builder, call, first, second)
     if first.source == second.source:
         return builder.elementwise(call, first, compounds.Square())
     for factor, gate in ((first, second), (second, first)):
@@ -220,11 +223,11 @@ def _multiply(builder: Builder, call: Call) -> Signal:
         if found is not None:
             root = Signal(found[0], first.shape, first.dtype)
             return builder.elementwise(call, root, found[1])
-    return call.not_checkable("the product of two signals")
+    return multiply(builder, call, first, second)
 
 
 def _divide(builder: Builder, call: Call) -> Signal:
-    """Div: by a constant, or x / (1 + |x|)."""
+    """Div: by a constant, x / (1 + |x|), or by any signal."""
     call.arity(2, 2)
     call.one_float_type()
     first, second = call.operand(0), call.operand(1)
@@ -235,7 +238,7 @@ def _divide(builder: Builder, call: Call) -> Signal:
         if found is not None:
             root = Signal(found[0], first.shape, first.dtype)
             return builder.elementwise(call, root, found[1])
-    return call.not_checkable("the quotient of two signals")
+    return divide(builder, call, first, call.signal(1))
 
 
 def _is_absolute(function: Scalar) -> bool:
@@ -264,7 +267,7 @@ def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Cur
 
 
 def _root(builder: Builder, call: Call) -> Signal:
-    """Sqrt of c + (k x)^2, 0 < c."""
+    """Sqrt: of c + (k x)^2 with 0 < c, or of any signal."""
     call.arity(1, 1)
     signal = call.signal(0)
     for ray in rays(builder, signal.source):
@@ -278,7 +281,7 @@ def _root(builder: Builder, call: Call) -> Signal:
         )
         root = Signal(node.source, signal.shape, signal.dtype)
         return builder.elementwise(call, root, curve)
-    return call.not_checkable("the root of a signal that may be 0")
+    return builder.elementwise(call, signal, Power(0.5))
 
 
 def _square_root(value: Pair) -> Pair:
@@ -289,23 +292,26 @@ def _square_root(value: Pair) -> Pair:
 
 
 def _power(builder: Builder, call: Call) -> Signal:
-    """Pow with exponent 1 or 2."""
+    """Pow with one exponent."""
     call.arity(2, 2)
-    exponent = call.scalar(1)
+    exponent, signal = call.scalar(1), call.signal(0)
+    if call.broadcast(signal.shape, call.constant(1).shape) != signal.shape:
+        call.mismatch("its exponent has more axes than what it is applied to")
     if exponent == 1.0:
-        return call.signal(0)
-    if exponent != 2.0:
+        return signal
+    if exponent == 0.0 or Fraction(exponent) - 1 != Fraction(exponent - 1.0):
         call.not_checkable(f"the power {exponent} of a signal")
-    return builder.elementwise(call, call.signal(0), compounds.Square())
+    curve = compounds.Square() if exponent == 2.0 else Power(exponent)
+    return builder.elementwise(call, signal, curve)
 
 
 def _logarithm(builder: Builder, call: Call) -> Signal:
-    """Log of a sigmoid: log s(x) = -softplus(-x)."""
+    """Log: of a sigmoid, log s(x) = -softplus(-x), or of any signal."""
     call.arity(1, 1)
     signal = call.signal(0)
     node = curve_of(builder, Ray(signal.source, ONE, (0.0, 0.0)), scalars.Sigmoid)
     if node is None:
-        call.not_checkable("the logarithm of a signal that may be 0")
+        return builder.elementwise(call, signal, Log())
     curve = compounds.Rescaled(scalars.Softplus(), (-1.0, 0.0), (-1.0, 0.0), 0.25)
     return builder.elementwise(call, Signal(node.source, signal.shape, signal.dtype), curve)
 
@@ -315,6 +321,7 @@ RULES: Mapping[str, Rule] = {
     "Cast": _cast,
     "Celu": _unary(_celu),
     "Clip": _clip,
+    "Cos": _unary(lambda _: waves.cosine()),
     "Div": _divide,
     "Elu": _unary(_elu),
     "Equal": _unsupported_jump,
@@ -335,10 +342,12 @@ RULES: Mapping[str, Rule] = {
     "Mul": _multiply,
     "PRelu": _prelu,
     "Pow": _power,
+    "Reciprocal": _unary(lambda _: Power(-1.0)),
     "Relu": _unary(lambda _: scalars.relu()),
     "Selu": _unary(_selu),
     "Shrink": _unary(_shrink),
     "Sigmoid": _unary(lambda _: scalars.Sigmoid()),
+    "Sin": _unary(lambda _: waves.sine()),
     "Softplus": _unary(lambda _: scalars.Softplus()),
     "Softsign": _unary(lambda _: compounds.Softsign()),
     "Sqrt": _root,

@@ -37,8 +37,8 @@ U = 2.0**-53
 TINY = 2.0**-1074
 BIG = float(np.finfo(np.float64).max)
 
-_LN2_HI = float.fromhex("0x1.62e42feep-1")
-_LN2_LO = float.fromhex("0x1.a39ef35793c76p-33")
+LN2_HI = float.fromhex("0x1.62e42feep-1")
+LN2_LO = float.fromhex("0x1.a39ef35793c76p-33")
 _INVERSE_LN2 = float.fromhex("0x1.71547652b82fep0")
 _EXP_RANGE = (-745.2, 709.78)
 _EXP_COEFFICIENTS = [1.0 / factorial(n) for n in range(13, -1, -1)]
@@ -81,7 +81,7 @@ def exp(x: Points) -> Enclosure:
     """e^x; upper is inf beyond float64's range."""
     inside = np.clip(x, *_EXP_RANGE)
     k = np.rint(inside * _INVERSE_LN2)
-    r = (inside - k * _LN2_HI) - k * _LN2_LO
+    r = (inside - k * LN2_HI) - k * LN2_LO
     half = np.floor(k / 2)
     with np.errstate(over="ignore", under="ignore"):
         value = _horner(_EXP_COEFFICIENTS, r) * _power_of_two(half) * _power_of_two(k - half)

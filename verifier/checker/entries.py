@@ -20,6 +20,7 @@ import numpy as np
 
 from verifier.certificate import PropagationProof
 from verifier.checker.definite import NotProved
+from verifier.checker.everywhere import require_bounded_everywhere
 from verifier.checker.forward import forward_bounds
 from verifier.checker.gradient_signs import derivative_signs
 from verifier.checker.intervals import Interval
@@ -27,8 +28,9 @@ from verifier.checker.items import selection
 from verifier.checker.jacobian import Jacobian
 from verifier.checker.lmi import global_slopes
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Elementwise
+from verifier.checker.network import Elementwise, Product
 from verifier.checker.rejected import Rejected
+from verifier.checker.tangent import gates_of, tangent
 from verifier.checker.witness import point_values, require_pair
 from verifier.regions import Everywhere
 
@@ -53,11 +55,12 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
     (item,) = selected.items
     rows = item.rows.backward(np.eye(len(item.rows.index)))
     slopes = _slopes(proof, network, small, asked)
-    jacobian = Jacobian(small.network, slopes, rows, linear=proof.technique == "linear")
+    increments = tangent(small).network
+    jacobian = Jacobian(increments, slopes, rows, linear=proof.technique == "linear")
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = True
     entries = jacobian.entries(wanted)
-    signs = derivative_signs(small.network, slopes, rows)
+    signs = derivative_signs(increments, slopes, rows)
     lower = np.where(signs.below, entries.lower, np.maximum(entries.lower, 0.0))
     upper = np.where(signs.above, entries.upper, np.minimum(entries.upper, 0.0))
     return Interval(lower[:, selected.inputs], upper[:, selected.inputs])
@@ -68,16 +71,24 @@ def _slopes(
 ) -> dict[str, Slopes]:
     """Ranges that hold for increments near any point of the region."""
     if isinstance(asked.place, Everywhere):
+        require_bounded_everywhere(network)
         return global_slopes(small)
     signals = forward_bounds(network, small, asked.place, proof.forward)
     ranges: dict[str, Slopes] = {}
     for node in small.network.nodes:
-        if isinstance(node, Elementwise):
-            entering = signals[node.source]
-            ranges[node.name] = node.function.slope_range_on(
-                np.nextafter(entering.lower[0], -np.inf), np.nextafter(entering.upper[0], np.inf)
-            )
+        match node:
+            case Elementwise():
+                ranges[node.name] = node.function.slope_range_on(*_around(signals[node.source]))
+            case Product():
+                ranges |= {gate: _around(signals[factor]) for gate, factor in gates_of(node)}
+            case _:
+                pass
     return ranges
+
+
+def _around(entering: Interval) -> Slopes:
+    """The next numbers below and above the bounds."""
+    return np.nextafter(entering.lower[0], -np.inf), np.nextafter(entering.upper[0], np.inf)
 
 
 # --- The claim -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from verifier.checker.carry import Carried, push, summed
 from verifier.checker.constraints import centred
 from verifier.checker.definite import NotProved
 from verifier.checker.hermitian import Covariance
+from verifier.checker.lowering import entering
 from verifier.checker.maps import Adjoint
 from verifier.checker.network import Affine, Elementwise, Sort
 
@@ -160,7 +161,7 @@ def run_flat(
         used.add(name)
         if isinstance(node, Affine):
             raise TypeError("an affine node is no gate")
-        cut = frontier.cut(node.source)
+        cut = frontier.cut(entering(node))
         state.move(frontier, cut)
         frontier.move_to(cut)
         stays = frontier.pass_gate(node)

@@ -3,6 +3,7 @@
 `interval` carries intervals forward. `linear` also bounds what enters each gate by lines carried
 back to the input, with the slopes that the proof brings or the checker's own, and intersects. Where
 only affine nodes lie between the input and a gate nothing is relaxed, and both techniques do so.
+Factors of products are tightened like what enters gates, at the signals that they are copied from.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verifier.checker.copies import copied_from
 from verifier.checker.definite import NotProved
-from verifier.checker.intervals import Interval, affine_image
+from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.lowering import sources
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Sort
+from verifier.checker.network import Affine, Elementwise, Maximum, Network, Product, Sort
+from verifier.checker.planes import planes
 from verifier.checker.substitution import Around, Gate, Lines, Substitution
+from verifier.checker.tangent import gates_of
 from verifier.norms import Norm
 from verifier.regions import Ball, CenterBox, EndsBox, Everywhere
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from verifier.certificate import Lines as Slopes
     from verifier.checker.constraints import Slopes as Range
     from verifier.checker.lowering import Lowered
-    from verifier.checker.network import Scalar
+    from verifier.checker.network import Node, Scalar
     from verifier.checker.substitution import Start
     from verifier.regions import Place
 
@@ -110,24 +114,40 @@ def _walked(
 
 def substitution_of(network: Network, start: Start, signals: dict[str, Interval]) -> Substitution:
     """The engine on a lowered network; its gates have no lines yet."""
-    nodes = [
-        node
-        if isinstance(node, Affine)
-        else Gate(name=node.name, size=node.size, source=sources(node)[0])
-        for node in network.nodes
-    ]
+    nodes = [node if isinstance(node, Affine) else _gate(node) for node in network.nodes]
     return Substitution(nodes=nodes, sizes=network.tensors, start=start, signals=signals)
 
 
+def _gate(node: Node) -> Gate:
+    source, *others = sources(node)
+    return Gate(name=node.name, size=node.size, source=source, second=others[0] if others else None)
+
+
 def slopes_over(lowered: Lowered, signals: dict[str, Interval]) -> dict[str, Range]:
-    """For every gate, a range of slopes that holds over the region."""
-    return {
-        node.name: node.function.slope_range_on(
-            signals[node.source].lower[0], signals[node.source].upper[0]
-        )
-        for node in lowered.network.nodes
-        if isinstance(node, Elementwise)
-    }
+    """For every gate of the tangent, a range of slopes that holds over the region.
+
+    Raises:
+        NotProved: a range is endless.
+    """
+    ranges: dict[str, Range] = {}
+    for node in lowered.network.nodes:
+        match node:
+            case Elementwise():
+                entering = signals[node.source]
+                found = node.function.slope_range_on(entering.lower[0], entering.upper[0])
+                ranges[node.name] = _finite(node.name, *found)
+            case Product():
+                for gate, factor in gates_of(node):
+                    ranges[gate] = signals[factor].lower[0], signals[factor].upper[0]
+            case _:
+                pass
+    return ranges
+
+
+def _finite(name: str, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]) -> Range:
+    if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper))):
+        raise NotProved(f"gate {name!r} has slopes without bound over the region")
+    return lower, upper
 
 
 class _Walk:
@@ -154,6 +174,13 @@ class _Walk:
         for node in nodes:
             if isinstance(node, Elementwise):
                 self._entering.setdefault(node.source, []).append(node)
+        makers = {node.name: node for node in nodes}
+        self._factors = {
+            copied_from(makers, factor)[0]
+            for node in nodes
+            if isinstance(node, Product)
+            for factor in (node.left, node.right)
+        }
         self._affine_only = {""}
         self.substitution = substitution_of(lowered.network, around, {"": box})
 
@@ -164,6 +191,8 @@ class _Walk:
                 self._affine(node)
             case Elementwise():
                 self._gate(node)
+            case Product():
+                self._product(node)
             case _:
                 raise NotProved("a group was not lowered")
 
@@ -180,7 +209,8 @@ class _Walk:
         # One exact step from a box: the interval is as good as the line.
         first = self._is_box and len(node.terms) == 1 and node.terms[0].source == ""
         relaxed = self._proof.technique == "linear" and not first
-        if node.name in self._entering and (relaxed or (direct and not first)):
+        is_read = node.name in self._entering or node.name in self._factors
+        if is_read and (relaxed or (direct and not first)):
             self._tighten(node.name)
 
     def _tighten(self, signal: str) -> None:
@@ -202,7 +232,9 @@ class _Walk:
         shape = known.lower.shape
         lower, upper = known.lower.reshape(-1), known.upper.reshape(-1)
         is_open = np.zeros(shape, np.bool_)
-        for gate in self._entering[signal]:
+        if signal in self._factors:
+            is_open |= known.lower < known.upper
+        for gate in self._entering.get(signal, ()):
             least, greatest = gate.function.tiled(shape[0]).slope_range_on(lower, upper)
             is_open |= (least < greatest).reshape(shape)
         return is_open
@@ -222,6 +254,23 @@ class _Walk:
         if not all(np.all(np.isfinite(part)) for part in lines):
             raise NotProved(f"gate {node.name!r} has no finite lines")
         self.substitution.lines[node.name] = Lines(*(part.reshape(shape) for part in lines))
+
+    def _product(self, node: Product) -> None:
+        """Bounds of the products, and planes around them."""
+        signals = self.substitution.signals
+        left, right = signals[node.left], signals[node.right]
+        signals[node.name] = scaled_by(left, right).required_finite(node.name)
+        given = self._proof.lines.get(node.name)
+        if given is not None and not given.lower.shape == given.upper.shape == (node.size,):
+            raise NotProved(f"planes of {node.name!r}: expected {node.size} slopes")
+        slopes = None if given is None else (given.lower, given.upper)
+        found = planes(left, right, slopes)
+        if not all(np.all(np.isfinite(part)) for part in (found.low, found.high)):
+            raise NotProved(f"product {node.name!r} has no finite planes")
+        self.substitution.lines[node.name] = found
+        is_read = node.name in self._entering or node.name in self._factors
+        if is_read and self._proof.technique == "linear":
+            self._tighten(node.name)
 
     def _slopes(
         self,

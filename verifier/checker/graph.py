@@ -17,9 +17,10 @@ import numpy as np
 from verifier.checker import activations, linear, windows
 from verifier.checker.builder import Builder, indices
 from verifier.checker.folding import FOLDS
+from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL, pad_value
-from verifier.checker.network import Affine, Network, Term
+from verifier.checker.network import Network, Term
 from verifier.checker.operands import Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
 from verifier.checker.reader import Declared, Model, Node, read_model
@@ -214,12 +215,7 @@ class _Reading:
             here = pending.pop()
             if here and here not in reached:
                 reached.add(here)
-                node = nodes[here]
-                pending.extend(
-                    [term.source for term in node.terms]
-                    if isinstance(node, Affine)
-                    else [node.source]
-                )
+                pending.extend(sources(nodes[here]))
         return Network(
             input_size=self.builder.sizes[""],
             output=output.source,

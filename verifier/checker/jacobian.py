@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.arithmetic import above, enlarged
+from verifier.checker.copies import copied_from
 from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.joint_products import SlopeLines, joint_lines
 from verifier.checker.lowering import sources
@@ -33,7 +34,7 @@ from verifier.checker.substitution import Around, Exactly, Gate, Lines, Substitu
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jaxtyping import Bool, Float64
+    from jaxtyping import Bool, Float64, Int64
 
     from verifier.checker.constraints import Slopes
     from verifier.checker.network import Network
@@ -77,6 +78,8 @@ class Jacobian:
         sizes = {"": network.output_size} | {node.name: node.size for node in nodes}
         self._reached = self._inputs in sizes
         self._shape = (len(rows), network.input_size)
+        self._makers = {node.name: node for node in nodes}
+        self._known: dict[tuple[str, bytes], Interval] = {}
         self.graph = Substitution(
             nodes=nodes, sizes=sizes, start=Exactly(rows), signals={"": Interval(rows, rows)}
         )
@@ -128,7 +131,7 @@ class Jacobian:
         unstable = np.flatnonzero(np.any(np.atleast_2d(lower < upper), axis=0))
         if self._linear and len(unstable):
             known = graph.signals[gate.source]
-            better = graph.bounds(gate.source, unstable.tolist())
+            better = self._bounds(gate.source, unstable)
             ends = known.lower.copy(), known.upper.copy()
             ends[0][:, unstable] = np.maximum(ends[0][:, unstable], better.lower)
             ends[1][:, unstable] = np.minimum(ends[1][:, unstable], better.upper)
@@ -140,6 +143,20 @@ class Jacobian:
         if self._along is not None and gate.name in self._along.slopes:
             lines = joint_lines(lines, slopes, entering, self._along.slopes[gate.name])
         graph.lines[gate.name] = lines
+
+    def _bounds(self, signal: str, places: Int64[np.ndarray, " k"]) -> Interval:
+        """Bounds of some derivatives by lines; what only copies another one shares its bounds.
+
+        All products of a matrix product that are added up have the derivative of their sum.
+        """
+        signal, index = copied_from(self._makers, signal, places)
+        assert index is not None  # noqa: S101 (the places are given)
+        wanted, which = np.unique(index, return_inverse=True)
+        key = (signal, wanted.tobytes())
+        if key not in self._known:
+            self._known[key] = self.graph.bounds(signal, wanted.tolist())
+        found = self._known[key]
+        return Interval(found.lower[:, which], found.upper[:, which])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +188,8 @@ def value_of(name: str) -> str:
 
 def _renamed(node: Affine | Gate) -> Affine | Gate:
     if isinstance(node, Gate):
-        return replace(node, name=value_of(node.name), source=value_of(node.source))
+        second = None if node.second is None else value_of(node.second)
+        return replace(node, name=value_of(node.name), source=value_of(node.source), second=second)
     terms = tuple(replace(term, source=value_of(term.source)) for term in node.terms)
     return replace(node, name=value_of(node.name), terms=terms)
 
@@ -202,7 +220,7 @@ def reversed_graph(network: Network) -> tuple[Affine | Gate, ...]:
                 adjoint = Term(gradient(node.name), Adjoint(term.map))
                 arriving.setdefault(term.source, []).append(adjoint)
         else:
-            (source,) = sources(node)
+            (source,) = sources(node)  # of products there is the tangent
             nodes.append(Gate(name=node.name, size=node.size, source=gradient(node.name)))
             arriving.setdefault(source, []).append(Term(node.name, identity(node.size)))
     if "" in arriving:

@@ -32,7 +32,7 @@ from verifier.checker.arithmetic import LEAST, ONE, UNIT, Magnitude, enlarged, u
 from verifier.checker.carry import Carried, push, summed
 from verifier.checker.composites import Composites
 from verifier.checker.definite import NotProved, greatest_eigenvalue_estimate
-from verifier.checker.lowering import sources
+from verifier.checker.lowering import entering, sources
 from verifier.checker.maps import Adjoint
 from verifier.checker.mirrors import with_shared_gates
 from verifier.checker.network import Affine, Network, Node
@@ -233,7 +233,7 @@ def _stages(network: Network, cut: Cut) -> tuple[Stage, ...]:
     )
     for node in [*(node for node in nodes if not isinstance(node, Affine)), None]:
         _compute(nodes, known)
-        name, target = ("", network.output) if node is None else (node.name, node.source)
+        name, target = ("", network.output) if node is None else (node.name, entering(node))
         kept = tuple(
             signal
             for signal in network.tensors
@@ -298,7 +298,7 @@ def _readers(network: Network, nodes: Sequence[Node], cut: Cut) -> dict[str, lis
         found.setdefault(network.output, []).append(_END)
         return found
     composites = Composites(network)
-    targets = [(node.name, node.source) for node in nodes if not isinstance(node, Affine)]
+    targets = [(node.name, entering(node)) for node in nodes if not isinstance(node, Affine)]
     for name, signal in (*targets, (_END, network.output)):
         for source in composites.sources(signal):
             found.setdefault(source, []).append(name)

@@ -42,6 +42,12 @@ class SlopeLines:
     reach: Float64[np.ndarray, " n"]
 
 
+def identity_lines(reach: Float64[np.ndarray, " n"]) -> SlopeLines:
+    """Of slopes that are what they follow: a product multiplies by its other factor."""
+    zero = np.zeros_like(reach)
+    return SlopeLines(zero + 1.0, zero, zero, reach)
+
+
 def slope_lines(
     function: Scalar, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
 ) -> SlopeLines:

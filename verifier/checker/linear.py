@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.checker.builder import Builder, composed, rearranged, scaled, spread
+from verifier.checker.builder import Builder, composed, indices, rearranged, scaled, spread
 from verifier.checker.enclosures import TINY, U
 from verifier.checker.folding import product, quotient, square_root
 from verifier.checker.maps import Composed, Dense, identity
 from verifier.checker.network import Term
 from verifier.checker.operands import Call, Constant, Signal
+from verifier.checker.products import matrix_product, summed_products
 from verifier.checker.reductions import reduced_axes
 from verifier.errors import TrainingModeOp
 
@@ -113,7 +114,7 @@ def _dense(weight: Constant, rows: int) -> Dense:
 
 
 def matmul(builder: Builder, call: Call) -> Signal:
-    """MatMul with a constant on one side."""
+    """MatMul of signals and constants."""
     call.arity(2, 2)
     call.one_float_type()
     first, second = call.operand(0), call.operand(1)
@@ -121,7 +122,7 @@ def matmul(builder: Builder, call: Call) -> Signal:
         return _signal_by_matrix(builder, call, first, _plain(call, second), len(second.shape))
     if isinstance(first, Constant) and isinstance(second, Signal):
         return _matrix_by_signal(builder, call, _plain(call, first), second)
-    return call.not_checkable("both operands depend on the input")
+    return matrix_product(builder, call, call.signal(0), call.signal(1))
 
 
 def _plain(call: Call, constant: Constant) -> Constant:
@@ -181,7 +182,10 @@ def gemm(builder: Builder, call: Call) -> Signal:
     if left[1] != right[0]:
         call.mismatch(f"{left} times {right}")
     shape = call.allowed([left[0], right[1]])
-    terms, bias = _gemm_product(call, first, second, swaps, alpha, dtype)
+    if isinstance(first, Signal) and isinstance(second, Signal):
+        terms, bias = [_gemm_of_signals(builder, call, first, second, swaps, alpha)], None
+    else:
+        terms, bias = _gemm_product(call, first, second, swaps, alpha, dtype)
     addend = call.optional(2)
     if addend is not None and call.broadcast(addend.shape, shape) != shape:
         call.mismatch(f"C has shape {addend.shape}")
@@ -191,6 +195,22 @@ def gemm(builder: Builder, call: Call) -> Signal:
         factor = np.full(math.prod(shape), beta)
         terms.append(Term(addend.source, scaled(spread(addend.shape, shape), factor, None)))
     return builder.linear(call, shape, terms, bias)
+
+
+def _gemm_of_signals(
+    builder: Builder,
+    call: Call,
+    first: Signal,
+    second: Signal,
+    swaps: tuple[bool, bool],
+    alpha: float,
+) -> Term:
+    left, right = (
+        places.T if swap else places
+        for places, swap in zip((indices(first.shape), indices(second.shape)), swaps, strict=True)
+    )
+    shape, term = summed_products(builder, call, (first, left), (second, right))
+    return Term(term.source, scaled(term.map, np.full(math.prod(shape), alpha), None))
 
 
 def _gemm_product(

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from verifier.checker.carry import Sparse
+from verifier.checker.definite import NotProved
 from verifier.checker.network import (
     Affine,
     Elementwise,
     Maximum,
     Network,
     Node,
+    Product,
     Reflection,
     Sort,
     Term,
@@ -93,10 +95,10 @@ def _outward(value: Vector, product: Vector, side: float) -> Vector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lowered:
-    """Affine, Elementwise and, where they were kept, Sort nodes of three and more."""
+    """Affine, Elementwise and Product nodes and, where they were kept, Sorts of three and more."""
 
     network: Network
-    gates: dict[str, str]  #: what proofs call an Elementwise or Sort node, by the node's own name
+    gates: dict[str, str]  #: what proofs call any node that is not affine, by its own name
 
 
 def lowered(network: Network, sorts: Literal["keep", "compare"]) -> Lowered:
@@ -106,7 +108,7 @@ def lowered(network: Network, sorts: Literal["keep", "compare"]) -> Lowered:
         match node:
             case Affine():
                 build.nodes.append(node)
-            case Elementwise():
+            case Elementwise() | Product():
                 build.nodes.append(node)
                 build.gates[node.name] = node.name
             case Sort():
@@ -153,7 +155,19 @@ def sources(node: Node) -> tuple[str, ...]:
     """The signals that enter a node."""
     if isinstance(node, Affine):
         return tuple(term.source for term in node.terms)
-    return (node.source,)
+    return (node.left, node.right) if isinstance(node, Product) else (node.source,)
+
+
+def entering(node: Node) -> str:
+    """The one signal that enters a nonlinear node.
+
+    Raises:
+        NotProved: two do.
+    """
+    source, *others = sources(node)
+    if others:
+        raise NotProved(f"node {node.name!r} is entered by several signals")
+    return source
 
 
 def canonical_sort(node: Sort) -> Sort:

@@ -157,6 +157,16 @@ class Elementwise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """The products of two signals of one size, entry by entry."""
+
+    name: str
+    size: int
+    left: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sort:
     """Entries sorted within disjoint groups; entries of no group do not exist.
 
@@ -200,7 +210,7 @@ class Maximum:
     overlap: int
 
 
-Node: TypeAlias = Affine | Elementwise | Sort | Reflection | Maximum
+Node: TypeAlias = Affine | Elementwise | Product | Sort | Reflection | Maximum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

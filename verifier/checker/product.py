@@ -35,7 +35,7 @@ from verifier.checker.composites import DENSE_ENTRIES, Composites, is_formable
 from verifier.checker.definite import NotProved
 from verifier.checker.joint import CUTS, Cut, Joint
 from verifier.checker.layers import Layer, greatest_layers, layers_of
-from verifier.checker.lowering import lowered_maximum
+from verifier.checker.lowering import entering, lowered_maximum
 from verifier.checker.maps import Gather
 from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
 from verifier.checker.operator_norms import (
@@ -165,10 +165,10 @@ class _Graph:
                 continue
             name = self._label(node.name)
             constants[name] = self._constant(node, inner)
-            sizes[name] = self._network.tensors[node.source]
-            for source in self._composites.sources(node.source):
+            sizes[name] = self._network.tensors[entering(node)]
+            for source in self._composites.sources(entering(node)):
                 hops[name, self._label(source)] = self._hop(
-                    node.source,
+                    entering(node),
                     source,
                     NormPair(pair.input if source == "" else inner, inner),
                     hints.get((name, self._label(source))),
@@ -385,8 +385,8 @@ def node_constant(node: Node, norm: Norm) -> Magnitude:
             return {Norm.L1: overlap, Norm.L2: overlap.root(), Norm.LINF: ONE}[norm]
         case Reflection():
             return _reflection_constant(node, norm)
-        case Affine():
-            raise NotProved("an affine node has no constant of its own")
+        case _:
+            raise NotProved(f"node {node.name!r} has no constant of its own")
 
 
 def _reflection_constant(node: Reflection, norm: Norm) -> Magnitude:

@@ -17,11 +17,12 @@ from verifier.checker.carry import Carried
 from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds, forward_walk, slopes_over, varies
 from verifier.checker.jacobian import Along, Jacobian
-from verifier.checker.joint_products import slope_lines
+from verifier.checker.joint_products import SlopeLines, identity_lines, slope_lines
 from verifier.checker.lmi import prove_lmi
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Elementwise
+from verifier.checker.network import Elementwise, Product
 from verifier.checker.operator_norms import matrix_norm
+from verifier.checker.tangent import gates_of, tangent
 from verifier.checker.weighting import unweighted
 from verifier.norms import Norm
 
@@ -55,7 +56,7 @@ def prove_propagation(
     # A coordinate that the region fixes has no increment.
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = varies(asked.place)[selected.inputs]
-    plain = unweighted(small.network, asked.norm, np.flatnonzero(wanted))
+    plain = unweighted(tangent(small).network, asked.norm, np.flatnonzero(wanted))
     pair = plain.pair
     jacobian = Jacobian(
         plain.network,
@@ -82,18 +83,21 @@ def prove_propagation(
 
 def _along(small: Lowered, walk: Substitution) -> Along:
     """How every gate's slope follows what enters it."""
-    gates = [node for node in small.network.nodes if isinstance(node, Elementwise)]
-    bounds = {node.name: walk.signals[node.source] for node in gates}
-    return Along(
-        slopes={
-            node.name: slope_lines(
-                node.function, bounds[node.name].lower[0], bounds[node.name].upper[0]
-            )
-            for node in gates
-        },
-        forward=walk,
-        entering={node.name: node.source for node in gates},
-    )
+    slopes: dict[str, SlopeLines] = {}
+    entering: dict[str, str] = {}
+    for node in small.network.nodes:
+        match node:
+            case Elementwise():
+                bounds = walk.signals[node.source]
+                slopes[node.name] = slope_lines(node.function, bounds.lower[0], bounds.upper[0])
+                entering[node.name] = node.source
+            case Product():
+                for gate, factor in gates_of(node):
+                    slopes[gate] = identity_lines(walk.signals[factor].magnitude()[0])
+                    entering[gate] = factor
+            case _:
+                pass
+    return Along(slopes=slopes, forward=walk, entering=entering)
 
 
 def _of_row_sums(sums: Float64[np.ndarray, " rows"], output: Norm) -> float:
@@ -118,9 +122,10 @@ def prove_gate_lmi(
     """
     small = lowered(network, sorts="compare")
     signals = forward_bounds(network, small, asked.place, proof.forward)
-    slopes = stored_slopes(small, slopes_over(small, signals), proof.slopes)
-    plain = unweighted(small.network, asked.norm, selected.inputs)
-    measured = replace(small, network=plain.network)
+    increments = tangent(small)
+    slopes = stored_slopes(increments, slopes_over(small, signals), proof.slopes)
+    plain = unweighted(increments.network, asked.norm, selected.inputs)
+    measured = replace(increments, network=plain.network)
     return plain.bounds(prove_lmi(proof.items, measured, slopes, plain.pair, selected))
 
 

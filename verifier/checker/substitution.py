@@ -50,7 +50,8 @@ LONGEST_SUM = 2**23
 class Lines:
     """Below z + low <= h(z) <= above z + high for every z within its bounds.
 
-    With `beside`, of a gate that reads a second signal y: the same of h(z, y) - beside y.
+    With `beside`, of a gate that reads a second signal y: the same of h(z, y) - beside y, and of
+    h(z, y) - beside_above y above, where that differs.
     """
 
     below: Float64[np.ndarray, "batch n"]
@@ -58,6 +59,7 @@ class Lines:
     low: Float64[np.ndarray, "batch n"]
     high: Float64[np.ndarray, "batch n"]
     beside: Float64[np.ndarray, "batch n"] | None = None
+    beside_above: Float64[np.ndarray, "batch n"] | None = None
 
     @property
     def bent(self) -> Int64[np.ndarray, " some"]:
@@ -79,7 +81,7 @@ class Gate:
     name: str
     size: int
     source: str
-    second: str = ""  #: the other one, where the lines have a `beside`
+    second: str | None = None  #: the other one, where the lines have a `beside`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,17 +299,20 @@ class Substitution:
             lost = _times(np.abs(moved[..., rounded]), magnitude[:, rounded])
             partial.error = partial.error + (2 * UNIT) * lost + _underflow(magnitude, gate.size)
         self._gather(partial, gate.source, moved)
-        if lines.beside is not None:
-            self._beside(partial, gate, rows * lines.beside[:, None, :])
+        if lines.beside is not None and gate.second is not None:
+            factor = lines.beside[:, None, :]
+            if lines.beside_above is not None:
+                factor = np.where(rows > 0, lines.beside_above[:, None, :], factor)
+            self._beside(partial, gate, gate.second, rows * factor)
 
     def _beside(
-        self, partial: _Partial, gate: Gate, rows: Float64[np.ndarray, "batch k n"]
+        self, partial: _Partial, gate: Gate, second: str, rows: Float64[np.ndarray, "batch k n"]
     ) -> None:
         """What stands in front of the gate's second signal; the product rounds by u |rows|."""
-        magnitude = self.signals[gate.second].magnitude()
+        magnitude = self.signals[second].magnitude()
         lost = _times(np.abs(rows), magnitude)
         partial.error = partial.error + (2 * UNIT) * lost + _underflow(magnitude, gate.size)
-        self._gather(partial, gate.second, rows)
+        self._gather(partial, second, rows)
 
     def _gather(
         self, partial: _Partial, source: str, rows: Float64[np.ndarray, "batch k n"]

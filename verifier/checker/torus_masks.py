@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.definite import NotProved
-from verifier.checker.network import Affine, Elementwise
+from verifier.checker.network import Affine, Elementwise, Product
 from verifier.checker.scalars import relu
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def masked(network: Network, masks: Collection[str]) -> tuple[tuple[Node, ...], 
         if isinstance(node, Affine):
             terms = tuple(replace(term, source=read(term.source)) for term in node.terms)
             nodes.append(replace(node, terms=terms))
+        elif isinstance(node, Product):
+            raise NotProved(f"node {node.name!r} multiplies signals, which no torus does")
         else:
             nodes.append(replace(node, source=read(node.source)))
         if node.name in masks:

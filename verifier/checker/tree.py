@@ -24,7 +24,7 @@ from verifier.checker.arithmetic import ZERO, Magnitude, greatest, least
 from verifier.checker.definite import NotProved
 from verifier.checker.lmi import COMBINED
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Elementwise
+from verifier.checker.network import Elementwise, Product
 from verifier.checker.part_emptiness import require_empty
 from verifier.checker.part_inequality import Asked, inequality_bounds
 from verifier.checker.part_jacobian import Rows, slopes_of
@@ -87,6 +87,9 @@ class _Trees:
         self, proof: TreeProof, network: Network, asked: Property, selected: Selection
     ) -> None:
         self._small = lowered(network, sorts="compare")
+        for node in self._small.network.nodes:
+            if isinstance(node, Product):
+                raise NotProved(f"a tree, and node {node.name!r} multiplies signals")
         self._boxes = Boxes(network, self._small, asked.place, proof.forward)
         self._signals = [self._signal(name) for name in proof.gates]
         self._asked, self._selected = asked, selected

@@ -33,6 +33,7 @@ from verifier.checker.network import (
     Maximum,
     Network,
     Node,
+    Product,
     Reflection,
     Sort,
     Term,
@@ -175,6 +176,8 @@ def _moved(node: Node) -> Node:
             return replace(node, terms=tuple(terms))
         case Elementwise() | Sort() | Reflection() | Maximum():
             return replace(node, source=node.source or FRONT)
+        case Product():
+            return replace(node, left=node.left or FRONT, right=node.right or FRONT)
 
 
 def _misfit(detail: str) -> InvalidRequest:

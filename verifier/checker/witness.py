@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verifier.checker.definite import NotProved
-from verifier.checker.intervals import Interval, affine_image
+from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Affine, Elementwise
+from verifier.checker.network import Affine, Elementwise, Product
 from verifier.checker.weighting import squared_length, squared_norm
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ def point_values(network: Network, points: np.ndarray) -> Interval:
             ]
             image = Interval(np.stack([e[0] for e in ends]), np.stack([e[1] for e in ends]))
             signals[node.name] = image.required_finite(node.name)
+        elif isinstance(node, Product):
+            signals[node.name] = scaled_by(signals[node.left], signals[node.right])
         else:
             raise NotProved("a group was not lowered")
     return signals[small.output]

@@ -8,15 +8,16 @@ what arrives bounds the rows of every Jacobian, entry by entry. The checker prov
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from verifier.network.graph import Grouped, Network
+from verifier.network.graph import Grouped, Network, Node
 from verifier.network.grouped import GroupSort, Householder, Maximum
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Affine, Elementwise, Product
 
 if TYPE_CHECKING:
     from verifier.methods.items import Item
@@ -36,19 +37,27 @@ def jacobian_magnitudes(
         if node.name not in arrived:
             continue
         whole = arrived.pop(node.name)
-        match node:
-            case Affine():
-                parts = [(term.source, term.map.absolute().adjoint(whole)) for term in node.terms]
-            case Elementwise():
-                lower, upper = node.function.slope_range()
-                parts = [(node.source, whole * torch.maximum(lower.abs(), upper.abs()))]
-            case Grouped():
-                parts = [(node.source, _through(node, whole, network.sizes[node.source]))]
-        for source, part in parts:
+        for source, part in _parts(node, whole, network.sizes):
             arrived[source] = arrived[source] + part if source in arrived else part
     found = arrived.get("", torch.zeros(count, network.input_size, dtype=torch.float64))
     found = found[:, varying]
     return found if bool(torch.isfinite(found).all()) else None
+
+
+def _parts(
+    node: Node, whole: Float64[Tensor, "k m"], sizes: Mapping[str, int]
+) -> list[tuple[str, Float64[Tensor, "k _"]]]:
+    """What arrives at each signal that enters a node; infinite where slopes are."""
+    match node:
+        case Affine():
+            return [(term.source, term.map.absolute().adjoint(whole)) for term in node.terms]
+        case Elementwise():
+            lower, upper = node.function.slope_range()
+            return [(node.source, whole * torch.maximum(lower.abs(), upper.abs()))]
+        case Product():
+            return [(source, whole + math.inf) for source in node.sources]
+        case Grouped():
+            return [(node.source, _through(node, whole, sizes[node.source]))]
 
 
 def _through(node: Grouped, rows: Float64[Tensor, "k m"], size: int) -> Float64[Tensor, "k n"]:

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from verifier.network.activations.restricted import Restricted
 from verifier.network.graph import Network
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Affine, Elementwise, Product
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,10 +72,11 @@ def smoothed_rise(
 
         (phi(z + w) - phi(z - w)) / 2w,    w = window times the deviation of z among the points.
 
-    which is differentiable by z, although phi may be piecewise linear.
+    which is differentiable by z, although phi may be piecewise linear. The slope of a function
+    that is not defined everywhere is its own: z + w might leave its domain.
 
     Args:
-        lowered: affine and elementwise nodes only.
+        lowered: without groups.
         x: the points.
         direction: d.
         window: the window in deviations of z.
@@ -85,10 +87,16 @@ def smoothed_rise(
             case Affine():
                 parts = [term.map.apply(rises[term.source]) for term in node.terms]
                 rises[node.name] = sum(parts[1:], parts[0])
+            case Elementwise(function=Restricted() as function):
+                slope = function.derivative(values[node.source])
+                rises[node.name] = rises[node.source] * slope
             case Elementwise():
                 z, phi = values[node.source], node.function.forward
                 w = window * z.detach().std(dim=0).clamp(min=1e-9)
                 rises[node.name] = rises[node.source] * (phi(z + w) - phi(z - w)) / (2 * w)
+            case Product():
+                by_left = rises[node.left] * values[node.right]
+                rises[node.name] = by_left + values[node.left] * rises[node.right]
             case _:
                 raise TypeError(f"node {node.name!r} is not lowered")
     return rises[lowered.output]

@@ -94,7 +94,7 @@ def _target(
 def _targets(network: Network) -> Iterator[tuple[str, Elementwise | Grouped | None, str]]:
     """(name, node, entering signal) of every target."""
     for node in network.nodes:
-        if not isinstance(node, Affine):
+        if isinstance(node, Elementwise | Grouped):
             yield node.name, node, node.source
     yield "", None, network.output
 

@@ -30,6 +30,7 @@ from verifier.methods.absolute import jacobian_magnitudes
 from verifier.methods.fused import Target, can_fuse, fused, fused_within, sources_of
 from verifier.methods.items import Item, items_of, varying_inputs
 from verifier.methods.weights import fronted, plain_norms
+from verifier.network.everywhere import require_bounded_everywhere
 from verifier.network.graph import Grouped, Network
 from verifier.network.linear_map import Diagonal
 from verifier.network.nodes import Affine, Elementwise
@@ -47,8 +48,9 @@ def candidate(network: Network, asked: Property) -> Candidate:
     Where a block is too large to form, the checker bounds runs of operators one by one.
 
     Raises:
-        NotLipschitzGlobally: an activation's slopes are unbounded.
+        NotLipschitzGlobally: an activation's slopes are unbounded, or signals are multiplied.
     """
+    require_bounded_everywhere(network)
     inputs = varying_inputs(asked, network.input_size)
     pair, network = plain_norms(asked.norm), fronted(network, asked.norm, inputs)
     if not can_fuse(network):
@@ -79,7 +81,8 @@ def candidate(network: Network, asked: Property) -> Candidate:
 
 def is_chain(network: Network) -> bool:
     """Whether every nonlinear node, and the output, is entered from a source of its own."""
-    entered = [node.source for node in network.nodes if not isinstance(node, Affine)]
+    gates = [node for node in network.nodes if isinstance(node, Elementwise | Grouped)]
+    entered = [node.source for node in gates]
     reached = [sources_of(network, signal) for signal in (*entered, network.output)]
     return all(len(sources) == 1 for sources in reached) and len(set().union(*reached)) == len(
         reached
@@ -104,7 +107,7 @@ def _by_operators(network: Network, asked: Property, pair: NormPair) -> Candidat
     The estimate is left to the checker as well: it is the only one that forms these products.
     """
     for node in network.nodes:
-        if not isinstance(node, Affine):
+        if isinstance(node, Elementwise | Grouped):
             node_norm(node, Norm.L2)
     internal = pair.input if pair.input is pair.output else Norm.L2
     # One pass of magnitudes is cheap, and never above a product of norms in linf or in l1.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from verifier.methods.fused import sources_of
-from verifier.network.graph import Network
+from verifier.network.graph import Grouped, Network
 from verifier.network.linear_map import Dense
-from verifier.network.nodes import Affine
+from verifier.network.nodes import Affine, Elementwise
 
 if TYPE_CHECKING:
     from verifier.certificate import Witness
@@ -95,7 +95,8 @@ def tightness(
         name: float((signal[0] - signal[1]).norm())
         for name, signal in network.signals(pair).items()
     }
-    entered = {node.name: node.source for node in network.nodes if not isinstance(node, Affine)}
+    gates = [node for node in network.nodes if isinstance(node, Elementwise | Grouped)]
+    entered = {node.name: node.source for node in gates}
     entered[""] = network.output
     found: dict[str, float | None] = {}
     for name, norm in norms.items():

@@ -4,6 +4,7 @@ Every signal u of both points is carried with a bound e of its error, as interva
 
     affine    e <- |A| (e + gamma |u|) + gamma |b|,    gamma = (n + 4) 2^-52, n entries summed
     gate      e <- S e + 2^-50 |phi(u)|,               S the greatest |slope| on [u - e, u + e]
+    product   e <- |u| e' + |u'| e + e e' + 2^-50 |u u'|
 
 and what is left of the rise when the errors of both ends are taken off is reached in exact
 arithmetic. The smaller a pair, the more they take: of pairs within one linear piece the widest
@@ -19,7 +20,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.methods.duality import norm_of
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Affine, Elementwise, Product
 
 if TYPE_CHECKING:
     from verifier.methods.weights import Measure
@@ -39,7 +40,7 @@ def secant_values(
     """Numbers that the pairs reach; 0 where x = y.
 
     Args:
-        lowered: a network of affine and elementwise nodes only.
+        lowered: a network without groups.
         rows: C.
         norm: of inputs, p, and of outputs, q.
         x: one end of every pair.
@@ -53,7 +54,8 @@ def secant_values(
     rise = (first - second).abs() * (1 - _ULP) - sum(wrong.chunk(2))
     run = norm.length(x - y) * (1 + _gamma(x.shape[1]))
     reached = norm_of(norm.output, rise.clamp(min=0)) * (1 - _gamma(len(rows)))
-    return torch.where(0 < run, reached / run * (1 - _ULP), 0.0)
+    # Beyond a function's domain there are no numbers, and nothing is reached.
+    return torch.where(0 < run, reached / run * (1 - _ULP), 0.0).nan_to_num(nan=0.0, posinf=0.0)
 
 
 def _evaluated(
@@ -71,6 +73,10 @@ def _evaluated(
                 steepest = torch.maximum(least.abs(), greatest.abs())
                 values[node.name] = node.function.forward(u)
                 errors[node.name] = steepest * e + 4 * _ULP * values[node.name].abs()
+            case Product():
+                (u, e), (w, d) = ((values[source].abs(), errors[source]) for source in node.sources)
+                values[node.name] = values[node.left] * values[node.right]
+                errors[node.name] = (u * d + w * e + e * d) * (1 + 4 * _ULP) + 4 * _ULP * u * w
             case _:
                 raise TypeError(f"node {node.name!r} is not lowered")
     return values[lowered.output], errors[lowered.output]

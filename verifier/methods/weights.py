@@ -22,7 +22,7 @@ from verifier.methods.duality import Attained, attained_norm, dual_vector, norm_
 from verifier.methods.items import varying_inputs
 from verifier.network.graph import Grouped, Network, Node
 from verifier.network.linear_map import Dense, Diagonal, LinearMap
-from verifier.network.nodes import Affine, Elementwise, Term
+from verifier.network.nodes import Affine, Elementwise, Product, Term
 from verifier.norms import Metric, Norm, NormPair, Norms, Weights
 from verifier.property import Property
 
@@ -65,6 +65,8 @@ def _behind(node: Node) -> Node:
             return replace(node, terms=tuple(terms))
         case Elementwise() | Grouped():
             return replace(node, source=node.source or FRONT)
+        case Product():
+            return replace(node, left=node.left or FRONT, right=node.right or FRONT)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

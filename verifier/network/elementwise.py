@@ -12,6 +12,7 @@ from torch import Tensor
 
 from verifier.network.activations.kinked import Celu, Elu, HardSwish, Selu
 from verifier.network.activations.linear import Abs, Clip, HardSigmoid, LeakyRelu, PRelu, Relu
+from verifier.network.activations.restricted import Exp, Log, LogSigmoid, Power, RootOfSquare
 from verifier.network.activations.scaled import Scaled
 from verifier.network.activations.smooth import (
     Erf,
@@ -34,14 +35,19 @@ __all__ = [
     "Cos",
     "Elu",
     "Erf",
+    "Exp",
     "Gelu",
     "GeluTanh",
     "HardSigmoid",
     "HardSwish",
     "LeakyRelu",
+    "Log",
+    "LogSigmoid",
     "Mish",
     "PRelu",
+    "Power",
     "Relu",
+    "RootOfSquare",
     "Scaled",
     "Selu",
     "Sigmoid",

@@ -1,7 +1,8 @@
-"""What a network is to the methods: a graph of three kinds of node over flat vectors.
+"""What a network is to the methods: a graph of few kinds of node over flat vectors.
 
     Affine        a sum of linear maps of earlier signals, and a bias
     Elementwise   a scalar function of every entry
+    Product       the products of two signals, entry by entry
     Grouped       a function of groups of entries (sorting, mirrors, maxima)
 
 Nodes stand in topological order and are named by the ONNX tensors that leave them; the network's
@@ -18,7 +19,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.network.grouped import Group, GroupSort
-from verifier.network.nodes import Affine, Elementwise, Lowered
+from verifier.network.nodes import Affine, Elementwise, Lowered, Product
 
 if TYPE_CHECKING:
     from verifier.certificate import Pattern
@@ -43,7 +44,7 @@ class Grouped:
         return (self.source,)
 
 
-Node: TypeAlias = Affine | Elementwise | Grouped
+Node: TypeAlias = Affine | Elementwise | Product | Grouped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,6 +86,8 @@ class Network:
                     signals[node.name] = sum(parts, node.bias.expand(x.shape[0], -1))
                 case Elementwise():
                     signals[node.name] = node.function.forward(signals[node.source])
+                case Product():
+                    signals[node.name] = signals[node.left] * signals[node.right]
                 case Grouped():
                     signals[node.name] = node.group.forward(signals[node.source])
         return signals

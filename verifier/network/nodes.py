@@ -1,4 +1,4 @@
-"""The two kinds of node that every method knows: affine and elementwise."""
+"""The kinds of node that lowered networks are made of: affine, elementwise, products."""
 
 from __future__ import annotations
 
@@ -62,7 +62,22 @@ class Elementwise:
         return (self.source,)
 
 
-Lowered: TypeAlias = Affine | Elementwise
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Product:
+    """The products of two signals, entry by entry; proofs call it by its name."""
+
+    name: str
+    left: str
+    right: str
+    size: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The signals that enter."""
+        return self.left, self.right
+
+
+Lowered: TypeAlias = Affine | Elementwise | Product
 
 
 def linear(name: str, terms: Sequence[Term]) -> Affine:

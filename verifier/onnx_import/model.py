@@ -9,11 +9,14 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from verifier.errors import DiscontinuousOp, NotCheckable, NotLipschitzGlobally
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.everywhere import REMEDY, unbounded_node, why_unbounded
+from verifier.network.graph import Grouped
+from verifier.network.nodes import Affine, Elementwise, Product
+from verifier.onnx_import.values import Blocked
 
 if TYPE_CHECKING:
     from verifier.network.graph import Network, Node
-    from verifier.onnx_import.values import Blocked, Shape
+    from verifier.onnx_import.values import Shape
 
 METHODS = ("product", "lipsdp", "propagation")
 
@@ -64,19 +67,35 @@ class Model:
                 {"kind": pattern.kind, "input": pattern.input, "output": pattern.output}
                 for pattern in self.network.patterns
             ],
-            "methods": {method: self._applies() for method in METHODS},
+            "methods": {method: self._applies(method) for method in METHODS},
         }
 
-    def _applies(self) -> dict[str, object]:
-        """Whether a method has all that it needs; else the node that is in its way."""
-        if self.blocked is None:
+    def _applies(self, method: str) -> dict[str, object]:
+        """Whether a method has all that it needs; else, or where only a region gives it, why."""
+        blocked = self.blocked or self.unbounded
+        if blocked is None or (self.network is not None and method == "propagation"):
             return {"applies": True, "node": None, "code": None, "reason": None}
         return {
-            "applies": False,
-            "node": self.blocked.node,
-            "code": self.blocked.code,
-            "reason": self.blocked.detail,
+            "applies": self.network is not None and method == "lipsdp",
+            "node": blocked.node,
+            "code": blocked.code,
+            "reason": blocked.detail,
         }
+
+    @property
+    def unbounded(self) -> Blocked | None:
+        """Why the network has no global constant that is known; None where it has one."""
+        node = None if self.network is None else unbounded_node(self.network)
+        if node is None:
+            return None
+        kind = "Product" if isinstance(node, Product) else "Elementwise"
+        return Blocked(
+            node=node.name,
+            op=kind,
+            code="not-lipschitz-globally",
+            detail=f"{why_unbounded(node)}; over a region it has bounds",
+            fix=REMEDY,
+        )
 
 
 def _tensor(name: str, shape: Shape | None) -> dict[str, object]:
@@ -98,7 +117,10 @@ def _kinds(nodes: tuple[Node, ...]) -> dict[str, object]:
             case Elementwise():
                 kinds[type(node.function).__name__] += 1
                 neurons += node.size
-            case _:
+            case Product():
+                kinds["product"] += 1
+                neurons += node.size
+            case Grouped():
                 kinds[type(node.group).__name__] += 1
                 neurons += node.size
     return {"kinds": dict(sorted(kinds.items())), "neurons": neurons}

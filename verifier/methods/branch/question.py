@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from verifier.certificate import ForwardProof
+from verifier.errors import NotCheckable
 from verifier.methods.derivatives import Derivatives
 from verifier.methods.domain import Domain
 from verifier.methods.items import Item, items_of, varying_inputs
@@ -22,7 +23,7 @@ from verifier.methods.propagation import forward_bounds
 from verifier.methods.weights import Measure, fronted, plain_norms
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.graph import Network
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Affine, Elementwise, Product
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 from verifier.regions import Bounded, Everywhere
@@ -113,6 +114,7 @@ class Question:
         Raises:
             InvalidRequest: the property selects what does not exist.
             TooLarge: the increments' matrices are too large.
+            NotCheckable: a node multiplies signals, which no tree divides.
         """
         norm = plain_norms(asked.norm)
         region = asked.place
@@ -120,6 +122,7 @@ class Question:
         if isinstance(region, Everywhere) or norm.input is Norm.L1:
             return None
         lowered = network.lowered("compare")
+        _refuse_products(lowered)
         widened, forward = local_slopes(lowered, region)
         slopes = _exact(lowered, widened)
         domain = Domain.of(region, network.input_size)
@@ -153,6 +156,16 @@ class Question:
             derivatives=Derivatives(network, torch.cat([item.rows for item in items])),
             gates=gates,
         )
+
+
+def _refuse_products(lowered: Network) -> None:
+    for node in lowered.nodes:
+        if isinstance(node, Product):
+            raise NotCheckable(
+                f"node {node.name!r} multiplies two signals, and branch and bound cuts kinks only",
+                fix='ask for method "propagation" without branching, or "lipsdp"',
+                node=node.name,
+            )
 
 
 def _tasks(items: tuple[Item, ...], norm: NormPair, form: Form) -> tuple[Task, ...] | None:

@@ -14,6 +14,7 @@ from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
 from verifier.methods.progress import NO_AIM, Aim
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
+from verifier.network.tangent import tangent
 from verifier.property import Property
 from verifier.regions import Everywhere
 
@@ -52,7 +53,7 @@ def candidate(
     else:
         lowered = network.lowered("compare")
         slopes, forward = local_slopes(lowered, asked.place)
-    form = form_of(fronted(lowered, asked.norm, inputs), inputs, slopes)
+    form = form_of(fronted(tangent(lowered), asked.norm, inputs), inputs, slopes)
     norms = plain_norms(asked.norm)
     search = Search(form=form, norm=norms, options=options, clock=clock, aim=aim, warm=warm)
     found = search.items([item.rows for item in items])

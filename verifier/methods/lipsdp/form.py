@@ -35,7 +35,7 @@ from torch import Tensor
 
 from verifier.errors import TooLarge
 from verifier.methods.lipsdp.slopes import Slopes
-from verifier.network.graph import Grouped, Network
+from verifier.network.graph import Grouped, Network, Node
 from verifier.network.grouped import GroupSort
 from verifier.network.linear_map import (
     Composed,
@@ -46,7 +46,7 @@ from verifier.network.linear_map import (
     Identity,
     LinearMap,
 )
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Affine, Elementwise, Product
 
 UNIT = 2.0**-53  #: of rounding
 _TOLD = 16.0  #: entries up to this multiple of their noise are taken for 0
@@ -141,7 +141,7 @@ def form_of(
                 walk.elementwise(node, slopes[node.gate])
             case Grouped(group=GroupSort() as sort):
                 walk.sort(node, sort)
-            case Grouped():
+            case Grouped() | Product():
                 raise TypeError(f"node {node.name!r} is not lowered")
     return walk.form(network.output)
 
@@ -151,7 +151,7 @@ def columns_of(network: Network, inputs: int, slopes: Mapping[str, Slopes]) -> i
     return inputs + sum(_psis_of(node, slopes) for node in network.nodes)
 
 
-def _psis_of(node: Affine | Elementwise | Grouped, slopes: Mapping[str, Slopes]) -> int:
+def _psis_of(node: Node, slopes: Mapping[str, Slopes]) -> int:
     match node:
         case Affine():
             return 0
@@ -159,7 +159,7 @@ def _psis_of(node: Affine | Elementwise | Grouped, slopes: Mapping[str, Slopes])
             return len(_active(slopes[node.gate]))
         case Grouped(group=GroupSort(groups=groups)):
             return groups.shape[0] * (groups.shape[1] - 1)
-        case Grouped():
+        case Grouped() | Product():
             return 0
 
 

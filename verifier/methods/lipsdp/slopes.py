@@ -13,12 +13,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.certificate import ForwardProof, SlopeRange
-from verifier.errors import NotLipschitzGlobally
 from verifier.methods.domain import Domain
 from verifier.methods.propagation import affordable
 from verifier.network.activations.piecewise import PiecewiseLinear
+from verifier.network.everywhere import require_bounded_everywhere
 from verifier.network.graph import Network
-from verifier.network.nodes import Elementwise
+from verifier.network.nodes import Elementwise, Product
+from verifier.network.tangent import left_gate, right_gate
 from verifier.regions import Bounded
 
 WIDENED = 1e-9  #: share by which intervals grow, so that they hold the checker's, rounded outward
@@ -41,36 +42,42 @@ def global_slopes(network: Network) -> dict[str, Slopes]:
     """The slopes of every elementwise node's secants anywhere, by gate.
 
     Raises:
-        NotLipschitzGlobally: an activation has secants of every slope.
+        NotLipschitzGlobally: an activation, or a product, has secants of every slope.
     """
+    require_bounded_everywhere(network)
     slopes: dict[str, Slopes] = {}
     for node in network.nodes:
         if isinstance(node, Elementwise):
-            lower, upper = node.function.slope_range()
-            if not (lower.isfinite().all() and upper.isfinite().all()):
-                raise NotLipschitzGlobally(
-                    f"the slopes of {node.name!r} are unbounded",
-                    fix="ask for a local bound on a box or a ball",
-                    node=node.name,
-                )
-            slopes[node.gate] = Slopes(lower, upper)
+            slopes[node.gate] = Slopes(*node.function.slope_range())
     return slopes
 
 
 def local_slopes(network: Network, region: Bounded) -> tuple[dict[str, Slopes], ForwardProof]:
-    """The slopes of every elementwise node's secants within a region, and how to prove them.
+    """The slopes of every gate's secants within a region, and how to prove them.
 
     Args:
-        network: affine and elementwise nodes only.
+        network: without groups; the gates are those of its tangent.
         region: convex, as all regions are.
     """
     forward, entering = affordable(network, Domain.of(region, network.input_size))
-    slopes = {
-        node.gate: _slopes_on(node, *entering[node.gate])
-        for node in network.nodes
-        if isinstance(node, Elementwise)
-    }
+    slopes: dict[str, Slopes] = {}
+    for node in network.nodes:
+        match node:
+            case Elementwise():
+                slopes[node.gate] = _slopes_on(node, *entering[node.gate])
+            case Product():
+                left, right = left_gate(node.name), right_gate(node.name)
+                slopes[left], slopes[right] = _widened(*entering[right]), _widened(*entering[left])
+            case _:
+                pass
     return slopes, forward.proof
+
+
+def _widened(lower: Float64[Tensor, " n"], upper: Float64[Tensor, " n"]) -> Slopes:
+    """The values of a factor, which multiply the other one's increment."""
+    reach = torch.maximum(lower.abs(), upper.abs())
+    pad = WIDENED * (reach + 1e-3 * reach.max())
+    return Slopes(lower - pad, upper + pad)
 
 
 def _slopes_on(

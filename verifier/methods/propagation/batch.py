@@ -17,9 +17,12 @@ from verifier.certificate import Candidate, ForwardProof, PropagationProof
 from verifier.methods.domain import Domain
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.propagation.forward import BATCH_ENTRIES
+from verifier.methods.propagation.intervals import image_of
 from verifier.methods.propagation.norms import norm_bound
+from verifier.methods.propagation.planes import product_interval
 from verifier.network.graph import Network
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Affine, Elementwise, Product
+from verifier.network.tangent import left_gate, right_gate, tangent
 from verifier.norms import NormPair
 from verifier.property import Property
 
@@ -72,7 +75,8 @@ def _bounds(lowered: Network, norm: NormPair, parts: Sequence[Property]) -> list
     counts = [len(item.rows) for item in items]
     domains = [Domain.of(part.place, lowered.input_size) for part in parts]
     slopes = _slopes(lowered, domains)
-    jacobian = _jacobian(lowered, slopes, torch.cat([item.rows for item in items]), len(parts))
+    rows = torch.cat([item.rows for item in items])
+    jacobian = _jacobian(tangent(lowered), slopes, rows, len(parts))
     found: list[tuple[float, ...]] = []
     for part, domain, magnitudes in zip(parts, domains, jacobian, strict=True):
         inputs = varying_inputs(part, lowered.input_size)
@@ -86,7 +90,11 @@ def _bounds(lowered: Network, norm: NormPair, parts: Sequence[Property]) -> list
 def _slopes(
     lowered: Network, domains: Sequence[Domain]
 ) -> dict[str, tuple[Float64[Tensor, "batch n"], Float64[Tensor, "batch n"]]]:
-    """[least, greatest] Clarke slope of every neuron around every center, by node."""
+    """[least, greatest] Clarke slope of every neuron around every center, by node of the tangent.
+
+    Raises:
+        NotLipschitzOnRegion: a gate's values or slopes have no bound around some center.
+    """
     ends = [torch.stack(end) for end in zip(*(domain.ends for domain in domains), strict=True)]
     signals = {"": _Spread.between(*ends)}
     slopes: dict[str, tuple[Tensor, Tensor]] = {}
@@ -102,12 +110,16 @@ def _slopes(
             case Elementwise():
                 # A function's facts are of one signal: they cost little beside the maps.
                 each = list(zip(*signals[node.source].ends, strict=True))
-                images = [node.function.image(*pair) for pair in each]
+                images = [image_of(node, pair) for pair in each]
                 ranges = [node.function.slope_range_on(*pair) for pair in each]
                 lower, upper = (torch.stack(end) for end in zip(*images, strict=True))
                 signals[node.name] = _Spread.between(lower, upper)
                 least, greatest = (torch.stack(end) for end in zip(*ranges, strict=True))
                 slopes[node.name] = least, greatest
+            case Product():
+                left, right = signals[node.left].ends, signals[node.right].ends
+                slopes |= {left_gate(node.name): right, right_gate(node.name): left}
+                signals[node.name] = _Spread.between(*product_interval(left, right))
             case _:
                 raise TypeError(f"node {node.name!r} is not lowered")
     return slopes

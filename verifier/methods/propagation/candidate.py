@@ -30,6 +30,7 @@ from verifier.methods.propagation.tighten import Slopes, tightened_lines
 from verifier.methods.propagation.work import MOST_JACOBIAN, jacobian_work
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
+from verifier.network.tangent import tangent
 from verifier.norms import Norm, NormPair
 from verifier.property import Property
 from verifier.regions import Everywhere
@@ -70,7 +71,8 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
         entering = forward.bounds()
     ranges = gate_slopes(question.lowered, entering)
     technique, bounds = question.best(options.technique, ranges, clock)
-    if technique == "linear" and bends(question.lowered) and forward.relaxations:
+    has_lines = bool(forward.relaxations or forward.planes)
+    if technique == "linear" and bends(question.lowered) and has_lines:
         joint = question.by_lines(ranges, clock, along(question.lowered, forward, entering))
         closer = bounds if joint is None else question.bounds(*joint)
         if max(closer) < max(bounds):
@@ -91,7 +93,7 @@ class _Question:
     """What is asked, of a network that is lowered."""
 
     lowered: Network
-    measured: Network  #: the same of coordinates in which the input norm is plain
+    measured: Network  #: its tangent, of coordinates in which the input norm is plain
     domain: Domain
     norm: NormPair
     items: tuple[Item, ...]
@@ -112,7 +114,7 @@ class _Question:
         lowered = network.lowered("compare")
         return _Question(
             lowered=lowered,
-            measured=fronted(lowered, asked.norm, moving),
+            measured=fronted(tangent(lowered), asked.norm, moving),
             domain=domain,
             norm=plain_norms(asked.norm),
             items=items_of(asked, network.output_size),

@@ -12,7 +12,8 @@ so that a linear function a.phi(z) of what leaves it is at most a linear functio
 
 Through (2) and the adjoints of the affine maps, from the last to the first, a function of any
 signal becomes one of the input, whose greatest value over the region is a closed form. All
-neurons of a signal go as one batch. The bound used is the better of the two.
+neurons of a signal go as one batch. The bound used is the better of the two. A product of signals
+lies between planes (`planes`); bounds of its factors are tightened as those of what enters gates.
 
 Source: Zhang et al. 2018 (arXiv 1811.00866); on graphs, Xu et al. 2020 (arXiv 2002.12920).
 """
@@ -25,19 +26,22 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from verifier.certificate import ForwardProof, Lines
 from verifier.errors import OutOfBudget
 from verifier.methods.domain import Domain
+from verifier.methods.propagation.copies import values_of
+from verifier.methods.propagation.intervals import Interval, affine_interval, image_of
+from verifier.methods.propagation.planes import Planes, product_interval
 from verifier.methods.propagation.work import MOST_FORWARD, pulled_back
 from verifier.network.graph import Network
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Affine, Elementwise, Product
+from verifier.network.tangent import left_gate, right_gate
 from verifier.regions import Bounded
 
 Technique: TypeAlias = Literal["interval", "linear"]
-Interval: TypeAlias = tuple[Tensor, Tensor]
 
 #: Entries of one batch of linear functions: 2^22 of eight bytes are 32 MB a signal.
 BATCH_ENTRIES = 2**22
@@ -70,7 +74,7 @@ def forward_bounds(
     """Bounds of what enters every gate, by the gate's name in proofs.
 
     Args:
-        lowered: a network of affine and elementwise nodes only.
+        lowered: a network without groups.
         region: where they hold.
         technique: "interval", or "linear" for the better of intervals and lines.
         lines: slopes for gates by name; absent ones have the activation's own.
@@ -91,7 +95,7 @@ def affordable(
     """The pass by lines and its bounds, or by intervals where lines would cost too much.
 
     Args:
-        lowered: a network of affine and elementwise nodes only.
+        lowered: a network without groups.
         domain: where the bounds hold.
         slopes: of lines (below, above), by gate; absent ones have the activation's own.
     """
@@ -106,12 +110,18 @@ def affordable(
 def gate_slopes(
     lowered: Network, entering: Mapping[str, Interval]
 ) -> dict[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]]:
-    """[least, greatest] Clarke slope of every neuron over the region, by gate."""
-    return {
-        node.gate: node.function.slope_range_on(*entering[node.gate])
-        for node in lowered.nodes
-        if isinstance(node, Elementwise)
-    }
+    """[least, greatest] Clarke slope of every neuron over the region, by gate of the tangent."""
+    slopes: dict[str, Interval] = {}
+    for node in lowered.nodes:
+        match node:
+            case Elementwise():
+                slopes[node.gate] = node.function.slope_range_on(*entering[node.gate])
+            case Product():
+                left, right = left_gate(node.name), right_gate(node.name)
+                slopes |= {left: entering[right], right: entering[left]}
+            case _:
+                pass
+    return slopes
 
 
 class Forward:
@@ -129,7 +139,7 @@ class Forward:
         """Keep the question.
 
         Args:
-            lowered: a network of affine and elementwise nodes only.
+            lowered: a network without groups.
             domain: where the bounds are to hold.
             technique: "interval" or "linear".
             slopes: of lines (below, above), by gate; absent ones have the activation's own.
@@ -139,10 +149,13 @@ class Forward:
         self._domain = domain
         self._technique: Technique = technique
         self._work, self._most = 0.0, most
+        self._summed = {n.name for n in lowered.nodes if isinstance(n, Affine | Product)}
+        self._cut_signals: set[str] = set()
         self._costs = pulled_back(lowered)
         self._exact = _exact_signals(lowered) if domain.norm is None else frozenset[str]()
         self._slopes = slopes
         self.relaxations: dict[str, Relaxation] = {}  #: by gate
+        self.planes: dict[str, Planes] = {}  #: by product
 
     @property
     def proof(self) -> ForwardProof:
@@ -150,10 +163,11 @@ class Forward:
         return ForwardProof(technique=self._technique, lines=self.lines())
 
     def bounds(self) -> dict[str, tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]]:
-        """Bounds of what enters every gate, by the gate's name in proofs.
+        """Bounds of what enters every gate of the tangent, by the gate's name in proofs.
 
         Raises:
             OutOfBudget: lines would cost more than they may.
+            NotLipschitzOnRegion: a gate's values or slopes have no bound over the region.
         """
         intervals: dict[str, Interval] = {"": self._domain.ends}
         entering: dict[str, Interval] = {}
@@ -165,9 +179,16 @@ class Forward:
                     interval = intervals[node.source]
                     if self._technique == "linear":
                         interval = self._tightened(node, interval)
+                    intervals[node.name] = image_of(node, interval)
+                    if self._technique == "linear":
                         self.relaxations[node.gate] = self._relaxation(node, interval)
                     entering[node.gate] = interval
-                    intervals[node.name] = node.function.image(*interval)
+                case Product():
+                    left, right = (self._factor(name, intervals) for name in node.sources)
+                    if self._technique == "linear":
+                        self.planes[node.name] = self.chosen_planes(node, left, right)
+                    entering |= {left_gate(node.name): left, right_gate(node.name): right}
+                    intervals[node.name] = product_interval(left, right)
                 case _:
                     raise TypeError(f"node {node.name!r} is not lowered")
         return entering
@@ -179,8 +200,8 @@ class Forward:
         must not choose another one when they are proved again.
         """
         return {
-            gate: Lines(lower=relaxation.below.numpy(), upper=relaxation.above.numpy())
-            for gate, relaxation in self.relaxations.items()
+            name: Lines(lower=each.below.numpy(), upper=each.above.numpy())
+            for name, each in (self.relaxations | self.planes).items()
         }
 
     def upper_bound(
@@ -207,6 +228,10 @@ class Forward:
                     inner, added = self.relaxations[node.gate].upward(own)
                     constant = constant + added
                     parts = [(node.source, inner)]
+                case Product():
+                    left, right, added = self.planes[node.name].upward(own)
+                    constant = constant + added
+                    parts = [(node.left, left), (node.right, right)]
                 case _:
                     raise TypeError(f"node {node.name!r} is not lowered")
             for source, part in parts:
@@ -219,20 +244,38 @@ class Forward:
 
     def _tightened(self, node: Elementwise, interval: Interval) -> Interval:
         """The interval cut by lines, where a tighter one could matter."""
-        lower, upper = interval
         if node.source in self._exact:
             return interval
-        open_places = torch.nonzero(~_is_linear(node, interval)).flatten()
+        places = torch.nonzero(~_is_linear(node, interval)).flatten()
+        return self._cut(node.source, interval, places)
+
+    def _factor(self, signal: str, intervals: dict[str, Interval]) -> Interval:
+        """The interval of a product's factor, cut by lines where its signal is picked from."""
+        if self._technique == "interval":
+            return intervals[signal]
+        picked = values_of(self._network, signal)
+        if picked.signal not in self._exact and picked.signal in self._summed:
+            lower, upper = intervals[picked.signal]
+            places = torch.nonzero(lower < upper).flatten()
+            if picked.signal not in self._cut_signals:
+                self._cut_signals.add(picked.signal)
+                intervals[picked.signal] = self._cut(picked.signal, (lower, upper), places)
+        lower, upper = intervals[picked.signal]
+        return lower[picked.index], upper[picked.index]
+
+    def _cut(self, signal: str, interval: Interval, open_places: Int64[Tensor, " k"]) -> Interval:
+        """The interval cut by lines at some places."""
+        lower, upper = interval
         if len(open_places) == 0:
             return interval
-        self._work += 2.0 * len(open_places) * self._costs[node.source]
+        self._work += 2.0 * len(open_places) * self._costs[signal]
         if self._most < self._work:
             raise OutOfBudget("lines cost too much here", fix="intervals cost less")
         size = max(1, BATCH_ENTRIES // max(self._network.sizes.values()))
         for places in open_places.split(size):
-            unit = lower.new_zeros(len(places), node.size)
+            unit = lower.new_zeros(len(places), len(lower))
             unit[torch.arange(len(places)), places] = 1
-            highest = self.upper_bound(node.source, torch.cat((unit, -unit)))
+            highest = self.upper_bound(signal, torch.cat((unit, -unit)))
             upper = upper.index_put((places,), torch.minimum(upper[places], highest[: len(places)]))
             lower = lower.index_put(
                 (places,), torch.maximum(lower[places], -highest[len(places) :])
@@ -249,6 +292,18 @@ class Forward:
         """The slopes of the lines (below, above) of a gate; None for the activation's own."""
         return self._slopes.get(node.gate)
 
+    def chosen_planes(
+        self,
+        node: Product,
+        left: Interval,
+        right: Interval,
+    ) -> Planes:
+        """The planes of a product: those of the slopes given, else halfway between the corners'."""
+        if (slopes := self._slopes.get(node.name)) is not None:
+            return Planes.of_slopes(left, right, *slopes)
+        half = torch.full_like(left[0], 0.5)
+        return Planes.of_shares(left, right, half, half)
+
     def _relaxation(self, node: Elementwise, interval: Interval) -> Relaxation:
         lower, upper = interval
         if (slopes := self.chosen(node, lower, upper)) is not None:
@@ -259,17 +314,6 @@ class Forward:
         return Relaxation(
             below=below, below_offset=below_offset, above=above, above_offset=above_offset
         )
-
-
-def affine_interval(node: Affine, intervals: Mapping[str, Interval]) -> Interval:
-    """A c + b +- |A| r, summed over the terms."""
-    center, reach = node.bias, torch.zeros_like(node.bias)
-    for term in node.terms:
-        lower, upper = intervals[term.source]
-        middle = (lower + upper) / 2
-        center = center + term.map.apply(middle[None])[0]
-        reach = reach + term.map.absolute().apply((upper - middle)[None])[0]
-    return center - reach, center + reach
 
 
 def _exact_signals(lowered: Network) -> frozenset[str]:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from verifier.errors import OutOfBudget
 from verifier.methods.clock import Clock
+from verifier.methods.propagation.copies import ancestors, derivatives_by, readers_of
 from verifier.methods.propagation.forward import BATCH_ENTRIES
 from verifier.methods.propagation.joint import Along, SlopeLines
 from verifier.network.graph import Network, Node
@@ -134,8 +135,10 @@ class Jacobian:
         self._slopes = slopes
         self._rows = rows
         self._clock = clock
-        self._live = _ancestors(lowered)
+        self._live = ancestors(lowered)
         self._last_reader = {source: node.name for node in lowered.nodes for source in node.sources}
+        self._readers = readers_of(lowered, self._live)
+        self._bounded: dict[tuple[str, bytes], tuple[Tensor, Tensor]] = {}
         self._chords: dict[str, Chords] = {}
 
     def intervals(
@@ -217,13 +220,26 @@ class Jacobian:
             )
         lower, upper = (
             least.new_zeros(len(self._rows), node.size).index_copy(1, open_places, end)
-            for end in self._between(node.name, node.size, open_places)
+            for end in self._copied(node.name, open_places)
         )
         chords = Chords.of_product(least, greatest, lower, upper)
         if self._along is None:
             return chords
         slope = self._along.slopes[node.gate]
         return chords.joined(least, greatest, (lower, upper), slope)
+
+    def _copied(
+        self, signal: str, places: Int64[Tensor, " k"]
+    ) -> tuple[Float64[Tensor, "rows k"], Float64[Tensor, "rows k"]]:
+        """The same as `_between`, each derivative that is a copy of another one found once."""
+        origin = derivatives_by(self._network, self._readers, signal)
+        wanted, which = torch.unique(origin.index[places], return_inverse=True)
+        key = (origin.signal, wanted.numpy().tobytes())
+        if key not in self._bounded:
+            size = self._network.sizes[origin.signal]
+            self._bounded[key] = self._between(origin.signal, size, wanted)
+        lower, upper = self._bounded[key]
+        return lower[:, which], upper[:, which]
 
     def _between(
         self, signal: str, size: int, places: Int64[Tensor, " k"]
@@ -306,12 +322,3 @@ def _apply(
     """A map of the last axis."""
     flat = linear.apply(functions.flatten(0, 1))
     return flat.unflatten(0, functions.shape[:2])
-
-
-def _ancestors(lowered: Network) -> frozenset[str]:
-    """The nodes that the output depends on, itself included."""
-    live = {lowered.output}
-    for node in reversed(lowered.nodes):
-        if node.name in live:
-            live |= set(node.sources)
-    return frozenset(live)

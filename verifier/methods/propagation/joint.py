@@ -23,7 +23,8 @@ from torch import Tensor
 from verifier.methods.propagation.forward import Forward, Interval
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.graph import Network
-from verifier.network.nodes import Elementwise
+from verifier.network.nodes import Elementwise, Product
+from verifier.network.tangent import left_gate, right_gate
 
 CELLS = 256
 
@@ -48,18 +49,29 @@ class Along:
 
 def along(lowered: Network, forward: Forward, entering: Mapping[str, Interval]) -> Along:
     """The lines of all slopes over the region."""
-    gates = [node for node in lowered.nodes if isinstance(node, Elementwise)]
-    return Along(
-        slopes={node.gate: _slope_lines(node, *entering[node.gate]) for node in gates},
-        signals={node.gate: node.source for node in gates},
-        forward=forward,
-    )
+    slopes: dict[str, SlopeLines] = {}
+    signals: dict[str, str] = {}
+    for node in lowered.nodes:
+        match node:
+            case Elementwise():
+                slopes[node.gate] = _slope_lines(node, *entering[node.gate])
+                signals[node.gate] = node.source
+            case Product():
+                # What multiplies one factor's increment is the other factor itself.
+                left, right = left_gate(node.name), right_gate(node.name)
+                signals |= {left: node.right, right: node.left}
+                zero = torch.zeros(node.size, dtype=torch.float64)
+                slopes |= dict.fromkeys((left, right), SlopeLines(zero + 1, zero, zero))
+            case _:
+                pass
+    return Along(slopes=slopes, signals=signals, forward=forward)
 
 
 def bends(lowered: Network) -> bool:
-    """Whether some slope changes with what enters, other than at kinks."""
+    """Whether some slope changes with the input, other than at kinks."""
     return any(
-        isinstance(node, Elementwise) and not isinstance(node.function, PiecewiseLinear)
+        isinstance(node, Product)
+        or (isinstance(node, Elementwise) and not isinstance(node.function, PiecewiseLinear))
         for node in lowered.nodes
     )
 

@@ -11,6 +11,7 @@ and u; in (1) they are the slopes of secants as wide as [l, u] around its ends, 
 soon as the nearer end comes closer to the kink. The best lines are those of the least B met.
 
 Lines that touch the function at both ends are chords, than which none is better, and stay chords.
+The planes around a product are tilted alike: each is a mean of two.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from torch import Tensor
 
 from verifier.methods.clock import Clock
 from verifier.methods.domain import Domain
-from verifier.methods.propagation.forward import Forward, Interval
+from verifier.methods.propagation.forward import Forward, gate_slopes
+from verifier.methods.propagation.intervals import Interval
+from verifier.methods.propagation.planes import Planes
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.graph import Network
-from verifier.network.nodes import Elementwise
+from verifier.network.nodes import Elementwise, Product
+from verifier.network.tangent import left_gate, right_gate
 
 #: Slopes of lines (below, above) by gate.
 Slopes: TypeAlias = dict[str, tuple[Tensor, Tensor]]
@@ -46,25 +50,23 @@ def tightened_lines(
     """Slopes of lines with the least bound of those that were tried; the activations' own first.
 
     Args:
-        lowered: affine and elementwise nodes only.
+        lowered: without groups.
         domain: where the lines hold.
         bound: B, of the ranges of all gates' slopes; differentiable.
         steps: the most that are tried.
         clock: ends it early.
     """
-    gates = [node for node in lowered.nodes if isinstance(node, Elementwise)]
     shares: Slopes = {}
     least, best = torch.inf, Slopes()
     for _ in range(steps + 1):
         forward = _Tilted(lowered, domain, shares)
         entering = forward.bounds()
-        ranges = {node.gate: node.function.slope_range_on(*entering[node.gate]) for node in gates}
-        sensitivity = _sensitivity(bound, ranges)
+        sensitivity = _sensitivity(bound, gate_slopes(lowered, entering))
         if sensitivity.bound < least:
             least, best = sensitivity.bound, forward.slopes()
         objective = sum(
-            (_smooth_range(node, *entering[node.gate]) * sensitivity.of[node.gate]).sum()
-            for node in gates
+            (ends * sensitivity.of[gate]).sum()
+            for gate, ends in _smooth_ranges(lowered, entering).items()
         )
         if not isinstance(objective, Tensor) or not objective.requires_grad or clock.has_expired:
             break
@@ -95,6 +97,24 @@ def _sensitivity(
     return _Sensitivity(float(value.detach()), dict(zip(ends, by_ends, strict=True)))
 
 
+def _smooth_ranges(
+    lowered: Network, entering: Mapping[str, Interval]
+) -> dict[str, Float64[Tensor, "2 n"]]:
+    """(a, b) of every gate of the tangent as functions with a gradient."""
+    ranges: dict[str, Tensor] = {}
+    for node in lowered.nodes:
+        match node:
+            case Elementwise():
+                ranges[node.gate] = _smooth_range(node, *entering[node.gate])
+            case Product():
+                left, right = left_gate(node.name), right_gate(node.name)
+                ranges[left] = torch.stack(entering[right])
+                ranges[right] = torch.stack(entering[left])
+            case _:
+                pass
+    return ranges
+
+
 def _smooth_range(
     node: Elementwise, lower: Float64[Tensor, " n"], upper: Float64[Tensor, " n"]
 ) -> Float64[Tensor, "2 n"]:
@@ -119,9 +139,20 @@ class _Tilted(Forward):
     def slopes(self) -> Slopes:
         """The slopes of all lines of the pass."""
         return {
-            gate: (relaxation.below.detach(), relaxation.above.detach())
-            for gate, relaxation in self.relaxations.items()
+            name: (each.below.detach(), each.above.detach())
+            for name, each in (self.relaxations | self.planes).items()
         }
+
+    def chosen_planes(self, node: Product, left: Interval, right: Interval) -> Planes:
+        """The means by the shares, at first halfway."""
+        if node.name not in self._shares:
+            half = torch.full_like(left[0].detach(), 0.5)
+            self._shares[node.name] = (
+                half.clone().requires_grad_(True),
+                half.clone().requires_grad_(True),
+            )
+        low, high = (share.clamp(0, 1) for share in self._shares[node.name])
+        return Planes.of_shares(left, right, low, high)
 
     def chosen(
         self, node: Elementwise, lower: Float64[Tensor, " n"], upper: Float64[Tensor, " n"]

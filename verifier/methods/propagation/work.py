@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from verifier.methods.propagation.copies import ancestors, derivatives_by, readers_of
 from verifier.network.graph import Network
 from verifier.network.linear_map import Adjoint, Composed, Convolution, Dense, LinearMap
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.nodes import Elementwise, Lowered, Product
 
 MOST_FORWARD = 5e10  #: multiplications for the bounds of all pre-activations, by lines
 MOST_JACOBIAN = 1e10  #: and for the Jacobian's, which semidefinite bounds better where it is large
@@ -34,10 +35,10 @@ def multiplications(linear: LinearMap) -> int:
             return max(linear.in_size, linear.out_size)
 
 
-def of_node(node: Affine | Elementwise) -> int:
+def of_node(node: Lowered) -> int:
     """Of one row with all that a node does."""
-    if isinstance(node, Elementwise):
-        return node.size
+    if isinstance(node, Elementwise | Product):
+        return len(node.sources) * node.size
     return sum(multiplications(term.map) for term in node.terms)
 
 
@@ -58,18 +59,20 @@ def jacobian_work(
 ) -> float:
     """Of bounds by lines of every derivative at an open gate and at the inputs, both ways."""
     behind, work = 0, 0.0
+    readers = readers_of(lowered, ancestors(lowered))
     for node in reversed(_nodes(lowered)):
         if isinstance(node, Elementwise):
             least, greatest = slopes[node.gate]
-            work += 2.0 * rows * int(torch.count_nonzero(least < greatest)) * behind
+            origin = derivatives_by(lowered, readers, node.name)
+            work += 2.0 * rows * len(torch.unique(origin.index[least < greatest])) * behind
         behind += of_node(node)
     return work + 2.0 * rows * inputs * behind
 
 
-def _nodes(lowered: Network) -> list[Affine | Elementwise]:
-    nodes: list[Affine | Elementwise] = []
+def _nodes(lowered: Network) -> list[Lowered]:
+    nodes: list[Lowered] = []
     for node in lowered.nodes:
-        if not isinstance(node, Affine | Elementwise):
+        if not isinstance(node, Lowered):
             raise TypeError(f"node {node.name!r} is not lowered")
         nodes.append(node)
     return nodes

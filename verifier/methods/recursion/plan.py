@@ -22,7 +22,7 @@ from verifier.methods.lipsdp import Slopes, global_slopes
 from verifier.methods.recursion.gates import Gate, Scalars, Sorts
 from verifier.network.graph import Grouped, Network, Node
 from verifier.network.grouped import GroupSort
-from verifier.network.nodes import Affine, Elementwise, Term
+from verifier.network.nodes import Affine, Elementwise, Product, Term
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -153,7 +153,7 @@ def _step(
             gate = Scalars.of(node.gate, slopes[node.gate])
         case Grouped(group=GroupSort() as sort):
             gate = Sorts(node.name, sort)
-        case Grouped():
+        case Grouped() | Product():
             raise TypeError(f"node {node.name!r} is not lowered")
     return Step(before=before, after=after, name=node.name, terms=(), gate=gate, source=node.source)
 

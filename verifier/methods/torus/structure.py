@@ -28,7 +28,8 @@ from verifier.methods.torus.support import Support, spread, whole, within
 from verifier.methods.torus.taps import Taps, pointwise
 from verifier.methods.torus.terms import Moved, moved
 from verifier.network.graph import Grouped, Network
-from verifier.network.nodes import Affine, Elementwise
+from verifier.network.graph import Node as GraphNode
+from verifier.network.nodes import Affine, Elementwise, Product
 
 CROP = "\0crop"  #: the target that stands for the tensor which leaves the torus
 INPUT = ""
@@ -189,7 +190,7 @@ def _tail(network: Network, signals: Mapping[str, _Signal], crop: str) -> Networ
     def renamed(name: str) -> str:
         return INPUT if name == crop else name
 
-    nodes: list[Affine | Elementwise | Grouped] = []
+    nodes: list[GraphNode] = []
     for node in network.nodes:
         if node.name in signals:
             continue
@@ -199,6 +200,8 @@ def _tail(network: Network, signals: Mapping[str, _Signal], crop: str) -> Networ
                 nodes.append(replace(node, terms=terms))
             case Elementwise() | Grouped():
                 nodes.append(replace(node, source=renamed(node.source)))
+            case Product():
+                raise refusal(f"node {node.name!r} multiplies signals")
     size = prod(signals[crop].shape)
     return Network(nodes=tuple(nodes), input_size=size, output=renamed(network.output))
 
@@ -236,7 +239,7 @@ class _Builder:
         self._add(CROP, self._crop, ones, ones)
         return tuple(replace(node, maps=self._maps[key]) for key, node in self._nodes.items())
 
-    def _tensor(self, node: Affine | Elementwise | Grouped) -> None:
+    def _tensor(self, node: GraphNode) -> None:
         match node:
             case Affine():
                 self._sum(node.name)
@@ -244,6 +247,8 @@ class _Builder:
                 self._gate(node)
             case Grouped():
                 raise refusal(f"node {node.name!r} sorts groups of three or more")
+            case Product():
+                raise refusal(f"node {node.name!r} multiplies signals")
         if node.name in self._shifted and not within(
             self._supports[node.name], self._window(node.name)
         ):

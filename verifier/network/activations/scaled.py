@@ -1,4 +1,4 @@
-"""A positive multiple of an activation: compounds whose last constant is another operator's."""
+"""An activation with rescaled axes: compounds whose constants are other operators'."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from verifier.network.activations.piecewise import Piecewise
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scaled(Piecewise):
-    """factor f(x), 0 < factor."""
+    """factor f(inner x); neither is 0."""
 
     function: Piecewise
     factor: float
+    inner: float = 1.0
 
     @property
     def breaks(self) -> tuple[float, ...]:
-        """Those of f."""
-        return self.function.breaks
+        """Those of f, divided by inner."""
+        return tuple(sorted(place / self.inner for place in self.function.breaks))
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
-        """Factor f(x)."""
-        return self.factor * self.function.forward(x)
+        """Factor f(inner x)."""
+        return self.factor * self.function.forward(self.inner * x)
 
     def sides(
         self, x: Float64[Tensor, "*batch n"]
     ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
-        """The multiples of f's derivatives."""
-        left, right = self.function.sides(x)
-        return self.factor * left, self.factor * right
+        """The multiples of f's derivatives; left and right change places where inner < 0."""
+        left, right = self.function.sides(self.inner * x)
+        if self.inner < 0:
+            left, right = right, left
+        slope = self.factor * self.inner
+        return slope * left, slope * right

@@ -236,6 +236,29 @@ def _top_k(call: Call) -> Emitted:
     return Emitted((Grouped(whole, x.node, sort), node), first.shape)
 
 
+def _power(call: Call) -> Emitted:
+    """x^p for one number p."""
+    x, exponents = call.signal(0), call.array(1)
+    if exponents.size != 1 or broadcast_shape(call, x.shape, exponents.shape) != x.shape:
+        raise call.unsupported("its exponent is not one number")
+    exponent = float(exponents.reshape(()))
+    if exponent == 0:
+        raise call.unsupported("its exponent is 0")
+    if exponent == 1:
+        return affine(call, x.shape, [(x, gather(indices(x.shape), x.size))])
+    return elementwise(call, x, functions.Power(x.size, exponent))
+
+
+def _root(call: Call) -> Emitted:
+    x = call.signal(0)
+    return elementwise(call, x, functions.Power(x.size, 0.5))
+
+
+def _reciprocal(call: Call) -> Emitted:
+    x = call.signal(0)
+    return elementwise(call, x, functions.Power(x.size, -1.0))
+
+
 RULES: Final[Mapping[str, Rule]] = {
     "Abs": _plain(functions.Abs),
     "Celu": _celu,
@@ -243,14 +266,18 @@ RULES: Final[Mapping[str, Rule]] = {
     "Cos": _plain(functions.Cos),
     "Elu": _elu,
     "Erf": _plain(functions.Erf),
+    "Exp": _plain(functions.Exp),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": _plain(functions.HardSwish),
     "LeakyRelu": _leaky_relu,
+    "Log": _plain(functions.Log),
     "Max": _max,
     "Min": _min,
     "Mish": _plain(functions.Mish),
     "PRelu": _prelu,
+    "Pow": _power,
+    "Reciprocal": _reciprocal,
     "ReduceMax": _reduce_max,
     "ReduceMin": _reduce_min,
     "Relu": _plain(functions.Relu),
@@ -260,6 +287,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "Sin": _plain(functions.Sin),
     "Softplus": _plain(functions.Softplus),
     "Softsign": _plain(functions.Softsign),
+    "Sqrt": _root,
     "Tanh": _plain(functions.Tanh),
     "ThresholdedRelu": _thresholded_relu,
     "TopK": _top_k,

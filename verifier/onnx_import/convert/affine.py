@@ -22,6 +22,13 @@ from verifier.onnx_import.convert.emitted import (
     tensor,
     then,
 )
+from verifier.onnx_import.convert.products import (
+    divided,
+    general_product,
+    matrix_product,
+    multiplied,
+    scaled_by,
+)
 from verifier.onnx_import.fold import pad_value
 from verifier.onnx_import.moves import FILL, MOVES, axes_of, axis_of, broadcast_shape
 from verifier.onnx_import.values import Constant, Shape, Signal, checked_size
@@ -70,41 +77,22 @@ def _neg(call: Call) -> Emitted:
     return affine(call, x.shape, [(x, scaled(gather(indices(x.shape), x.size), -1.0))])
 
 
-def _scaled_by(call: Call, x: Signal, factor: Array) -> Emitted:
-    """X times a broadcast constant."""
-    shape = broadcast_shape(call, x.shape, factor.shape)
-    linear = spread(call, x, shape)
-    scale = tensor(np.broadcast_to(factor, shape).reshape(prod(shape)))
-    return affine(call, shape, [(x, then(linear, Diagonal(scale)))])
-
-
 def _mul(call: Call) -> Emitted:
     a, b = call.input(0), call.input(1)
     match a, b:
         case Signal(), Constant():
-            return _scaled_by(call, a, b.array)
+            return scaled_by(call, a, b.array)
         case Constant(), Signal():
-            return _scaled_by(call, b, a.array)
+            return scaled_by(call, b, a.array)
+        case Signal(), Signal():
+            return multiplied(call, a, b)
         case _:
-            raise _product_of_signals(call)
-
-
-def _product_of_signals(call: Call) -> Exception:
-    return call.blocked(
-        "not-lipschitz-globally",
-        "the product of two tensors that both depend on the input has no global constant that is "
-        "known here",
-        "bound the product (a recognised gate or normalisation), or replace the layer",
-    )
+            raise call.unsupported("an operand is missing")
 
 
 def _div(call: Call) -> Emitted:
-    if not isinstance(call.input(1), Constant):
-        raise call.blocked(
-            "not-lipschitz-globally",
-            "division by a tensor that depends on the input has no global constant",
-            "divide by a constant",
-        )
+    if isinstance(b := call.input(1), Signal):
+        return divided(call, b)
     divisor = call.array(1)
     if not divisor.all():
         raise NonFiniteWeights(
@@ -112,7 +100,7 @@ def _div(call: Call) -> Emitted:
             node=call.name,
             fix="divide by constants other than 0",
         )
-    return _scaled_by(call, call.signal(0), np.asarray(1.0 / divisor))
+    return scaled_by(call, call.signal(0), np.asarray(1.0 / divisor))
 
 
 def _matmul(call: Call) -> Emitted:
@@ -122,8 +110,10 @@ def _matmul(call: Call) -> Emitted:
             return _times_matrix(call, a, b.array)
         case Constant(), Signal():
             return _matrix_times(call, a.array, b)
+        case Signal(), Signal():
+            return matrix_product(call, a, b)
         case _:
-            raise _product_of_signals(call)
+            raise call.unsupported("an operand is missing")
 
 
 def _times_matrix(call: Call, x: Signal, weight: Array) -> Emitted:
@@ -197,7 +187,14 @@ def _check_inner(call: Call, left: tuple[int, ...], right: tuple[int, ...]) -> N
 
 
 def _gemm(call: Call) -> Emitted:
-    """Alpha A' B' + beta C, with one of A and B constant."""
+    """Alpha A' B' + beta C."""
+    if isinstance(a := call.input(0), Signal) and isinstance(b := call.input(1), Signal):
+        return general_product(call, a, b)
+    return _gemm_with_matrix(call)
+
+
+def _gemm_with_matrix(call: Call) -> Emitted:
+    """The same with one of A and B constant."""
     alpha = call.attributes.number("alpha", 1.0)
     turn_a = bool(call.attributes.integer("transA", 0))
     turn_b = bool(call.attributes.integer("transB", 0))
@@ -208,7 +205,7 @@ def _gemm(call: Call) -> Emitted:
         case Constant(), Signal():  # (A B)' = B' A'
             x, weight, turn, turn_weight = b, a.array, not turn_b, not turn_a
         case _:
-            raise _product_of_signals(call)
+            raise call.unsupported("an operand is missing")
     index = indices(x.shape)
     index = index.T if turn else index
     matrix = weight.T if turn_weight else weight

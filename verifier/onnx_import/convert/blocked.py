@@ -51,19 +51,16 @@ DISCONTINUOUS: Final = frozenset(
         "com.microsoft::QGemm",
     }
 )
-UNBOUNDED: Final = frozenset({"Attention", "Exp", "Pow"})
+UNBOUNDED: Final = frozenset({"Attention"})
 CLOSING: Final = frozenset(
     {
         "GroupNormalization",
         "InstanceNormalization",
         "LayerNormalization",
-        "Log",
         "LpNormalization",
         "LpPool",
         "RMSNormalization",
-        "Reciprocal",
         "ReduceL2",
-        "Sqrt",
     }
 )  #: with these a form may be Lipschitz that is not so operator by operator
 KNOWN: Final = frozenset(
@@ -87,7 +84,6 @@ KNOWN: Final = frozenset(
         "LRN",
         "LSTM",
         "LayerNormalization",
-        "Log",
         "LogSoftmax",
         "LpNormalization",
         "LpPool",
@@ -95,7 +91,6 @@ KNOWN: Final = frozenset(
         "MeanVarianceNormalization",
         "RMSNormalization",
         "RNN",
-        "Reciprocal",
         "ReduceL1",
         "ReduceL2",
         "ReduceLogSum",
@@ -108,7 +103,6 @@ KNOWN: Final = frozenset(
         "SequenceConstruct",
         "Sinh",
         "Softmax",
-        "Sqrt",
         "Swish",
         "Tan",
         "Trilu",

@@ -1,13 +1,15 @@
-"""Scalar functions that exporters write as several operators: GELU, SiLU, Mish, softsign.
+"""Scalar functions that exporters write as several operators: GELU, SiLU, Mish, softsign, ...
 
-    GELU       c x (1 + erf(k x))      with 0 < c and k = 1/sqrt 2 (a float32 near it)
-    SiLU       c x sigmoid(k x)        with 0 < c, 0 < k
-    Mish       c x tanh(softplus(x))   with 0 < c
-    softsign   x / (1 + |x|)
+    GELU           c x (1 + erf(k x))
+    SiLU           c x sigmoid(k x)
+    Mish           c x tanh(softplus(x))
+    softsign       x / (1 + |x|)
+    log-sigmoid    log(sigmoid(x))
+    soft modulus   sqrt(c + a x^2)         with 0 < a, 0 < c
 
-A product is taken apart into a constant and the tensors that are multiplied, whatever the order.
-With k' = k sqrt 2 near 1 the first is gelu(k' x)/k', whose slopes are exactly those of gelu; the
-rounding of k is below the tolerance of every number that is computed from the network.
+A product is taken apart into a constant and the tensors that are multiplied, whatever the order;
+neither c nor k is 0. The first is c' gelu(k' x) with k' = k sqrt 2, c' = 2 c/k'; k near 1/sqrt 2 is
+that number rounded, and its rounding below the tolerance of every number computed from here.
 """
 
 from __future__ import annotations
@@ -52,6 +54,28 @@ class Written:
         first = float(value.array.reshape(-1)[0])
         return first if (value.array == first).all() else None
 
+    def multiple(self, name: str) -> tuple[float, str]:
+        """(c, other): the tensor is c times another one, by the operator that made it."""
+        found = self.producers.get(name)
+        if found is None or found.op not in {"Mul", "Div"}:
+            return 1.0, name
+        left, right = found.inputs
+        if (number := self.scalar(right)) is not None and not (found.op == "Div" and number == 0):
+            return (1.0 / number if found.op == "Div" else number), left
+        if (number := self.scalar(left)) is not None and found.op == "Mul":
+            return number, right
+        return 1.0, name
+
+    def squared(self, name: str) -> str | None:
+        """X where the tensor is x x, or x^2."""
+        if (product := self.operator(name, "Mul")) is not None:
+            left, right = product.inputs
+            return left if left == right else None
+        power = self.operator(name, "Pow")
+        if power is not None and self.scalar(power.inputs[1]) == 2.0:
+            return power.inputs[0]
+        return None
+
     def factors(self, name: str, depth: int = 4) -> tuple[float, list[str]]:
         """(c, tensors): the tensor is c times the product of these."""
         found = self.producers.get(name)
@@ -81,13 +105,42 @@ def compound(call: Call, written: Written) -> Emitted | None:
     """The whole function, if this operator is the last of one."""
     if call.op == "Mul" and _are_signals(call, written):
         scale, names = written.factors(call.output)
-        if len(names) == 2 and 0 < scale:
+        if len(names) == 2 and scale != 0:
             for x, gate in (names, names[::-1]):
                 function = _gated(scale, x, gate, written)
                 if function is not None:
                     return _emitted(call, x, function, written)
     if call.op == "Div" and _is_softsign(call, written):
         return _emitted(call, call.operator.inputs[0], functions.Softsign(_size(call)), written)
+    return _of_one(call, written)
+
+
+def _of_one(call: Call, written: Written) -> Emitted | None:
+    """A function of a function: log-sigmoid and the soft modulus."""
+    if call.op == "Log":
+        sigmoid = written.operator(call.operator.inputs[0], "Sigmoid")
+        if sigmoid is not None:
+            return _emitted(call, sigmoid.inputs[0], functions.LogSigmoid(_size(call)), written)
+    if call.op == "Sqrt":
+        found = _shifted_square(call.operator.inputs[0], written)
+        if found is not None:
+            x, scale, shift = found
+            size = _size(call)
+            return _emitted(call, x, functions.RootOfSquare(size, scale, shift), written)
+    return None
+
+
+def _shifted_square(name: str, written: Written) -> tuple[str, float, float] | None:
+    """(x, a, c) where the tensor is c + a x^2, both positive."""
+    shifted = written.operator(name, "Add")
+    if shifted is None:
+        return None
+    for one, rest in (shifted.inputs, shifted.inputs[::-1]):
+        shift = written.scalar(one)
+        scale, inner = written.multiple(rest)
+        x = written.squared(inner)
+        if shift is not None and x is not None and 0 < shift and 0 < scale:
+            return x, scale, shift
     return None
 
 
@@ -114,13 +167,25 @@ def _gated(scale: float, x: str, gate: str, written: Written) -> Activation | No
     sigmoid = written.operator(gate, "Sigmoid")
     if sigmoid is not None:
         steepness, inner = written.factors(sigmoid.inputs[0])
-        if inner == [x] and 0 < steepness:
-            return _times(scale, functions.Silu(value.size, steepness))
+        if inner == [x] and steepness != 0:
+            return _silu(value.size, scale, steepness)
     if _is_tanh_softplus(gate, x, written):
         return _times(scale, functions.Mish(value.size))
-    if _is_shifted_erf(gate, x, written):
+    steepness = _shifted_erf(gate, x, written) * math.sqrt(2)
+    if abs(steepness - 1) < ROUNDED:
         return _times(2 * scale, functions.Gelu(value.size))
+    if steepness != 0:
+        gelu = functions.Gelu(value.size)
+        return functions.Scaled(value.size, gelu, 2 * scale / steepness, steepness)
     return None
+
+
+def _silu(size: int, scale: float, steepness: float) -> Activation:
+    """C x s(k x)."""
+    if 0 < steepness:
+        return _times(scale, functions.Silu(size, steepness))
+    # c x s(k x) = -c y s(-k y) for y = -x
+    return functions.Scaled(size, functions.Silu(size, -steepness), -scale, -1.0)
 
 
 def _times(factor: float, function: Piecewise) -> Activation:
@@ -133,17 +198,17 @@ def _is_tanh_softplus(gate: str, x: str, written: Written) -> bool:
     return softplus is not None and softplus.inputs[0] == x
 
 
-def _is_shifted_erf(gate: str, x: str, written: Written) -> bool:
-    """1 + erf(x / sqrt 2)."""
+def _shifted_erf(gate: str, x: str, written: Written) -> float:
+    """The k of 1 + erf(k x); 0 where the gate is something else."""
     shifted = written.operator(gate, "Add")
     if shifted is None:
-        return False
+        return 0.0
     for one, rest in (shifted.inputs, shifted.inputs[::-1]):
         erf = written.operator(rest, "Erf")
         if written.scalar(one) == 1.0 and erf is not None:
             steepness, inner = written.factors(erf.inputs[0])
-            return inner == [x] and abs(steepness * math.sqrt(2) - 1) < ROUNDED
-    return False
+            return steepness if inner == [x] else 0.0
+    return 0.0
 
 
 def _is_softsign(call: Call, written: Written) -> bool:
