@@ -4,7 +4,16 @@ import os
 
 import numpy as np
 
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
+from verifier.checker.network import (
+    Affine,
+    Blocks,
+    Elementwise,
+    Maximum,
+    Network,
+    Node,
+    Reflection,
+    Sort,
+)
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
@@ -36,6 +45,12 @@ def _evaluate(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
             along = np.sum(parts * node.vectors, axis=1, keepdims=True)
             result = np.full(node.size, np.nan)
             result[node.slices] = parts + node.vectors * (np.abs(along) - along)
+            return result
+        case Blocks():
+            result = np.full(node.size, np.nan)
+            entering = values[node.source][node.groups]
+            low, high = node.function.image(entering, entering)
+            result[node.groups] = low / 2 + high / 2
             return result
         case Maximum():
             windows = values[node.source][node.windows]

@@ -28,15 +28,9 @@ SUPPORTED_LATER = {
     "deel_conv_pool.dynamo",
     "deel_conv_pool.legacy",
     "einsum.legacy",
-    "groupnorm.legacy",
     "hh1_soc.legacy",
-    "instancenorm.legacy",
     "l2_normalise.legacy",
-    "layernorm.dynamo",
-    "opset_sweep.dynamo.op18",
-    "opset_sweep.dynamo.op24",
     "opset_sweep.legacy.op13",
-    "opset_sweep.legacy.op18",
     "opset_sweep.legacy.op9",
     "orthogonium_hh1.legacy",
     "orthogonium_hh2.legacy",
@@ -51,7 +45,6 @@ SUPPORTED_LATER = {
     "rnn_rnn.legacy",
     "skl_mlp_classifier.skl2onnx",
     "soc_conv_taylor.legacy",
-    "softmax_head.legacy",
     "transformer_encoder_layer.dynamo",
 }  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
 HOSTILE_LATER = {

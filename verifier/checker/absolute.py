@@ -29,7 +29,16 @@ from verifier.checker.arithmetic import Magnitude, above, enlarged, norm_up, roo
 from verifier.checker.carry import Carried, stages
 from verifier.checker.definite import NotProved
 from verifier.checker.maps import Adjoint
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
+from verifier.checker.network import (
+    Affine,
+    Blocks,
+    Elementwise,
+    Maximum,
+    Network,
+    Node,
+    Reflection,
+    Sort,
+)
 from verifier.checker.operator_norms import matrix_norm
 from verifier.norms import Norm, NormPair
 
@@ -140,6 +149,8 @@ class _Passes:
                 return rows[:, node.windows].max(axis=2)
             case Reflection():
                 return _reflected(node, rows)
+            case Blocks():
+                raise NotProved(f"nothing is known of the derivatives of {node.name!r} everywhere")
             case Affine():
                 raise NotProved("an affine node is no function of one signal")
 

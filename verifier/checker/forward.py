@@ -13,8 +13,9 @@ import numpy as np
 
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval, affine_image
+from verifier.checker.linearised import value_node
 from verifier.checker.lowering import sources
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Sort
+from verifier.checker.network import Affine, Blocks, Elementwise, Maximum, Network, Sort
 from verifier.checker.substitution import Around, Gate, Lines, Substitution
 from verifier.norms import Norm
 from verifier.regions import Ball, CenterBox, EndsBox, Everywhere
@@ -150,9 +151,9 @@ class _Walk:
         self._proof = proof
         self._is_box = around.norm is Norm.LINF
         nodes = lowered.network.nodes
-        self._entering: dict[str, list[Elementwise]] = {}
+        self._entering: dict[str, list[Elementwise | Blocks]] = {}
         for node in nodes:
-            if isinstance(node, Elementwise):
+            if isinstance(node, Elementwise | Blocks):
                 self._entering.setdefault(node.source, []).append(node)
         self._affine_only = {""}
         self.substitution = substitution_of(lowered.network, around, {"": box})
@@ -164,8 +165,19 @@ class _Walk:
                 self._affine(node)
             case Elementwise():
                 self._gate(node)
+            case Blocks():
+                self._blocks(node)
             case _:
                 raise NotProved("a group was not lowered")
+
+    def _blocks(self, node: Blocks) -> None:
+        """From here on the node is affine, with an error."""
+        signals = self.substitution.signals
+        found, image = value_node(node, signals[node.source])
+        signals[node.name] = image.intersected(affine_image(found, signals))
+        self.substitution.nodes = [
+            found if other.name == node.name else other for other in self.substitution.nodes
+        ]
 
     def _affine(self, node: Affine) -> None:
         signals = self.substitution.signals
@@ -203,6 +215,8 @@ class _Walk:
         lower, upper = known.lower.reshape(-1), known.upper.reshape(-1)
         is_open = np.zeros(shape, np.bool_)
         for gate in self._entering[signal]:
+            if isinstance(gate, Blocks):
+                return np.ones(shape, np.bool_)
             least, greatest = gate.function.tiled(shape[0]).slope_range_on(lower, upper)
             is_open |= (least < greatest).reshape(shape)
         return is_open

@@ -18,6 +18,7 @@ from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds, forward_walk, slopes_over, varies
 from verifier.checker.jacobian import Along, Jacobian
 from verifier.checker.joint_products import slope_lines
+from verifier.checker.linearised import increments_over
 from verifier.checker.lmi import prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise
@@ -47,15 +48,16 @@ def prove_propagation(
     Raises:
         NotProved: a bound is not finite, or lines name no gate.
     """
-    small = lowered(network, sorts="compare")
+    small = lowered(network, sorts="compare", keeps_blocks=True)
     walk = forward_walk(network, small, asked.place, proof.forward)
+    linear = increments_over(small.network, walk.signals)
     rows = np.concatenate(
         [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
     )
     # A coordinate that the region fixes has no increment.
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = varies(asked.place)[selected.inputs]
-    plain = unweighted(small.network, asked.norm, np.flatnonzero(wanted))
+    plain = unweighted(linear.network, asked.norm, np.flatnonzero(wanted))
     pair = plain.pair
     jacobian = Jacobian(
         plain.network,
@@ -63,6 +65,7 @@ def prove_propagation(
         rows,
         linear=proof.technique != "interval",
         along=_along(small, walk) if proof.technique == "joint" else None,
+        caps=linear.caps,
     )
     entries = jacobian.entries(wanted)
     greatest = entries.magnitude()
@@ -116,10 +119,11 @@ def prove_gate_lmi(
         NotProved: a stored slope range does not contain the one that is proved here, or the
             inequalities do not hold with the stored ones.
     """
-    small = lowered(network, sorts="compare")
+    small = lowered(network, sorts="compare", keeps_blocks=True)
     signals = forward_bounds(network, small, asked.place, proof.forward)
     slopes = stored_slopes(small, slopes_over(small, signals), proof.slopes)
-    plain = unweighted(small.network, asked.norm, selected.inputs)
+    linear = increments_over(small.network, signals).network
+    plain = unweighted(linear, asked.norm, selected.inputs)
     measured = replace(small, network=plain.network)
     return plain.bounds(prove_lmi(proof.items, measured, slopes, plain.pair, selected))
 

@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.network.graph import Network
+from verifier.network.graph import Grouped, Network
 from verifier.network.nodes import Affine, Elementwise
+
+_NEAR = 1e-4  #: how far a block is followed along a direction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +76,7 @@ def smoothed_rise(
     which is differentiable by z, although phi may be piecewise linear.
 
     Args:
-        lowered: affine and elementwise nodes only.
+        lowered: affine and elementwise nodes, and blocks, which are smooth already.
         x: the points.
         direction: d.
         window: the window in deviations of z.
@@ -89,8 +91,10 @@ def smoothed_rise(
                 z, phi = values[node.source], node.function.forward
                 w = window * z.detach().std(dim=0).clamp(min=1e-9)
                 rises[node.name] = rises[node.source] * (phi(z + w) - phi(z - w)) / (2 * w)
-            case _:
-                raise TypeError(f"node {node.name!r} is not lowered")
+            case Grouped():
+                z, rise, block = values[node.source], rises[node.source], node.group.forward
+                h = _NEAR / rise.detach().abs().amax(dim=1, keepdim=True).clamp(min=_NEAR)
+                rises[node.name] = (block(z + h * rise) - block(z - h * rise)) / (2 * h)
     return rises[lowered.output]
 
 
