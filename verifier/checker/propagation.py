@@ -16,6 +16,7 @@ from verifier.checker.arithmetic import Magnitude, norm_up, sum_up
 from verifier.checker.carry import Carried
 from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds, forward_walk, slopes_over, varies
+from verifier.checker.intervals import Interval
 from verifier.checker.jacobian import Along, Jacobian
 from verifier.checker.joint_products import slope_lines
 from verifier.checker.linearised import increments_over
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from verifier.checker.lowering import Lowered
     from verifier.checker.network import Network
     from verifier.checker.substitution import Substitution
+    from verifier.norms import NormPair
     from verifier.property import Property
 
 
@@ -68,19 +70,26 @@ def prove_propagation(
         caps=linear.caps,
     )
     entries = jacobian.entries(wanted)
-    greatest = entries.magnitude()
     from_linf = pair.input is Norm.LINF
     sums = jacobian.row_sums(entries, wanted) if from_linf else np.zeros(len(rows))
     bounds: list[Magnitude] = []
     end = 0
     for item in selected.items:
         begin, end = end, end + len(item.rows.index)
-        if from_linf:
-            bounds.append(Magnitude.of(_of_row_sums(sums[begin:end], pair.output)))
-        else:
-            chosen = Carried(greatest[begin:end][:, wanted])
-            bounds.append(Magnitude.of(matrix_norm(chosen, pair)))
+        own = Interval(entries.lower[begin:end][:, wanted], entries.upper[begin:end][:, wanted])
+        bounds.append(Magnitude.of(_norm_of(own, sums[begin:end], pair)))
     return plain.bounds(bounds)
+
+
+def _norm_of(entries: Interval, sums: Float64[np.ndarray, " rows"], pair: NormPair) -> float:
+    """A number that no matrix within the entries exceeds: of magnitudes, or about the centre."""
+    if pair.input is Norm.LINF:
+        best = _of_row_sums(sums, pair.output)
+    else:
+        best = matrix_norm(Carried(entries.magnitude()), pair)
+    if pair.output is Norm.LINF or pair.input is Norm.L1:
+        return best  # signs do not matter
+    return min(best, matrix_norm(Carried(*entries.centred()), pair))
 
 
 def _along(small: Lowered, walk: Substitution) -> Along:
