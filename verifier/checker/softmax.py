@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Rows: TypeAlias = Float64[np.ndarray, "*groups n"]
     Squares: TypeAlias = Float64[np.ndarray, "*groups n n"]
 
+_MOST = 2.0**1000  #: what lower ends of S say beyond it
+
 
 @dataclass(frozen=True, slots=True)
 class Softmax:
@@ -112,7 +114,7 @@ def _sums(lower: Rows, upper: Rows) -> tuple[Rows, Rows]:
     with np.errstate(over="ignore"):
         low = with_diagonal(enclosures.exp(least)[0], zero).sum(axis=-1)
         high = with_diagonal(enclosures.exp(most)[1], zero).sum(axis=-1)
-        low = np.minimum(_lessened(low, count), enclosures.BIG)
+        low = np.minimum(_lessened(low, count), _MOST)
         return low, enlarged(high, count)
 
 

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-from verifier.errors import DiscontinuousOp, NotCheckable, NotLipschitzGlobally
+from verifier.errors import (
+    CapabilityBlocked,
+    DiscontinuousOp,
+    NotCheckable,
+    NotLipschitzGlobally,
+)
 from verifier.network.nodes import Affine, Elementwise
 
 if TYPE_CHECKING:
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
     from verifier.onnx_import.values import Blocked, Shape
 
 METHODS = ("product", "lipsdp", "propagation")
+NEED_GATES = frozenset({"lipsdp"})  #: what knows affine nodes, gates and sorts only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,19 +70,23 @@ class Model:
                 {"kind": pattern.kind, "input": pattern.input, "output": pattern.output}
                 for pattern in self.network.patterns
             ],
-            "methods": {method: self._applies() for method in METHODS},
+            "methods": {method: self._applies(method) for method in METHODS},
         }
 
-    def _applies(self) -> dict[str, object]:
+    def _applies(self, method: str) -> dict[str, object]:
         """Whether a method has all that it needs; else the node that is in its way."""
-        if self.blocked is None:
-            return {"applies": True, "node": None, "code": None, "reason": None}
-        return {
-            "applies": False,
-            "node": self.blocked.node,
-            "code": self.blocked.code,
-            "reason": self.blocked.detail,
-        }
+        if self.blocked is not None:
+            return _in_the_way(self.blocked.node, self.blocked.code, self.blocked.detail)
+        try:
+            if method in NEED_GATES:
+                self.require_network().lowered("keep")
+        except CapabilityBlocked as trouble:
+            return _in_the_way(trouble.node, trouble.code, trouble.detail)
+        return {"applies": True, "node": None, "code": None, "reason": None}
+
+
+def _in_the_way(node: str | None, code: str, reason: str) -> dict[str, object]:
+    return {"applies": False, "node": node, "code": code, "reason": reason}
 
 
 def _tensor(name: str, shape: Shape | None) -> dict[str, object]:
