@@ -35,7 +35,7 @@ Verdict: TypeAlias = Literal["certified", "violated", "undecided"]
 class Pattern:
     """A hint: the tensor `output` is this function of the tensor `input`. The checker verifies."""
 
-    kind: Literal["maxmin", "groupsort", "householder"]
+    kind: Literal["maxmin", "groupsort", "householder", "normalise"]
     input: str
     output: str
 

@@ -286,9 +286,9 @@ def _patterns(members: Object) -> tuple[Pattern, ...]:
 
 def _pattern(value: object, at: str) -> Pattern:
     members = _exact(value, at, "kind input output")
-    kind = _one_of(members["kind"], ("maxmin", "groupsort", "householder"), at)
+    kind = _one_of(members["kind"], ("maxmin", "groupsort", "householder", "normalise"), at)
     return Pattern(
-        kind=cast('Literal["maxmin", "groupsort", "householder"]', kind),
+        kind=cast('Literal["maxmin", "groupsort", "householder", "normalise"]', kind),
         input=_text(members["input"], at),
         output=_text(members["output"], at),
     )

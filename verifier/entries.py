@@ -82,6 +82,8 @@ class EntryRun:
             CapabilityBlocked: a node has no slopes of the kind that is needed.
         """
         self._refuse_large()
+        is_global = isinstance(self.case.asked.entries.place, Everywhere)
+        self.network.lowered("compare", keeps_blocks=not is_global)  # or refuses
         for step in self._steps():
             if self._best is not None and (self.clock.has_expired or self._is_decided()):
                 break
@@ -122,7 +124,8 @@ class EntryRun:
         asked = self.case.asked.entries
         forward = ForwardProof(technique="linear")
         plain = PropagationProof(patterns=self.case.patterns, forward=forward, technique="linear")
-        if isinstance(asked.place, Everywhere) or not _moves(asked, self.network.input_size):
+        is_found = not (isinstance(asked.place, Everywhere) or self.network.has_blocks)
+        if not (is_found and _moves(asked, self.network.input_size)):
             return plain
         norm = NormPair(Norm.L1, Norm.L1)  # bounded by the sums of columns: every entry counts
         bounding = replace(asked, kind="lipschitz", monotone=None, norm=norm)

@@ -63,7 +63,7 @@ def tiers_of(request: Request, network: Network) -> list[Tier]:
         "product": Tier("product", lambda _, __: [product.candidate(network, asked)]),
         "propagation": Tier(
             "propagation",
-            lambda clock, _: [propagation.candidate(network, asked, propagating, clock)],
+            lambda clock, _: _propagated(network, asked, propagating, clock),
         ),
         "lipsdp": Tier("lipsdp", semidefinite.candidates),
         "branch": Tier("branch", lambda clock, aim: branch.candidates(network, asked, clock, aim)),
@@ -100,6 +100,15 @@ def plan(request: Request) -> list[str]:
         return [request.method, "branch"] if is_divided else [request.method]
     refuse_unknown(request.options, [RunOptions, *kinds.values()])
     return ["product", "lipsdp"] if is_global else ["product", "propagation", "lipsdp", "branch"]
+
+
+def _propagated(
+    network: Network, asked: Property, options: propagation.Options, clock: Clock
+) -> Iterable[Candidate]:
+    """What is searched for, or where there are blocks what the checker finds by itself."""
+    if network.has_blocks:
+        return propagation.unsearched(network, asked, options)
+    return [propagation.candidate(network, asked, options, clock)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import numpy as np
 
 from verifier.checker.network import (
     Affine,
+    Blocks,
     Elementwise,
     Maximum,
     Network,
@@ -29,10 +30,8 @@ def evaluate(network: Network, x: np.ndarray) -> np.ndarray:
 def _evaluate(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
     match node:
         case Affine():
-            result = np.array(node.bias)
-            for term in node.terms:
-                result = result + term.map.forward(values[term.source][None])[0]
-            return result
+            parts = (term.map.forward(values[term.source][None])[0] for term in node.terms)
+            return sum(parts, np.array(node.bias))
         case Elementwise():
             low, high = node.function.values(values[node.source])  # pyright: ignore[reportAttributeAccessIssue]  # a Curve
             return low / 2 + high / 2
@@ -47,6 +46,12 @@ def _evaluate(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
             along = np.sum(parts * node.vectors, axis=1, keepdims=True)
             result = np.full(node.size, np.nan)
             result[node.slices] = parts + node.vectors * (np.abs(along) - along)
+            return result
+        case Blocks():
+            result = np.full(node.size, np.nan)
+            entering = values[node.source][node.groups]
+            low, high = node.function.image(entering, entering)
+            result[node.groups] = low / 2 + high / 2
             return result
         case Maximum():
             windows = values[node.source][node.windows]

@@ -144,12 +144,17 @@ def evaluate(
             case Sort():
                 signals[node.name] = _sorted(node, signals[node.source])
             case Maximum():
-                source = signals[node.source]
-                best = max if node.sign == 1 else min
-                signals[node.name] = [best(source[int(i)] for i in w) for w in node.windows]
+                signals[node.name] = _extremes(node, signals[node.source])
             case Reflection():
                 signals[node.name] = _reflected(node, signals[node.source])
+            case _:
+                raise TypeError(f"node {node.name!r} has no rational values")
     return signals
+
+
+def _extremes(node: Maximum, source: list[Fraction]) -> list[Fraction]:
+    best = max if node.sign == 1 else min
+    return [best(source[int(i)] for i in window) for window in node.windows]
 
 
 def _sorted(node: Sort, source: list[Fraction]) -> list[Fraction]:

@@ -291,7 +291,25 @@ PRODUCTS = [
     ),
     Case("Gemm", (2, 2), {"transB": 1}, inputs=("x", "x", "x")),
 ]
-CASES = [*ACTIVATIONS, *AFFINE, *MOVED, *WINDOWS, *EXTREMES, *PRODUCTS]
+BLOCKS = [
+    case("Softmax"),
+    case("Softmax", axis=1),
+    case("Softmax", opset=12),
+    case("Softmax", axis=2, opset=11),
+    case("Softmax", axis=0, opset=7),
+    case("LogSoftmax", axis=-2),
+    case("LogSoftmax", opset=9),
+    case("LayerNormalization", [floats(4), floats(4, seed=1)]),
+    case("LayerNormalization", [floats(3, 4)], axis=1, epsilon=0.25),
+    case("LayerNormalization", [floats(4), floats(4, seed=1)], axis=-1, stash_type=1),
+    case("RMSNormalization", [floats(4)], opset=23),
+    case("RMSNormalization", [floats(1)], opset=23, axis=-2, epsilon=0.1),
+    case("InstanceNormalization", [floats(4), floats(4, seed=1)], IMAGE),
+    case("InstanceNormalization", [floats(3), floats(3, seed=1)], epsilon=0.5, opset=22),
+    case("GroupNormalization", [floats(2), floats(2, seed=1)], IMAGE, opset=18, num_groups=2),
+    case("GroupNormalization", [floats(4), floats(4, seed=1)], IMAGE, opset=21, num_groups=2),
+]
+CASES = [*ACTIVATIONS, *AFFINE, *MOVED, *WINDOWS, *EXTREMES, *PRODUCTS, *BLOCKS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -362,8 +380,9 @@ def test_a_model_without_nodes_is_the_identity() -> None:
 
 
 def test_dead_branches_are_ignored() -> None:
-    nodes = [node("Softmax", ["x"], ["unused"]), node("Relu", ["x"], ["y"])]
-    assert len(load(model(nodes)).require_network().nodes) == 1
+    nodes = [node("CumSum", ["x", "axis"], ["unused"]), node("Relu", ["x"], ["y"])]
+    data = model(nodes, {"axis": np.array(0)})
+    assert len(load(data).require_network().nodes) == 1
 
 
 def test_unsorted_nodes_are_sorted() -> None:

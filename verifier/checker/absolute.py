@@ -32,6 +32,7 @@ from verifier.checker.lowering import entering
 from verifier.checker.maps import Adjoint
 from verifier.checker.network import (
     Affine,
+    Blocks,
     Elementwise,
     Maximum,
     Network,
@@ -150,6 +151,8 @@ class _Passes:
                 return rows[:, node.windows].max(axis=2)
             case Reflection():
                 return _reflected(node, rows)
+            case Blocks():
+                raise NotProved(f"nothing is known of the derivatives of {node.name!r} everywhere")
             case Affine() | Product():
                 raise NotProved(f"node {node.name!r} is no function of one signal")
 

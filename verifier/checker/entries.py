@@ -26,6 +26,7 @@ from verifier.checker.gradient_signs import derivative_signs
 from verifier.checker.intervals import Interval
 from verifier.checker.items import selection
 from verifier.checker.jacobian import Jacobian
+from verifier.checker.linearised import Linearised, increments_over
 from verifier.checker.lmi import global_slopes
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise, Product
@@ -51,28 +52,29 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
     if not isinstance(proof, PropagationProof):
         raise NotProved(f"a proof of kind {proof.kind!r} bounds no entries of a Jacobian")
     selected = selection(asked.entries, network.input_size, network.output_size)
-    small = lowered(network, sorts="compare")
+    is_global = isinstance(asked.place, Everywhere)
+    small = lowered(network, sorts="compare", keeps_blocks=not is_global)
     (item,) = selected.items
     rows = item.rows.backward(np.eye(len(item.rows.index)))
-    slopes = _slopes(proof, network, small, asked)
-    increments = tangent(small).network
-    jacobian = Jacobian(increments, slopes, rows, linear=proof.technique == "linear")
+    slopes, near = _near(proof, network, small, asked)
+    is_linear = proof.technique == "linear"
+    jacobian = Jacobian(near.network, slopes, rows, linear=is_linear, caps=near.caps)
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = True
     entries = jacobian.entries(wanted)
-    signs = derivative_signs(increments, slopes, rows)
+    signs = derivative_signs(near.network, slopes, rows)
     lower = np.where(signs.below, entries.lower, np.maximum(entries.lower, 0.0))
     upper = np.where(signs.above, entries.upper, np.minimum(entries.upper, 0.0))
     return Interval(lower[:, selected.inputs], upper[:, selected.inputs])
 
 
-def _slopes(
+def _near(
     proof: PropagationProof, network: Network, small: Lowered, asked: Property
-) -> dict[str, Slopes]:
-    """Ranges that hold for increments near any point of the region."""
+) -> tuple[dict[str, Slopes], Linearised]:
+    """Ranges that hold for increments near any point of the region, of gates and of blocks."""
     if isinstance(asked.place, Everywhere):
         require_bounded_everywhere(network)
-        return global_slopes(small)
+        return global_slopes(small), Linearised(tangent(small).network, {})
     signals = forward_bounds(network, small, asked.place, proof.forward)
     ranges: dict[str, Slopes] = {}
     for node in small.network.nodes:
@@ -83,7 +85,7 @@ def _slopes(
                 ranges |= {gate: _around(signals[factor]) for gate, factor in gates_of(node)}
             case _:
                 pass
-    return ranges
+    return ranges, increments_over(tangent(small).network, signals, near=True)
 
 
 def _around(entering: Interval) -> Slopes:

@@ -15,8 +15,9 @@ import numpy as np
 from verifier.checker.copies import copied_from
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval, affine_image, scaled_by
+from verifier.checker.linearised import value_node
 from verifier.checker.lowering import sources
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Product, Sort
+from verifier.checker.network import Affine, Blocks, Elementwise, Maximum, Network, Product, Sort
 from verifier.checker.planes import planes
 from verifier.checker.substitution import Around, Gate, Lines, Substitution
 from verifier.checker.tangent import gates_of
@@ -170,9 +171,9 @@ class _Walk:
         self._proof = proof
         self._is_box = around.norm is Norm.LINF
         nodes = lowered.network.nodes
-        self._entering: dict[str, list[Elementwise]] = {}
+        self._entering: dict[str, list[Elementwise | Blocks]] = {}
         for node in nodes:
-            if isinstance(node, Elementwise):
+            if isinstance(node, Elementwise | Blocks):
                 self._entering.setdefault(node.source, []).append(node)
         makers = {node.name: node for node in nodes}
         self._factors = {
@@ -193,8 +194,19 @@ class _Walk:
                 self._gate(node)
             case Product():
                 self._product(node)
+            case Blocks():
+                self._blocks(node)
             case _:
                 raise NotProved("a group was not lowered")
+
+    def _blocks(self, node: Blocks) -> None:
+        """From here on the node is affine, with an error."""
+        signals = self.substitution.signals
+        found, image = value_node(node, signals[node.source])
+        signals[node.name] = image.intersected(affine_image(found, signals))
+        self.substitution.nodes = [
+            found if other.name == node.name else other for other in self.substitution.nodes
+        ]
 
     def _affine(self, node: Affine) -> None:
         signals = self.substitution.signals
@@ -235,6 +247,8 @@ class _Walk:
         if signal in self._factors:
             is_open |= known.lower < known.upper
         for gate in self._entering.get(signal, ()):
+            if isinstance(gate, Blocks):
+                return np.ones(shape, np.bool_)
             least, greatest = gate.function.tiled(shape[0]).slope_range_on(lower, upper)
             is_open |= (least < greatest).reshape(shape)
         return is_open

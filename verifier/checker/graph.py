@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import activations, linear, windows
+from verifier.checker import activations, block_operators, linear, windows
 from verifier.checker.builder import Builder, indices
 from verifier.checker.folding import FOLDS
 from verifier.checker.lowering import sources
@@ -323,4 +323,5 @@ RULES: Mapping[str, Rule] = {
     "Sub": linear.subtract,
     "Sum": linear.add,
     **activations.RULES,
+    **block_operators.RULES,
 }

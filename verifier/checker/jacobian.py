@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float64, Int64
 
     from verifier.checker.constraints import Slopes
+    from verifier.checker.linearised import Cap
     from verifier.checker.network import Network
 
 
@@ -59,6 +60,7 @@ class Jacobian:
         *,
         linear: bool,
         along: Along | None = None,
+        caps: Mapping[str, Cap] | None = None,
     ) -> None:
         """Carry the bounds of every gate's derivatives.
 
@@ -68,6 +70,7 @@ class Jacobian:
             rows: c.
             linear: by lines, or by intervals alone.
             along: how slopes follow what enters their gates.
+            caps: what norms of blocks say, by the signal that enters them.
         """
         nodes = reversed_graph(network)
         if along is not None:
@@ -85,11 +88,18 @@ class Jacobian:
         )
         if along is not None:
             along.join(self.graph)
+        capped = {gradient(name): cap for name, cap in (caps or {}).items()}
         for node in nodes:
             if isinstance(node, Affine):
                 self.graph.signals[node.name] = affine_image(node, self.graph.signals)
+                if node.name in capped:
+                    self._cap(node.name, capped[node.name])
             else:
                 self._gate(node, *slopes[node.name])
+
+    def _cap(self, name: str, cap: Cap) -> None:
+        known = self.graph.signals
+        known[name] = known[name].intersected(cap.of(known[gradient(cap.leaving)]))
 
     def entries(self, wanted: Bool[np.ndarray, " inputs"]) -> Interval:
         """Bounds of every entry of the rows' J; 0 where an entry is not wanted."""

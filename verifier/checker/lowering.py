@@ -18,6 +18,7 @@ from verifier.checker.carry import Sparse
 from verifier.checker.definite import NotProved
 from verifier.checker.network import (
     Affine,
+    Blocks,
     Elementwise,
     Maximum,
     Network,
@@ -95,33 +96,30 @@ def _outward(value: Vector, product: Vector, side: float) -> Vector:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lowered:
-    """Affine, Elementwise and Product nodes and, where they were kept, Sorts of three and more."""
+    """Affine, Elementwise and Product nodes; where they were kept, Blocks and Sorts of three."""
 
     network: Network
     gates: dict[str, str]  #: what proofs call any node that is not affine, by its own name
 
 
-def lowered(network: Network, sorts: Literal["keep", "compare"]) -> Lowered:
-    """The same function of affine nodes and gates; sorts of three and more are kept on request."""
+def lowered(
+    network: Network, sorts: Literal["keep", "compare"], *, keeps_blocks: bool = False
+) -> Lowered:
+    """The same function of affine nodes and gates; others are kept where they are asked for.
+
+    Args:
+        network: as it was read.
+        sorts: whether those of three and more are kept.
+        keeps_blocks: whether the proof knows what to do with blocks.
+
+    Raises:
+        NotProved: it does not, and there is one.
+    """
     build = _Builder(network.tensors)
     for node in network.nodes:
-        match node:
-            case Affine():
-                build.nodes.append(node)
-            case Elementwise() | Product():
-                build.nodes.append(node)
-                build.gates[node.name] = node.name
-            case Sort():
-                canonical = canonical_sort(node)
-                if sorts == "keep" and 2 < canonical.groups.shape[1]:
-                    build.nodes.append(canonical)
-                    build.gates[node.name] = node.name
-                else:
-                    build.sort(canonical)
-            case Reflection():
-                build.reflection(node)
-            case Maximum():
-                build.maximum(node)
+        if isinstance(node, Blocks) and not keeps_blocks:
+            raise NotProved(f"node {node.name!r} is no gate, and the proof needs gates")
+        build.add(node, sorts)
     nodes = _reaching(build.nodes, network.output)
     return Lowered(
         network=replace(network, nodes=nodes, tensors=build.sizes),
@@ -193,6 +191,28 @@ class _Builder:
         self.sizes = dict(sizes)
         self.nodes: list[Node] = []
         self.gates: dict[str, str] = {}
+
+    def add(self, node: Node, sorts: Literal["keep", "compare"]) -> None:
+        """A node of the network, lowered where it is a group."""
+        match node:
+            case Affine() | Blocks():
+                self.nodes.append(node)
+            case Elementwise() | Product():
+                self.nodes.append(node)
+                self.gates[node.name] = node.name
+            case Sort():
+                self._sort(canonical_sort(node), sorts)
+            case Reflection():
+                self.reflection(node)
+            case Maximum():
+                self.maximum(node)
+
+    def _sort(self, node: Sort, sorts: Literal["keep", "compare"]) -> None:
+        if sorts == "keep" and 2 < node.groups.shape[1]:
+            self.nodes.append(node)
+            self.gates[node.name] = node.name
+        else:
+            self.sort(node)
 
     def sort(self, node: Sort) -> None:
         """One comparison for pairs; else n rounds of odd-even transposition."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float64, Int64
 
+    from verifier.checker.arithmetic import Magnitude
+    from verifier.norms import Norm
+
 
 @runtime_checkable
 class Map(Protocol):
@@ -127,6 +130,40 @@ class Scalar(Protocol):
         ...
 
 
+@runtime_checkable
+class BlockFunction(Protocol):
+    """A differentiable function from n entries to n entries, on many boxes at once.
+
+    Where it is only Lipschitz, its derivatives are all of its Clarke Jacobians.
+    """
+
+    def constant(self, norm: Norm, width: int) -> Magnitude:
+        """A number that |f(x) - f(y)| / |x - y| does not exceed anywhere, in one norm.
+
+        Raises:
+            NotLipschitzGlobally: there is none.
+        """
+        ...
+
+    def image(
+        self, lower: Float64[np.ndarray, "*groups n"], upper: Float64[np.ndarray, "*groups n"]
+    ) -> tuple[Float64[np.ndarray, "*groups n"], Float64[np.ndarray, "*groups n"]]:
+        """Every value on the closed box lies within."""
+        ...
+
+    def derivatives(
+        self, lower: Float64[np.ndarray, "*groups n"], upper: Float64[np.ndarray, "*groups n"]
+    ) -> tuple[Float64[np.ndarray, "*groups n n"], Float64[np.ndarray, "*groups n n"]]:
+        """Every derivative of output i by input j on the closed box lies within [.., i, j]."""
+        ...
+
+    def sums(
+        self, lower: Float64[np.ndarray, "*groups n"], upper: Float64[np.ndarray, "*groups n"]
+    ) -> Float64[np.ndarray, "*groups 1"]:
+        """Numbers that sum_i |derivative of output i by input j| does not exceed on the box."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One linear map of a sum, and the signal that enters it ("" is the network's input)."""
@@ -210,7 +247,21 @@ class Maximum:
     overlap: int
 
 
-Node: TypeAlias = Affine | Elementwise | Product | Sort | Reflection | Maximum
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """A function of each of disjoint groups that cover the signal; what leaves stays in place.
+
+    `groups[g]` are the flat indices of group g, of what enters and of what leaves.
+    """
+
+    name: str
+    size: int
+    source: str
+    groups: Int64[np.ndarray, "groups n"]
+    function: BlockFunction
+
+
+Node: TypeAlias = Affine | Elementwise | Product | Sort | Reflection | Maximum | Blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

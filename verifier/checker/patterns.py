@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL
 from verifier.checker.operands import Anything, Call, Constant, Operand, Signal, Symbols
 from verifier.checker.pattern_mirrors import Mirrors
+from verifier.checker.pattern_normals import Normals
 from verifier.checker.pattern_pairs import Pairs
 from verifier.checker.pattern_sorts import Sorts
 from verifier.errors import PatternRefuted
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from verifier.certificate import Pattern
-    from verifier.checker.network import Reflection, Sort
+    from verifier.checker.network import Blocks, Reflection, Sort
     from verifier.checker.reader import Model, Node
 
 Fold: TypeAlias = "Callable[[Call], Sequence[Operand]]"
-Algebra: TypeAlias = "Mirrors | Pairs | Sorts"
+Algebra: TypeAlias = "Mirrors | Normals | Pairs | Sorts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
     """The node that stands for a verified pattern, and the tensor that it is."""
 
-    node: Reflection | Sort
+    node: Blocks | Reflection | Sort
     shape: tuple[int, ...]
     dtype: str
 
@@ -151,4 +152,5 @@ _ALGEBRAS: Mapping[str, Callable[[Pattern], Algebra]] = {
     "groupsort": Sorts,
     "householder": Mirrors,
     "maxmin": Pairs,
+    "normalise": Normals,
 }

@@ -37,7 +37,16 @@ from verifier.checker.joint import CUTS, Cut, Joint
 from verifier.checker.layers import Layer, greatest_layers, layers_of
 from verifier.checker.lowering import entering, lowered_maximum
 from verifier.checker.maps import Gather
-from verifier.checker.network import Affine, Elementwise, Maximum, Network, Node, Reflection, Sort
+from verifier.checker.network import (
+    Affine,
+    Blocks,
+    Elementwise,
+    Maximum,
+    Network,
+    Node,
+    Reflection,
+    Sort,
+)
 from verifier.checker.operator_norms import (
     FORMED_WORK,
     gram_work,
@@ -385,6 +394,8 @@ def node_constant(node: Node, norm: Norm) -> Magnitude:
             return {Norm.L1: overlap, Norm.L2: overlap.root(), Norm.LINF: ONE}[norm]
         case Reflection():
             return _reflection_constant(node, norm)
+        case Blocks():
+            return node.function.constant(norm, node.groups.shape[1])
         case _:
             raise NotProved(f"node {node.name!r} has no constant of its own")
 

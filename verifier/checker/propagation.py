@@ -16,8 +16,10 @@ from verifier.checker.arithmetic import Magnitude, norm_up, sum_up
 from verifier.checker.carry import Carried
 from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds, forward_walk, slopes_over, varies
+from verifier.checker.intervals import Interval
 from verifier.checker.jacobian import Along, Jacobian
 from verifier.checker.joint_products import SlopeLines, identity_lines, slope_lines
+from verifier.checker.linearised import increments_over
 from verifier.checker.lmi import prove_lmi
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise, Product
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from verifier.checker.lowering import Lowered
     from verifier.checker.network import Network
     from verifier.checker.substitution import Substitution
+    from verifier.norms import NormPair
     from verifier.property import Property
 
 
@@ -48,15 +51,16 @@ def prove_propagation(
     Raises:
         NotProved: a bound is not finite, or lines name no gate.
     """
-    small = lowered(network, sorts="compare")
+    small = lowered(network, sorts="compare", keeps_blocks=True)
     walk = forward_walk(network, small, asked.place, proof.forward)
+    linear = increments_over(small.network, walk.signals)
     rows = np.concatenate(
         [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
     )
     # A coordinate that the region fixes has no increment.
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = varies(asked.place)[selected.inputs]
-    plain = unweighted(tangent(small).network, asked.norm, np.flatnonzero(wanted))
+    plain = unweighted(linear.network, asked.norm, np.flatnonzero(wanted))
     pair = plain.pair
     jacobian = Jacobian(
         plain.network,
@@ -64,21 +68,29 @@ def prove_propagation(
         rows,
         linear=proof.technique != "interval",
         along=_along(small, walk) if proof.technique == "joint" else None,
+        caps=linear.caps,
     )
     entries = jacobian.entries(wanted)
-    greatest = entries.magnitude()
     from_linf = pair.input is Norm.LINF
     sums = jacobian.row_sums(entries, wanted) if from_linf else np.zeros(len(rows))
     bounds: list[Magnitude] = []
     end = 0
     for item in selected.items:
         begin, end = end, end + len(item.rows.index)
-        if from_linf:
-            bounds.append(Magnitude.of(_of_row_sums(sums[begin:end], pair.output)))
-        else:
-            chosen = Carried(greatest[begin:end][:, wanted])
-            bounds.append(Magnitude.of(matrix_norm(chosen, pair)))
+        own = Interval(entries.lower[begin:end][:, wanted], entries.upper[begin:end][:, wanted])
+        bounds.append(Magnitude.of(_norm_of(own, sums[begin:end], pair)))
     return plain.bounds(bounds)
+
+
+def _norm_of(entries: Interval, sums: Float64[np.ndarray, " rows"], pair: NormPair) -> float:
+    """A number that no matrix within the entries exceeds: of magnitudes, or about the centre."""
+    if pair.input is Norm.LINF:
+        best = _of_row_sums(sums, pair.output)
+    else:
+        best = matrix_norm(Carried(entries.magnitude()), pair)
+    if pair.output is Norm.LINF or pair.input is Norm.L1:
+        return best  # signs do not matter
+    return min(best, matrix_norm(Carried(*entries.centred()), pair))
 
 
 def _along(small: Lowered, walk: Substitution) -> Along:
@@ -120,11 +132,12 @@ def prove_gate_lmi(
         NotProved: a stored slope range does not contain the one that is proved here, or the
             inequalities do not hold with the stored ones.
     """
-    small = lowered(network, sorts="compare")
+    small = lowered(network, sorts="compare", keeps_blocks=True)
     signals = forward_bounds(network, small, asked.place, proof.forward)
     increments = tangent(small)
     slopes = stored_slopes(increments, slopes_over(small, signals), proof.slopes)
-    plain = unweighted(increments.network, asked.norm, selected.inputs)
+    linear = increments_over(increments.network, signals).network
+    plain = unweighted(linear, asked.norm, selected.inputs)
     measured = replace(increments, network=plain.network)
     return plain.bounds(prove_lmi(proof.items, measured, slopes, plain.pair, selected))
 

@@ -29,6 +29,7 @@ from verifier.checker.definite import NotProved
 from verifier.checker.maps import Dense, Diagonal
 from verifier.checker.network import (
     Affine,
+    Blocks,
     Elementwise,
     Maximum,
     Network,
@@ -174,7 +175,7 @@ def _moved(node: Node) -> Node:
         case Affine():
             terms = (Term(term.source or FRONT, term.map) for term in node.terms)
             return replace(node, terms=tuple(terms))
-        case Elementwise() | Sort() | Reflection() | Maximum():
+        case Elementwise() | Sort() | Reflection() | Maximum() | Blocks():
             return replace(node, source=node.source or FRONT)
         case Product():
             return replace(node, left=node.left or FRONT, right=node.right or FRONT)

@@ -16,8 +16,9 @@ import numpy as np
 
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval, affine_image, scaled_by
+from verifier.checker.linearised import blocks_image
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Affine, Elementwise, Product
+from verifier.checker.network import Affine, Blocks, Elementwise, Product
 from verifier.checker.weighting import squared_length, squared_norm
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def point_values(network: Network, points: np.ndarray) -> Interval:
     Raises:
         NotProved: a value exceeds float64.
     """
-    small = lowered(network, sorts="compare").network
+    small = lowered(network, sorts="compare", keeps_blocks=True).network
     signals = {"": Interval(points, points)}
     for node in small.nodes:
         if isinstance(node, Affine):
@@ -144,6 +145,8 @@ def point_values(network: Network, points: np.ndarray) -> Interval:
             signals[node.name] = image.required_finite(node.name)
         elif isinstance(node, Product):
             signals[node.name] = scaled_by(signals[node.left], signals[node.right])
+        elif isinstance(node, Blocks):
+            signals[node.name] = blocks_image(node, signals[node.source])
         else:
             raise NotProved("a group was not lowered")
     return signals[small.output]

@@ -13,8 +13,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.network.activations.restricted import Restricted
-from verifier.network.graph import Network
+from verifier.network.graph import Grouped, Network
 from verifier.network.nodes import Affine, Elementwise, Product
+
+_NEAR = 1e-4  #: how far a block is followed along a direction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,7 @@ def smoothed_rise(
     that is not defined everywhere is its own: z + w might leave its domain.
 
     Args:
-        lowered: without groups.
+        lowered: affine and elementwise nodes, products, and blocks, which are smooth already.
         x: the points.
         direction: d.
         window: the window in deviations of z.
@@ -97,8 +99,10 @@ def smoothed_rise(
             case Product():
                 by_left = rises[node.left] * values[node.right]
                 rises[node.name] = by_left + values[node.left] * rises[node.right]
-            case _:
-                raise TypeError(f"node {node.name!r} is not lowered")
+            case Grouped():
+                z, rise, block = values[node.source], rises[node.source], node.group.forward
+                h = _NEAR / rise.detach().abs().amax(dim=1, keepdim=True).clamp(min=_NEAR)
+                rises[node.name] = (block(z + h * rise) - block(z - h * rise)) / (2 * h)
     return rises[lowered.output]
 
 

@@ -190,7 +190,14 @@ def node_norm(node: Elementwise | Grouped, norm: Norm) -> float:
         NotLipschitzGlobally: there is none.
     """
     if isinstance(node, Grouped):
-        return node.group.norm_bound(norm)
+        steepest = node.group.norm_bound(norm)
+        if not math.isfinite(steepest):
+            raise NotLipschitzGlobally(
+                f"node {node.name!r}: a normalisation whose epsilon is 0 has no slope at 0",
+                node=node.name,
+                fix="ask for a local bound away from 0, or use a positive epsilon",
+            )
+        return steepest
     lower, upper = node.function.slope_range()
     steepest = float(torch.maximum(lower.abs(), upper.abs()).max())
     if not math.isfinite(steepest):

@@ -5,6 +5,7 @@ Every signal u of both points is carried with a bound e of its error, as interva
     affine    e <- |A| (e + gamma |u|) + gamma |b|,    gamma = (n + 4) 2^-52, n entries summed
     gate      e <- S e + 2^-50 |phi(u)|,               S the greatest |slope| on [u - e, u + e]
     product   e <- |u| e' + |u'| e + e e' + 2^-50 |u u'|
+    block     the same with S about |J(u)|_inf, and the greatest e
 
 and what is left of the rise when the errors of both ends are taken off is reached in exact
 arithmetic. The smaller a pair, the more they take: of pairs within one linear piece the widest
@@ -20,6 +21,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.methods.duality import norm_of
+from verifier.network.blocks import LogSoftmax, Normalise, Softmax
+from verifier.network.graph import Grouped
 from verifier.network.nodes import Affine, Elementwise, Product
 
 if TYPE_CHECKING:
@@ -77,6 +80,13 @@ def _evaluated(
                 (u, e), (w, d) = ((values[source].abs(), errors[source]) for source in node.sources)
                 values[node.name] = values[node.left] * values[node.right]
                 errors[node.name] = (u * d + w * e + e * d) * (1 + 4 * _ULP) + 4 * _ULP * u * w
+            case Grouped(group=Softmax() | LogSoftmax() | Normalise() as block):
+                u, e = values[node.source], errors[node.source]
+                values[node.name] = block.forward(u)
+                widest = e.amax(dim=1, keepdim=True) + 4 * _ULP * u.abs()
+                errors[node.name] = block.steepness(u) * widest + (
+                    _gamma(node.size) * values[node.name].abs()
+                )
             case _:
                 raise TypeError(f"node {node.name!r} is not lowered")
     return values[lowered.output], errors[lowered.output]

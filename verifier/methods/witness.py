@@ -112,7 +112,7 @@ class _Climb:
 
     def __init__(self, network: Network, asked: Property, random: torch.Generator) -> None:
         self._network = network
-        self._lowered = network.lowered("compare")
+        self._lowered = network.lowered("compare", keeps_blocks=True)
         self._region = asked.place
         self._random = random
         self._elite: _Points | None = None  #: the best points of all rounds

@@ -3,7 +3,8 @@
     Affine        a sum of linear maps of earlier signals, and a bias
     Elementwise   a scalar function of every entry
     Product       the products of two signals, entry by entry
-    Grouped       a function of groups of entries (sorting, mirrors, maxima)
+    Grouped       a function of groups of entries: sorting, mirrors, maxima, which affine nodes and
+                  gates can make; or a block (softmax, normalisation), which they cannot
 
 Nodes stand in topological order and are named by the ONNX tensors that leave them; the network's
 input is the signal "". Methods match on the kind and read facts; none names an operator.
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.network.grouped import Group, GroupSort
+from verifier.errors import CapabilityBlocked
+from verifier.network.blocks import Block, LogSoftmax, Normalise, Softmax
+from verifier.network.grouped import Group, GroupSort, Householder, Maximum
 from verifier.network.nodes import Affine, Elementwise, Lowered, Product
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ class Grouped:
 
     name: str
     source: str
-    group: Group
+    group: Group | Block
 
     @property
     def size(self) -> int:
@@ -96,12 +99,25 @@ class Network:
         """The function of every row."""
         return self.signals(x)[self.output]
 
-    def lowered(self, sorts: Literal["keep", "compare"]) -> Network:
+    @property
+    def has_blocks(self) -> bool:
+        """Whether a node is not made of affine nodes and gates."""
+        return any(isinstance(node, Grouped) and _is_block(node.group) for node in self.nodes)
+
+    def lowered(self, sorts: Literal["keep", "compare"], *, keeps_blocks: bool = False) -> Network:
         """The same function with groups made of affine nodes and gates.
 
-        Sorting groups of three and more are kept on request: as groups they have a tighter
-        quadratic constraint than as comparisons.
+        Args:
+            sorts: whether those of three and more are kept: as groups they have a tighter
+                quadratic constraint than as comparisons.
+            keeps_blocks: whether the method can do something with blocks, which stay as they are.
+
+        Raises:
+            CapabilityBlocked: it cannot, and there is one.
         """
+        for node in self.nodes:
+            if isinstance(node, Grouped) and _is_block(node.group) and not keeps_blocks:
+                raise _no_gate(node)
         return replace(self, nodes=tuple(self._lowered_nodes(sorts)))
 
     def _lowered_nodes(self, sorts: Literal["keep", "compare"]) -> Iterator[Lowered | Grouped]:
@@ -111,7 +127,20 @@ class Network:
                     sorts == "keep" and 2 < sort.groups.shape[1]
                 ):
                     yield node
-                case Grouped():
-                    yield from node.group.lowered(node.name, node.source)
+                case Grouped(group=GroupSort() | Householder() | Maximum() as group):
+                    yield from group.lowered(node.name, node.source)
                 case _:
                     yield node
+
+
+def _is_block(group: Group | Block) -> bool:
+    return isinstance(group, Softmax | LogSoftmax | Normalise)
+
+
+def _no_gate(node: Grouped) -> CapabilityBlocked:
+    return CapabilityBlocked(
+        f"node {node.name!r} ({type(node.group).__name__}): inequalities, recursions and branch "
+        "and bound know affine maps, elementwise functions, sorting, mirrors and maxima only",
+        node=node.name,
+        fix='ask for method "product", or over a region for "propagation"',
+    )

@@ -23,6 +23,7 @@ from verifier.onnx_import.convert.emitted import Emitted, tensor
 from verifier.onnx_import.moves import MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
+from verifier.onnx_import.patterns.normals import normal
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -108,6 +109,11 @@ class _Builder:
             if recognised is not None:
                 self.patterns.append(recognised.pattern)
                 return [self._emit(call, recognised.emitted, _dtype(call), {})]
+        written_out = normal(call, Written(self.producers, self.values))
+        if written_out is not None:
+            pattern = Pattern(kind="normalise", input=written_out.source, output=call.output)
+            self.patterns.append(pattern)
+            return [self._emit(call, written_out.emitted, _dtype(call), {})]
         try:
             return self._converted(call, traced)
         except Unrepresented as unrepresented:

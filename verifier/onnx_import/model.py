@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-from verifier.errors import DiscontinuousOp, NotCheckable, NotLipschitzGlobally
+from verifier.errors import (
+    CapabilityBlocked,
+    DiscontinuousOp,
+    NotCheckable,
+    NotLipschitzGlobally,
+)
 from verifier.network.everywhere import REMEDY, unbounded_node, why_unbounded
 from verifier.network.graph import Grouped
 from verifier.network.nodes import Affine, Elementwise, Product
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from verifier.onnx_import.values import Shape
 
 METHODS = ("product", "lipsdp", "propagation")
+NEED_GATES = frozenset({"lipsdp"})  #: what knows affine nodes, gates and sorts only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,15 +78,16 @@ class Model:
 
     def _applies(self, method: str) -> dict[str, object]:
         """Whether a method has all that it needs; else, or where only a region gives it, why."""
+        if self.network is not None and method in NEED_GATES:
+            try:
+                self.network.lowered("keep")
+            except CapabilityBlocked as trouble:
+                return _told(trouble.node, trouble.code, trouble.detail, applies=False)
         blocked = self.blocked or self.unbounded
         if blocked is None or (self.network is not None and method == "propagation"):
-            return {"applies": True, "node": None, "code": None, "reason": None}
-        return {
-            "applies": self.network is not None and method == "lipsdp",
-            "node": blocked.node,
-            "code": blocked.code,
-            "reason": blocked.detail,
-        }
+            return _told(None, None, None, applies=True)
+        applies = self.network is not None and method == "lipsdp"
+        return _told(blocked.node, blocked.code, blocked.detail, applies=applies)
 
     @property
     def unbounded(self) -> Blocked | None:
@@ -96,6 +103,12 @@ class Model:
             detail=f"{why_unbounded(node)}; over a region it has bounds",
             fix=REMEDY,
         )
+
+
+def _told(
+    node: str | None, code: str | None, reason: str | None, *, applies: bool
+) -> dict[str, object]:
+    return {"applies": applies, "node": node, "code": code, "reason": reason}
 
 
 def _tensor(name: str, shape: Shape | None) -> dict[str, object]:

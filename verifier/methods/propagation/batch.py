@@ -51,7 +51,7 @@ def candidates(network: Network, parts: Sequence[Property]) -> list[Candidate]:
         parts: the property of each center, alike but for the center.
     """
     norm = parts[0].norm
-    if not isinstance(norm, NormPair):
+    if not isinstance(norm, NormPair) or network.has_blocks:
         return []  # each center would have a network of its own
     lowered = network.lowered("compare")
     rows = sum(len(item.rows) for item in items_of(parts[0], network.output_size))

@@ -88,6 +88,16 @@ def candidate(network: Network, asked: Property, options: Options, clock: Clock)
     )
 
 
+def refuse_everywhere(asked: Property) -> None:
+    """Raises InvalidRequest where the property is not local."""
+    if isinstance(asked.place, Everywhere):
+        raise InvalidRequest(
+            "propagation bounds a network over a region, and the scope is global",
+            fix='give a region, or ask for method "lipsdp" or "product"',
+            pointer="/method",
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Question:
     """What is asked, of a network that is lowered."""
@@ -102,12 +112,8 @@ class _Question:
     @staticmethod
     def of(network: Network, asked: Property) -> _Question:
         """Raises InvalidRequest where the property does not fit."""
-        if isinstance(asked.place, Everywhere):
-            raise InvalidRequest(
-                "propagation bounds a network over a region, and the scope is global",
-                fix='give a region, or ask for method "lipsdp" or "product"',
-                pointer="/method",
-            )
+        refuse_everywhere(asked)
+        assert not isinstance(asked.place, Everywhere)  # noqa: S101 (just refused)
         inputs = varying_inputs(asked, network.input_size)
         domain = Domain.of(asked.place, network.input_size)
         moving = inputs[0 < domain.reach[inputs]]

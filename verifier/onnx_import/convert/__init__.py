@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from verifier.onnx_import.convert import activations, affine, windows
+from verifier.onnx_import.convert import activations, affine, blocks, windows
 
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
@@ -14,5 +14,6 @@ if TYPE_CHECKING:
 RULES: Final[Mapping[str, Callable[[Call], Emitted]]] = {
     **activations.RULES,
     **affine.RULES,
+    **blocks.RULES,
     **windows.RULES,
 }

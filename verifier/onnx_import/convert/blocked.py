@@ -54,12 +54,8 @@ DISCONTINUOUS: Final = frozenset(
 UNBOUNDED: Final = frozenset({"Attention"})
 CLOSING: Final = frozenset(
     {
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LayerNormalization",
         "LpNormalization",
         "LpPool",
-        "RMSNormalization",
         "ReduceL2",
     }
 )  #: with these a form may be Lipschitz that is not so operator by operator
@@ -79,17 +75,12 @@ KNOWN: Final = frozenset(
         "GatherElements",
         "GatherND",
         "GlobalLpPool",
-        "GroupNormalization",
-        "InstanceNormalization",
         "LRN",
         "LSTM",
-        "LayerNormalization",
-        "LogSoftmax",
         "LpNormalization",
         "LpPool",
         "MaxRoiPool",
         "MeanVarianceNormalization",
-        "RMSNormalization",
         "RNN",
         "ReduceL1",
         "ReduceL2",
@@ -102,7 +93,6 @@ KNOWN: Final = frozenset(
         "Scatter",
         "SequenceConstruct",
         "Sinh",
-        "Softmax",
         "Swish",
         "Tan",
         "Trilu",

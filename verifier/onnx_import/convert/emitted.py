@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from verifier.network.blocks import Block
 from verifier.network.graph import Grouped, Node
 from verifier.network.grouped import Group, Maximum
 from verifier.network.linear_map import Composed, Diagonal, Gather, Identity, LinearMap
@@ -96,7 +97,7 @@ def elementwise(call: Call, signal: Signal, function: Activation) -> Emitted:
     return Emitted((node,), signal.shape)
 
 
-def grouped(call: Call, signal: Signal, group: Group, shape: Shape) -> Emitted:
+def grouped(call: Call, signal: Signal, group: Group | Block, shape: Shape) -> Emitted:
     """The operator as one node of groups."""
     return Emitted((Grouped(call.output, signal.node, group),), shape)
 

@@ -1,0 +1,56 @@
+"""Propagation without a search: the proof names a technique, and the checker does the rest.
+
+So it is where a network has blocks, whose values and derivatives over a region only the checker
+knows. A claim of 0 makes it say what it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from verifier.certificate import Candidate, ForwardProof, PropagationProof
+from verifier.methods.items import items_of, varying_inputs
+from verifier.methods.propagation.candidate import Options, refuse_everywhere
+from verifier.methods.propagation.joint import bends
+from verifier.methods.propagation.work import MOST_JACOBIAN, multiplications
+from verifier.network.graph import Network
+from verifier.network.nodes import Affine
+from verifier.property import Property
+
+
+def candidates(network: Network, asked: Property, options: Options) -> Iterator[Candidate]:
+    """Intervals first, then lines where they cost little enough, the closest last.
+
+    Raises:
+        InvalidRequest: the property selects what does not exist, or is not local.
+    """
+    refuse_everywhere(asked)
+    varying_inputs(asked, network.input_size)
+    items = items_of(asked, network.output_size)
+    lowered = network.lowered("compare", keeps_blocks=True)
+    techniques: list[Literal["interval", "linear", "joint"]] = ["interval"]
+    rows = sum(len(item.rows) for item in items)
+    if options.technique == "linear" and _work(lowered, rows) < MOST_JACOBIAN:
+        techniques.append("linear")
+        if bends(lowered):
+            techniques.append("joint")
+    for technique in techniques:
+        forward = ForwardProof(technique="interval" if technique == "interval" else "linear")
+        yield Candidate(
+            method="propagation",
+            estimates=(0.0,) * len(items),
+            proof=PropagationProof(patterns=network.patterns, forward=forward, technique=technique),
+        )
+
+
+def _work(lowered: Network, rows: int) -> float:
+    """Multiplications, about: all that is bounded, carried through all maps, forwards and back."""
+    maps = sum(
+        multiplications(term.map)
+        for node in lowered.nodes
+        if isinstance(node, Affine)
+        for term in node.terms
+    )
+    neurons = sum(node.size for node in lowered.nodes if not isinstance(node, Affine))
+    return 2.0 * (1 + rows) * (neurons + lowered.input_size) * maps

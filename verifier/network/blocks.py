@@ -1,0 +1,127 @@
+"""Differentiable functions of groups of entries: softmax, its logarithm, normalisation.
+
+They are not made of gates. What they state is the norm that increments keep; what holds over a
+region (values, derivatives) the checker alone knows, and proves.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from verifier.norms import Norm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Softmax:
+    """exp(x_i) / sum_j exp(x_j) within disjoint groups that cover the signal."""
+
+    groups: Int64[Tensor, "groups n"]
+
+    @property
+    def size(self) -> int:
+        """The number of entries that leave."""
+        return self.groups.numel()
+
+    def forward(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
+        """The shares of every row."""
+        return _placed(x, self.groups, x[:, self.groups].softmax(dim=-1))
+
+    def steepness(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch n"]:
+        """About the linf norm of the derivatives at every row, by entry."""
+        return torch.full_like(x, self.norm_bound(Norm.LINF))
+
+    def norm_bound(self, norm: Norm) -> float:  # noqa: ARG002 (the same in every norm)
+        """1/2: rows of the Jacobian sum up to 2 p (1 - p), and it is symmetric."""
+        return 0.5 if 1 < self.groups.shape[1] else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogSoftmax:
+    """x_i - log sum_j exp(x_j) within disjoint groups that cover the signal."""
+
+    groups: Int64[Tensor, "groups n"]
+
+    @property
+    def size(self) -> int:
+        """The number of entries that leave."""
+        return self.groups.numel()
+
+    def forward(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
+        """The logarithms of the shares of every row."""
+        return _placed(x, self.groups, x[:, self.groups].log_softmax(dim=-1))
+
+    def steepness(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch n"]:
+        """About the linf norm of the derivatives at every row, by entry."""
+        return torch.full_like(x, self.norm_bound(Norm.LINF))
+
+    def norm_bound(self, norm: Norm) -> float:
+        """|I - 1 p'|: sqrt(n) in l2, 2 in linf, n - 1 in l1 (or 1, of two entries)."""
+        width = self.groups.shape[1]
+        if width == 1:
+            return 0.0
+        return {Norm.L1: max(1.0, width - 1.0), Norm.L2: math.sqrt(width), Norm.LINF: 2.0}[norm]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Normalise:
+    """v/s within disjoint groups that cover the signal.
+
+    "root": s^2 = |v|^2/divisor + epsilon; "floor": s = max(|v|, epsilon), and divisor 1.
+    """
+
+    groups: Int64[Tensor, "groups n"]
+    epsilon: float
+    form: Literal["root", "floor"]
+    divisor: float = 1.0
+
+    @property
+    def size(self) -> int:
+        """The number of entries that leave."""
+        return self.groups.numel()
+
+    def forward(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
+        """The normalised rows."""
+        v = x[:, self.groups]
+        return _placed(x, self.groups, v / self._length(v))
+
+    def _length(self, v: Float64[Tensor, "batch groups n"]) -> Float64[Tensor, "batch groups 1"]:
+        if self.form == "floor":
+            return torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp(min=self.epsilon)
+        return (v.square().sum(dim=-1, keepdim=True) / self.divisor + self.epsilon).sqrt()
+
+    def steepness(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch n"]:
+        """About the linf norm of the derivatives at every row, by entry."""
+        v = x[:, self.groups]
+        spread = (math.sqrt(self.groups.shape[1]) + 1) / 2
+        return _placed(x, self.groups, (spread / self._length(v)).expand_as(v))
+
+    def norm_bound(self, norm: Norm) -> float:
+        """1/s at its least in l2; in l1 and linf with the factor of `checker.normalise`."""
+        if self.epsilon == 0:
+            return math.inf
+        least = self.epsilon if self.form == "floor" else math.sqrt(self.epsilon)
+        if norm is Norm.L2:
+            return 1 / least
+        c = (math.sqrt(self.groups.shape[1]) - 1) / 2
+        if self.form == "floor":
+            return (1 + c) / least
+        return math.sqrt(4 * (1 + c) ** 3 / (27 * c)) / least if 0.5 < c else 1 / least
+
+
+Block: TypeAlias = Softmax | LogSoftmax | Normalise
+
+
+def _placed(
+    x: Float64[Tensor, "batch n"],
+    groups: Int64[Tensor, "groups width"],
+    values: Float64[Tensor, "batch groups width"],
+) -> Float64[Tensor, "batch n"]:
+    out = torch.empty_like(x)
+    out[:, groups] = values
+    return out
