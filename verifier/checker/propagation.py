@@ -53,7 +53,7 @@ def prove_propagation(
     """
     small = lowered(network, sorts="compare", keeps_blocks=True)
     walk = forward_walk(network, small, asked.place, proof.forward)
-    linear = increments_over(small.network, walk.signals)
+    linear = increments_over(tangent(small).network, walk.signals)
     rows = np.concatenate(
         [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
     )
