@@ -3,8 +3,8 @@
 A crash or a kill in native code is then a clean failure, and what was proved before it is kept. The
 child is `python -m service.child`; both sides speak JSON, one object a line:
 
-    to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n}, then
-                      n model bytes
+    to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n}, and
+                      "checkpoint": path or null to certify; then n model bytes
     from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"ring": ...}
                       {"radii": ...}  {"failure": ...}
 
@@ -25,11 +25,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from verifier.errors import (
+    InvalidRequest,
     JobFailed,
     LipcertError,
     OutOfBudget,
@@ -41,6 +43,7 @@ from verifier.radius_json import Question, RingJson, answer_json, parse_question
 
 if TYPE_CHECKING:
     from verifier.property import Request
+    from verifier.verify import Progress
 
 Json: TypeAlias = dict[str, object]
 
@@ -85,13 +88,24 @@ def inspect(model: bytes) -> Outcome:
 
 
 def certify(
-    model: bytes, request: Request, on_progress: Callable[[Json], None] | None = None
+    model: bytes,
+    request: Request,
+    on_progress: Callable[[Json], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Outcome:
-    """The best checked certificate within the budget; Ctrl-C ends the run and keeps it."""
+    """The best checked certificate within the budget; Ctrl-C ends the run and keeps it.
+
+    Args:
+        model: the bytes of an ONNX file.
+        request: what is asked.
+        on_progress: told how far the run is.
+        checkpoint: the file that branch and bound goes on from, if it is there, and is kept in.
+    """
     from verifier.request_json import request_json
 
     limit = 1.5 * request.budget.seconds + GRACE_S
-    header: Json = {"task": "certify", "request": request_json(request)}
+    path = None if checkpoint is None else str(checkpoint.absolute())
+    header: Json = {"task": "certify", "request": request_json(request), "checkpoint": path}
     return run(header, model, limit, on_progress or _quiet)
 
 
@@ -289,24 +303,52 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
     if header["task"] == "radius":
         _answer_radii(header, model, answer)
         return
+    path = header.get("checkpoint")
+    checkpoint = None if path is None else Path(str(path))
     best = verify(
         model,
         parse_request(header["request"]),
         on_certificate=lambda certificate: answer({"certificate": certificate_json(certificate)}),
-        on_progress=lambda progress: answer(
-            {
-                "progress": {
-                    "phase": progress.phase,
-                    "iteration": progress.iteration,
-                    "open": progress.open,
-                    "upper": progress.upper,
-                    "lower": progress.lower,
-                    "seconds": progress.seconds,
-                }
-            }
-        ),
+        on_progress=lambda progress: answer({"progress": _progress_json(progress)}),
+        on_checkpoint=None if checkpoint is None else partial(_keep, checkpoint),
+        checkpoint=None if checkpoint is None else _kept(checkpoint),
     )
     answer({"certificate": certificate_json(best)})
+
+
+def _progress_json(progress: Progress) -> Json:
+    return {
+        "phase": progress.phase,
+        "iteration": progress.iteration,
+        "open": progress.open,
+        "upper": progress.upper,
+        "lower": progress.lower,
+        "seconds": progress.seconds,
+    }
+
+
+def _kept(path: Path) -> bytes | None:
+    """What an earlier run left there; None where there is no file."""
+    from service.request_flags import read_bytes
+    from verifier.checkpoint import MOST_BYTES
+
+    return read_bytes(path, "the checkpoint", 2 * MOST_BYTES) if path.exists() else None
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Replace the file at once: whatever happens, one whole checkpoint is there."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InvalidRequest(
+            f"{str(path)!r} cannot be written: {error.strerror}", fix="give a writable path"
+        ) from error
 
 
 def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:

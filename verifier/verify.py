@@ -14,6 +14,7 @@ import torch
 
 from verifier.centers import CenterRun
 from verifier.certificate import Attempt, Certificate, LmiProof, Witness
+from verifier.checkpoint import Checkpoint, Growth, read_checkpoint, unusable
 from verifier.entries import EntryRun, options_of
 from verifier.errors import (
     CapabilityBlocked,
@@ -77,6 +78,8 @@ def verify(
     *,
     on_certificate: Callable[[Certificate], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_checkpoint: Callable[[bytes], None] | None = None,
+    checkpoint: bytes | None = None,
 ) -> Certificate:
     """The best certificate that the budget allows; each one that the checker accepts on the way.
 
@@ -85,6 +88,8 @@ def verify(
         request: the property, the method, its options and the budget.
         on_certificate: called with every certificate that is better than those before it.
         on_progress: called at the start of every tier, and at every step of its search.
+        on_checkpoint: called, every few seconds, with what branch and bound can be continued from.
+        checkpoint: such bytes, from an earlier run: branch and bound goes on from there at once.
 
     Raises:
         ModelRefused: the file cannot be read.
@@ -107,11 +112,12 @@ def verify(
         target=request.target,
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )
+    start = None if checkpoint is None else _start(checkpoint, case)
     if asked.kind != "lipschitz":
         return _entries(case, request, network, clock, on_certificate, on_progress)
     if isinstance(asked.region, Centers):
         return _centers(case, request, network, clock, on_certificate, on_progress)
-    tiers = tiers_of(request, network)
+    tiers = tiers_of(request, network, start)
 
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
@@ -119,8 +125,21 @@ def verify(
     def near(points: Sequence[tuple[float, ...]]) -> Witness | None:
         return witness.near(network, asked, points, clock)
 
-    run = _Run(case, request, network, clock, (seek, near), on_certificate, on_progress)
+    listeners = _Listeners(on_certificate, on_progress, on_checkpoint)
+    run = _Run(case, request, network, clock, (seek, near), listeners)
     return run.best_of(tiers)
+
+
+def _start(checkpoint: bytes, case: Case) -> Growth:
+    """The trees of a checkpoint, where it belongs to this run.
+
+    Raises:
+        InvalidRequest: it does not, or cannot be read.
+    """
+    growth = read_checkpoint(checkpoint).require(case.model_id, case.asked)
+    if case.asked.kind != "lipschitz" or isinstance(case.asked.region, Centers):
+        raise unusable("is of branch and bound, which this property is not answered by")
+    return growth
 
 
 def _entries(
@@ -177,6 +196,15 @@ def _centers(
     ).answer()
 
 
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who is told what a run finds."""
+
+    certificate: Callable[[Certificate], None] | None
+    progress: Callable[[Progress], None] | None
+    checkpoint: Callable[[bytes], None] | None
+
+
 class _Run:
     """One run: what is proved so far, and when to stop."""
 
@@ -190,16 +218,14 @@ class _Run:
             Callable[[Clock], Witness | None],
             Callable[[Sequence[tuple[float, ...]]], Witness | None],
         ],
-        on_certificate: Callable[[Certificate], None] | None,
-        on_progress: Callable[[Progress], None] | None,
+        listeners: _Listeners,
     ) -> None:
         self._case = case
         self._request = request
         self._network = network
         self._clock = clock
         self._seek, self._near = witnesses
-        self._on_certificate = on_certificate
-        self._on_progress = on_progress
+        self._listeners = listeners
         self._best: Certificate | None = None
         self._witness: Witness | None = None
         self._attempts: list[Attempt] = []
@@ -263,7 +289,14 @@ class _Run:
             gap=self._request.budget.gap,
             report=lambda step: self._report(phase, step),
             note=self._notes.__setitem__,
+            keep=None if self._listeners.checkpoint is None else self._keep_growth,
         )
+
+    def _keep_growth(self, growth: Growth) -> None:
+        """Tell what can be continued, unless it is too large to be stored."""
+        data = Checkpoint.of(self._case.model_id, self._case.asked, growth).to_bytes()
+        if data is not None and self._listeners.checkpoint is not None:
+            self._listeners.checkpoint(data)
 
     def _look_for_witness(self) -> None:
         """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
@@ -287,8 +320,8 @@ class _Run:
 
     def _publish(self, certificate: Certificate) -> None:
         self._best = certificate
-        if self._on_certificate is not None:
-            self._on_certificate(self._finished(certificate))
+        if self._listeners.certificate is not None:
+            self._listeners.certificate(self._finished(certificate))
 
     def _is_answered(self) -> bool:
         """Whether the gap or the target is reached."""
@@ -326,9 +359,9 @@ class _Run:
         return OutOfBudget("the budget ended before any bound was proved", fix="give more seconds")
 
     def _report(self, phase: str, step: Step | None = None) -> None:
-        if self._on_progress is not None:
+        if self._listeners.progress is not None:
             best = self._best
-            self._on_progress(
+            self._listeners.progress(
                 Progress(
                     phase=phase if step is None else f"{phase}: {step.phase}",
                     upper=None if best is None else best.claim.bound,

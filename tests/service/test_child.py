@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,14 @@ def test_death_in_the_middle_of_an_answer_keeps_those_before() -> None:
     outcome = child.certify(b"", Request())
     assert outcome.certificate == CERTIFICATE
     assert outcome.failure is not None
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize("script", ["say(certificate={'id': header['checkpoint']})"], indirect=True)
+def test_the_child_is_told_where_the_checkpoint_is(tmp_path: Path) -> None:
+    assert child.certify(b"", Request()).certificate == {"id": None}
+    place = tmp_path / "file"
+    assert child.certify(b"", Request(), None, place).certificate == {"id": str(place)}
 
 
 @pytest.mark.usefixtures("script")

@@ -9,7 +9,7 @@ that the checker decides about, as all others. Knows no network and no search; n
 
 from verifier.checkpoint.archive import MOST_BYTES, Checkpoint, read_checkpoint
 from verifier.checkpoint.chunks import cut, join
-from verifier.checkpoint.growth import ELSEWHERE, Growth, Node, Root, Row, Split
+from verifier.checkpoint.growth import ELSEWHERE, Growth, Node, Root, Row, Split, unusable
 
 __all__ = [
     "ELSEWHERE",
@@ -23,4 +23,5 @@ __all__ = [
     "cut",
     "join",
     "read_checkpoint",
+    "unusable",
 ]

@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.checkpoint import ELSEWHERE, Growth, Node, Root, Row, Split
-from verifier.checkpoint.growth import unusable
+from verifier.checkpoint import ELSEWHERE, Growth, Node, Root, Row, Split, unusable
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell, Multipliers
 from verifier.methods.clock import Clock
