@@ -1,4 +1,4 @@
-"""Bytes by their SHA-256, as files: models and certificates, each tenant's in its own folder.
+"""Bytes by their SHA-256, as files: models, certificates, checkpoints; a folder for each tenant.
 
 A file is written under a temporary name, flushed to the disk, renamed, and its folder flushed:
 a name that exists therefore always holds whole bytes of its digest. What a crash leaves behind
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, TypeAlias
 
-Shelf: TypeAlias = Literal["models", "certificates"]
+Shelf: TypeAlias = Literal["models", "certificates", "checkpoints"]
 
 TEMPORARY_AGE_S = 24 * 3600.0
 

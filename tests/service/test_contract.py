@@ -3,10 +3,12 @@
 import dataclasses
 import re
 import typing
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
+import service_fakes
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -30,8 +32,10 @@ from verifier.errors import RequestRefused, all_errors
 from verifier.methods import lipsdp, propagation
 from verifier.options import RunOptions
 from verifier.property import Budget, Method, Property, Request
+from verifier.radius import radii
 from verifier.radius_json import Question, parse_question
 from verifier.request_json import parse_request
+from verifier.verify import verify
 
 ROOT = Path(__file__).parents[2]
 
@@ -241,6 +245,11 @@ def test_options_are_those_of_the_methods() -> None:
     for method, classes in kinds.items():
         names = {field.name for kind in classes for field in dataclasses.fields(kind)}
         assert set(OPTIONS[method]) == names, method
+
+
+def test_the_fakes_are_called_as_the_verifier_is() -> None:
+    for fake, real in ((service_fakes.verify, verify), (service_fakes.radii, radii)):
+        assert list(signature(fake).parameters)[1:] == list(signature(real).parameters)[1:]
 
 
 def test_every_error_of_the_verifier_is_a_problem() -> None:

@@ -14,6 +14,7 @@ from service_process import ROOT, Service, eventually, free_port, processes
 
 from service.serve import listen, require_safe_bind
 from service.settings import EntryPoints, Settings, from_environment
+from service.store.engine import HEAD
 from verifier.errors import InvalidRequest
 
 HEAVY = {"alembic", "cvxpy", "onnx", "onnxruntime", "scipy", "torch"}
@@ -61,7 +62,7 @@ def test_the_api_starts_fast(tmp_path: Path) -> None:
 def test_readiness_names_what_is_missing(own_service: Callable[..., Service]) -> None:
     service = own_service()
     report = service.client.get("/readyz").json()
-    assert (report["status"], report["migration"], report["telemetry"]) == ("ready", "0001", "off")
+    assert (report["status"], report["migration"], report["telemetry"]) == ("ready", HEAD, "off")
     assert report["executor"]["threads"] == 1
 
 
