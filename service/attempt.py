@@ -5,11 +5,13 @@
 Whatever ends the attempt (result, budget, cancel, memory), the best accepted answer is kept.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import Connection
 
@@ -32,6 +34,7 @@ from service.executors import (
     Summarised,
 )
 from service.settings import Settings
+from service.signing import sign_unread
 from service.store import leases
 from service.store.engine import Database, now_ms
 from service.store.jobs import State
@@ -44,6 +47,9 @@ from verifier.errors import (
     ResourceExhausted,
     WorkerLost,
 )
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PROGRESS_S = 0.5  #: between two progress events
 
@@ -58,6 +64,7 @@ class Tools:
     database: Database
     blobs: Blobs
     bench: Bench
+    signing_key: Ed25519PrivateKey | None = None  #: of the service, where it signs
 
 
 class Attempt:
@@ -176,7 +183,18 @@ class Attempt:
                 return False
             draft.flush()
             draft.keep(tools.blobs.place("certificates", self.claim.tenant, draft.digest))
+        if tools.signing_key is not None:
+            self._sign(outcome["blob"], tools.signing_key)
         return True
+
+    def _sign(self, blob: str, key: Ed25519PrivateKey) -> None:
+        """Keep the envelope of a stored text under the text's digest."""
+        blobs, tenant = self._tools.blobs, self.claim.tenant
+        text = blobs.place("certificates", tenant, blob).read_bytes()
+        with blobs.draft() as draft:
+            draft.write(sign_unread(text, self.claim.model, key))
+            draft.flush()
+            draft.keep(blobs.place("envelopes", tenant, blob))
 
     # --- telling ---------------------------------------------------------------------------------
 

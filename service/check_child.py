@@ -19,10 +19,11 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from service import lifeline
+from service import lifeline, sandbox
 from service.worker import load_entry
 from verifier.canonical_json import Json, canonical_json
 from verifier.certificate import Certificate
@@ -60,9 +61,7 @@ def main() -> None:
     if not line:
         return
     order = json.loads(line)
-    if order["memory_bytes"]:
-        limit = order["memory_bytes"]
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    _enclose(order)
     try:
         is_radius = order["asked"] is not None and "question" in order["asked"]
         outcome = examine(order, check_radius if is_radius else check)
@@ -71,17 +70,29 @@ def main() -> None:
     sys.stdout.write(json.dumps(outcome, allow_nan=False) + "\n")
 
 
+def _enclose(order: Mapping[str, Any]) -> None:
+    """Keep only what the order names: its text and models to read, its answer to write."""
+    if order["memory_bytes"]:
+        limit = order["memory_bytes"]
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    out = [] if order["out"] is None else [Path(order["out"])]
+    for path in out:
+        path.touch()  # a rule is about a file that exists
+    named = (order["text"], order["models"], order["trusted"])
+    sandbox.enclose([Path(name) for name in named if name is not None], out)
+
+
 def examine(order: Mapping[str, Any], check: Check) -> Outcome:
     """What the checker says of the certificate that an order names."""
     try:
-        certificate, model_id = _read(Path(order["text"]), wrapped=order["wrapped"])
+        given = _read(order)
     except UnreadableBody as error:
         return _rejected(error.code, str(error))
     except MalformedCertificate as error:
         return _rejected("malformed", str(error))
-    about = certificate.claim.model
-    if model_id is not None and model_id != about:
-        return _rejected("model-mismatch", f"the claim is about {about}, not {model_id}")
+    certificate, about = given.certificate, given.certificate.claim.model
+    if given.model not in (None, about):
+        return _rejected("model-mismatch", f"the claim is about {about}, not {given.model}")
     asked = order["asked"]
     mismatch = None if asked is None else _differs(certificate, asked)
     if mismatch is not None:
@@ -90,6 +101,7 @@ def examine(order: Mapping[str, Any], check: Check) -> Outcome:
     if path is None:
         return _rejected("model-not-here", f"{about} is not stored here")
     outcome = _concluded(check(certificate, path.read_bytes()), certificate, asked)
+    outcome["signature"] = given.signature
     if outcome["valid"] and order["out"] is not None:
         outcome |= _stored(certificate, Path(order["out"]))
     return outcome
@@ -114,11 +126,20 @@ def _concluded(
     return {**outcome, "label": verdict.label, "radius": verdict.radius}
 
 
-def _read(path: Path, *, wrapped: bool) -> tuple[Certificate, str | None]:
-    """The certificate in a file, and the model that the file says it is about."""
-    text = path.read_bytes()
-    if not wrapped:
-        return parse_certificate(text), None
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A certificate, and what stood around it."""
+
+    certificate: Certificate
+    model: str | None = None  #: the model that it is said to be about
+    signature: Mapping[str, object] | None = None  #: key id and state; null state: not trusted
+
+
+def _read(order: Mapping[str, Any]) -> _Given:
+    """The certificate in the file that an order names."""
+    text = Path(order["text"]).read_bytes()
+    if not order["wrapped"]:
+        return _Given(parse_certificate(text))
     try:
         members = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -131,7 +152,32 @@ def _read(path: Path, *, wrapped: bool) -> tuple[Certificate, str | None]:
     model_id = body.get("model")
     if model_id is not None and not isinstance(model_id, str):
         raise UnreadableBody("invalid-request", "the body's member `model` is not text")
-    return certificate_from_json(body["certificate"]), model_id
+    found = body["certificate"]
+    members = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    if "payloadType" in members:
+        return _opened(members, model_id, order["trusted"])
+    return _Given(certificate_from_json(body["certificate"]), model_id)
+
+
+def _opened(envelope: dict[str, object], model_id: str | None, trusted: str | None) -> _Given:
+    """The certificate in an envelope, and whether a trusted key has signed it."""
+    # Here, not above: most checks are of bare certificates.
+    from service.signing import BadEnvelope, BadSignature, read_envelope
+    from service.signing_keys import read_trusted_keys
+
+    keys = () if trusted is None else read_trusted_keys(Path(trusted))
+    try:
+        read = read_envelope(json.dumps(envelope).encode())
+        assert read is not None, "it has a payload's type"  # noqa: S101
+        certificate = parse_certificate(read.certificate())
+    except BadEnvelope as error:
+        raise MalformedCertificate(str(error)) from error
+    try:
+        signed = read.verify(keys)
+        signature: dict[str, object] = {"keyid": signed.keyid, "state": signed.state}
+    except BadSignature:
+        signature = {"keyid": read.signatures[0][0], "state": None}
+    return _Given(certificate, model_id, signature)
 
 
 def _differs(certificate: Certificate, asked: Mapping[str, Any]) -> str | None:

@@ -37,6 +37,7 @@ class CheckOrder:
     out: Path | None = None  #: where to put the canonical text
     #: what it has to be about: the model, and property and target or a question about a radius
     asked: Mapping[str, Any] | None = None
+    trusted: Path | None = None  #: the key set that an envelope's signature is looked for in
     memory_bytes: int = 0
 
     def to_line(self) -> bytes:
@@ -47,6 +48,7 @@ class CheckOrder:
             "wrapped": self.wrapped,
             "out": None if self.out is None else str(self.out),
             "asked": self.asked,
+            "trusted": None if self.trusted is None else str(self.trusted),
             "memory_bytes": self.memory_bytes,
         }
         return json.dumps(members, allow_nan=False).encode() + b"\n"

@@ -3,10 +3,11 @@
 A crash or a kill in native code is then a clean failure, and what was proved before it is kept. The
 child is `python -m service.child`; both sides speak JSON, one object a line:
 
-    to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n}, and
-                      "checkpoint": path or null to certify; then n model bytes
+    to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n,
+                      "checkpoint": m or null}, then n model bytes and m of a checkpoint, perhaps
+                      0; null: none is wanted
     from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"ring": ...}
-                      {"radii": ...}  {"failure": ...}
+                      {"radii": ...}  {"checkpoint": its bytes in base64}  {"failure": ...}
 
 Standard input stays open while the parent lives: at its end the child ends, too. What libraries
 print goes to standard error, of which the parent shows no more than the last line of a crash.
@@ -22,14 +23,15 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
+from service import sandbox
 from verifier.errors import (
     InvalidRequest,
     JobFailed,
@@ -104,9 +106,39 @@ def certify(
     from verifier.request_json import request_json
 
     limit = 1.5 * request.budget.seconds + GRACE_S
-    path = None if checkpoint is None else str(checkpoint.absolute())
-    header: Json = {"task": "certify", "request": request_json(request), "checkpoint": path}
-    return run(header, model, limit, on_progress or _quiet)
+    header: Json = {"task": "certify", "request": request_json(request)}
+    file = None if checkpoint is None else KeptFile(checkpoint)
+    return run(header, model, limit, on_progress or _quiet, file)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """Where a checkpoint is kept. The child may open no files: its bytes go through the pipes."""
+
+    path: Path
+
+    def read(self) -> bytes:
+        """What an earlier run left; empty where there is no file.
+
+        Raises:
+            InvalidRequest: the file cannot be read.
+        """
+        from service.files import read_bytes
+        from verifier.checkpoint import MOST_BYTES
+
+        if not self.path.exists():
+            return b""
+        return read_bytes(self.path, "the checkpoint", 2 * MOST_BYTES)
+
+    def write(self, text: str) -> None:
+        """Keep what a child sent.
+
+        Raises:
+            InvalidRequest: the file cannot be written.
+        """
+        from service.files import replace_bytes
+
+        replace_bytes(self.path, b64decode(text))
 
 
 def radii(
@@ -136,9 +168,17 @@ def _quiet(_: Json) -> None:
 # --- The parent's side ---------------------------------------------------------------------------
 
 
-def run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]) -> Outcome:
+def run(
+    header: Json,
+    model: bytes,
+    limit_s: float,
+    show: Callable[[Json], None],
+    kept: KeptFile | None = None,
+) -> Outcome:
     """One task, in a child; it is ended after `limit_s` seconds."""
     outcome = Outcome()
+    start = None if kept is None else kept.read()
+    header = {**header, "size": len(model), "checkpoint": None if start is None else len(start)}
     # The code that this process runs, wherever it is started.
     home = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
@@ -156,10 +196,13 @@ def run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]
         timer = threading.Timer(limit_s, process.kill)
         timer.start()
         try:
-            _send(process, header, model)
-            _listen(process, outcome, show)
+            _send(process, header, model + (start or b""))
+            _listen(process, outcome, show, kept)
         except KeyboardInterrupt:
             outcome.interrupted = True
+            process.kill()
+        except InvalidRequest as error:  # the checkpoint's file cannot be written
+            outcome.failure = failure_of(error)
             process.kill()
         is_late = not timer.is_alive()
         timer.cancel()
@@ -182,12 +225,12 @@ def _environment(path: str) -> dict[str, str]:
     }
 
 
-def _send(process: subprocess.Popen[bytes], header: Json, model: bytes) -> None:
+def _send(process: subprocess.Popen[bytes], header: Json, data: bytes) -> None:
     if process.stdin is None:
         raise WorkerLost("the child has no standard input", fix="run it again")
     try:
-        process.stdin.write(json.dumps({**header, "size": len(model)}).encode() + b"\n")
-        process.stdin.write(model)
+        process.stdin.write(json.dumps(header).encode() + b"\n")
+        process.stdin.write(data)
         process.stdin.flush()
     except BrokenPipeError:
         # The child is dead already: its status says why. Closing would write what is left.
@@ -196,12 +239,19 @@ def _send(process: subprocess.Popen[bytes], header: Json, model: bytes) -> None:
 
 
 def _listen(
-    process: subprocess.Popen[bytes], outcome: Outcome, show: Callable[[Json], None]
+    process: subprocess.Popen[bytes],
+    outcome: Outcome,
+    show: Callable[[Json], None],
+    kept: KeptFile | None,
 ) -> None:
     for line in process.stdout or ():
         if not line.endswith(b"\n"):
             return  # killed in the middle of an answer
-        take(cast("Json", json.loads(line)), outcome, show)
+        message = cast("Json", json.loads(line))
+        if "checkpoint" not in message:
+            take(message, outcome, show)
+        elif kept is not None:
+            kept.write(str(message["checkpoint"]))
 
 
 def take(message: Json, outcome: Outcome, show: Callable[[Json], None]) -> None:
@@ -255,19 +305,21 @@ def main() -> None:
     os.dup2(2, 1)
     header = cast("Json", json.loads(sys.stdin.buffer.readline()))
     model = sys.stdin.buffer.read(cast("int", header["size"]))
+    start = sys.stdin.buffer.read(cast("int", header["checkpoint"] or 0))
+    sandbox.enclose()  # before there are other threads
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def answer(message: Json) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    work(header, model, answer)
+    work(header, model, start, answer)
 
 
-def work(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
-    """Does one task; what it cannot do it answers, too."""
+def work(header: Json, model: bytes, start: bytes, answer: Callable[[Json], None]) -> None:
+    """Does one task, perhaps from a checkpoint; what it cannot do it answers, too."""
     try:
-        _do(header, model, answer)
+        _do(header, model, start, answer)
     except LipcertError as error:
         failure = failure_of(error)
         answer({"failure": {"error": dict(failure.error), "exit_code": failure.exit_code}})
@@ -291,7 +343,7 @@ def _end_with_parent() -> None:
     os._exit(1)  # the parent is gone: nobody wants the answer
 
 
-def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
+def _do(header: Json, model: bytes, start: bytes, answer: Callable[[Json], None]) -> None:
     from verifier.certificate_json import certificate_json
     from verifier.request_json import parse_request
     from verifier.verify import inspect as summary_of
@@ -303,15 +355,17 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
     if header["task"] == "radius":
         _answer_radii(header, model, answer)
         return
-    path = header.get("checkpoint")
-    checkpoint = None if path is None else Path(str(path))
+
+    def keep(data: bytes) -> None:
+        answer({"checkpoint": b64encode(data).decode()})
+
     best = verify(
         model,
         parse_request(header["request"]),
         on_certificate=lambda certificate: answer({"certificate": certificate_json(certificate)}),
         on_progress=lambda progress: answer({"progress": _progress_json(progress)}),
-        on_checkpoint=None if checkpoint is None else partial(_keep, checkpoint),
-        checkpoint=None if checkpoint is None else _kept(checkpoint),
+        on_checkpoint=None if header.get("checkpoint") is None else keep,
+        checkpoint=start or None,
     )
     answer({"certificate": certificate_json(best)})
 
@@ -325,30 +379,6 @@ def _progress_json(progress: Progress) -> Json:
         "lower": progress.lower,
         "seconds": progress.seconds,
     }
-
-
-def _kept(path: Path) -> bytes | None:
-    """What an earlier run left there; None where there is no file."""
-    from service.request_flags import read_bytes
-    from verifier.checkpoint import MOST_BYTES
-
-    return read_bytes(path, "the checkpoint", 2 * MOST_BYTES) if path.exists() else None
-
-
-def _keep(path: Path, data: bytes) -> None:
-    """Replace the file at once: whatever happens, one whole checkpoint is there."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise InvalidRequest(
-            f"{str(path)!r} cannot be written: {error.strerror}", fix="give a writable path"
-        ) from error
 
 
 def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:

@@ -23,7 +23,9 @@ from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
+from service.logs import write_json_lines
 from service.settings import Settings, from_environment
+from service.signing_keys import read_private_key
 from service.store import leases
 from service.store.engine import Database, Watch, now_ms, open_database
 from service.store.jobs import ASKED, Kind
@@ -137,6 +139,7 @@ class Dispatcher:
             attempt.advance()
             if attempt.is_over:
                 attempt.close()
+                log.info("attempt ended", extra=_about(attempt.claim))
                 self._executor.cancel(attempt.handle)
                 del self._running[number]
 
@@ -214,8 +217,10 @@ class Dispatcher:
             memory_bytes=settings.memory_bytes,
             threads=settings.threads,
             folder=str(blobs.temporary),
+            folders=settings.entry_points.folders,
         )
         handle = self._executor.submit(order)
+        log.info("attempt started", extra=_about(claim))
         began = time.monotonic()
         if claim.kind == "inspect":
             kill_at = began + settings.inspect_s
@@ -277,14 +282,22 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     if not wait_for_head(database, MIGRATION_S):
         raise SystemExit("the database is not at the newest schema: start the API first")
     with _only_one(settings):
+        # Read before any child is forked, by this process alone.
+        key = None if settings.signing_key is None else read_private_key(settings.signing_key)
         executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
         executor.start()
         bench = Bench(settings.entry_points)
         try:
-            Dispatcher(settings, Tools(settings, database, blobs, bench), executor).run(stop)
+            tools = Tools(settings, database, blobs, bench, key)
+            Dispatcher(settings, tools, executor).run(stop)
         finally:
             bench.close()
             database.close()
+
+
+def _about(claim: Claim) -> dict[str, object]:
+    """What a line of the log says of an attempt."""
+    return {"with": {"job": claim.job, "kind": claim.kind, "attempt": claim.attempt}}
 
 
 def main() -> int:
@@ -293,7 +306,7 @@ def main() -> int:
     With `--alone` as a container does: settings from the environment, until SIGTERM. With
     `--is-alive` it only tells, by its exit code, whether another one runs.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    write_json_lines()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides

@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from service.access import Scope
+
 NormName: TypeAlias = Literal["l1", "l2", "linf"]
 Index: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -390,8 +392,33 @@ class CertificateSummaryBody(BaseModel):
 class CheckBody(Body):
     """A certificate to check again. Without `model` it is checked against the model it names."""
 
-    certificate: dict[str, object]
+    certificate: dict[str, object] = Field(description="bare, or in a signed envelope")
     model: ModelId | None = None
+
+
+class SignatureBody(BaseModel):
+    """Who signed an envelope."""
+
+    keyid: str
+    state: Literal["current", "retired", "not yet valid"] | None = Field(
+        description="of the key; null: none that this service trusts has signed"
+    )
+
+
+class PublicKeyBody(BaseModel):
+    """A key that verifies what this service signed."""
+
+    keyid: str
+    type: Literal["ed25519"]
+    public_key: str = Field(description="base64 of 32 bytes")
+    not_before: datetime | None
+    not_after: datetime | None
+
+
+class PublicKeysBody(BaseModel):
+    """The key set of this service, the retired keys too."""
+
+    keys: list[PublicKeyBody]
 
 
 class CheckAnswerBody(BaseModel):
@@ -401,6 +428,7 @@ class CheckAnswerBody(BaseModel):
     digest: str | None = Field(description="the certificate's id; null where it is malformed")
     reason: str
     code: str
+    signature: SignatureBody | None = Field(description="null where no envelope was given")
 
 
 class ModelListBody(BaseModel):
@@ -464,3 +492,36 @@ class ReadinessBody(BaseModel):
     executor: dict[str, object] | None
     telemetry: Literal["off"]
     sandbox: str
+
+
+class NewKeyBody(Body):
+    """An API key to be made."""
+
+    scope: Scope = Field(description="each allows what stands before it too")
+    label: Annotated[str, Field(max_length=200)] = ""
+    expires: AwareDatetime | None = None
+
+
+class KeyBody(BaseModel):
+    """An API key; its text is in the answer that makes it, and nowhere else."""
+
+    id: str
+    scope: Scope
+    label: str
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    last_used: datetime | None = Field(description="to the hour")
+
+
+class MadeKeyBody(KeyBody):
+    """A new API key, with its text."""
+
+    key: str
+
+
+class KeyListBody(BaseModel):
+    """A page of API keys."""
+
+    items: list[KeyBody]
+    next_cursor: str | None

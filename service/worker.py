@@ -22,13 +22,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from service import lifeline
+from service import lifeline, sandbox
 from verifier.errors import InvalidRequest, LipcertError, ResourceExhausted
 
 Frame: TypeAlias = Literal[b"S", b"P", b"C", b"B", b"K", b"R", b"M", b"E", b"H"]
 
 STARTED, PROGRESS, CERTIFICATE, RING, CHECKPOINT, RESULT, SUMMARY, ERROR, HELLO = (
-    b"S",  # the work begins
+    b"S",  # the work begins, in this sandbox
     b"P",  # progress, JSON
     b"C",  # a better certificate, its JSON text
     b"B",  # a larger ball: which center's, and its certificate's JSON text
@@ -58,13 +58,14 @@ class Order:
     memory_bytes: int = 0
     threads: int = 1
     folder: str = "/"  #: where the child's working directory is
+    folders: tuple[str, ...] = ()  #: that it may write in
 
 
 def run(order: Order, reports: Connection, life: Connection) -> None:
     """Do what is ordered and report; the target of the forked process."""
-    _enclose(order, life)
+    held = _enclose(order, life)
     tell = _teller(reports)
-    tell(STARTED, b"")
+    tell(STARTED, held.encode())
     try:
         _WORK[order.kind](order, tell)
     except MemoryError:
@@ -172,14 +173,13 @@ def _checkpoint(order: Order) -> bytes | None:
     return path.read_bytes() if order.checkpoint and path.is_file() else None
 
 
-def _enclose(order: Order, life: Connection) -> None:
-    """Set what this process may use, and tie its life to the supervisor's."""
+def _enclose(order: Order, life: Connection) -> str:
+    """Set what this process may use, and tie its life to the supervisor's; the sandbox's level."""
     os.setsid()  # a group of its own: a kill reaches what the child may start
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline.die_with_parent()
     lifeline.die_with_pipe(life.fileno())
-    lifeline.gain_nothing()
     with suppress(OSError):  # where there is no such file, nothing kills by score either
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     os.umask(0o077)
@@ -190,6 +190,10 @@ def _enclose(order: Order, life: Connection) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     if 1 < order.threads and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(order.threads)
+    readable = [path for path in (Path(order.model), Path(order.checkpoint)) if path.is_file()]
+    if order.kind == "probe":
+        readable = [Path(f"/proc/{os.getppid()}/status")]
+    return sandbox.enclose(readable, writable=map(Path, order.folders))
 
 
 def _teller(reports: Connection) -> Tell:

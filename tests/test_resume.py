@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,33 +99,23 @@ def test_a_checkpoint_of_another_request_is_refused(changes: dict[str, object]) 
         verify(model(), request(**changes), checkpoint=killed())
 
 
-def _run(path: Path, asked: Request) -> list[child.Json]:
+def _run(start: bytes, asked: Request) -> list[child.Json]:
     said: list[child.Json] = []
-    header: child.Json = {
-        "task": "certify",
-        "request": request_json(asked),
-        "checkpoint": str(path),
-    }
-    child.work(header, model(), said.append)
+    header: child.Json = {"task": "certify", "request": request_json(asked), "checkpoint": 0}
+    child.work(header, model(), start, said.append)
     return said
 
 
-def test_the_command_keeps_a_file_and_goes_on_from_it(tmp_path: Path) -> None:
-    path = tmp_path / "run.checkpoint"
-    path.write_bytes(killed())
-    (*_, last) = _run(path, request())
+def test_the_command_s_child_goes_on_and_leaves_a_new_checkpoint() -> None:
+    (*said, last) = _run(killed(), request())
     assert is_exact(certificate_from_json(last["certificate"]))
-    assert read_checkpoint(path.read_bytes()).growth.nodes > 1
-    assert path.read_bytes() != killed()
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    (left,) = [message["checkpoint"] for message in said if "checkpoint" in message]
+    done = read_checkpoint(b64decode(str(left))).growth
+    assert read_checkpoint(killed()).growth.nodes < done.nodes
 
 
-def test_the_command_refuses_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "run.checkpoint"
-    path.write_bytes(b"something else")
-    (last,) = _run(path, Request(budget=Budget(seconds=1.0)))
-    assert last["failure"] == {
-        "error": last["failure"]["error"],  # pyright: ignore[reportIndexIssue]
-        "exit_code": child.REFUSED,
-    }
-    assert path.read_bytes() == b"something else"
+def test_the_command_s_child_refuses_what_is_no_checkpoint() -> None:
+    (last,) = _run(b"something else", Request(budget=Budget(seconds=1.0)))
+    failure = last["failure"]
+    assert isinstance(failure, dict)
+    assert failure["exit_code"] == child.REFUSED

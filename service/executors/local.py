@@ -79,19 +79,23 @@ class LocalExecutor:
             target=worker.run, args=(Order(kind="probe", entry=""), child_end, child_life)
         )
         began = time.monotonic()
+        held = "none"
         process.start()
         child_end.close()
         child_life.close()
         with suppress(EOFError):
             while True:
                 frame = reports.recv_bytes(MAX_JSON)
+                if frame[:1] == worker.STARTED:
+                    held = frame[1:].decode()
                 if frame[:1] == worker.HELLO:
                     self._probe = json.loads(frame[1:])
         process.join()
         life.close()
         if not self._probe:
             raise RuntimeError("the forkserver's first child did not answer")
-        self._probe = {**self._probe, "start_seconds": round(time.monotonic() - began, 3)}
+        spent = round(time.monotonic() - began, 3)
+        self._probe = {**self._probe, "sandbox": held, "start_seconds": spent}
 
     def submit(self, order: Order) -> Handle:
         """Start an attempt."""

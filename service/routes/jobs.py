@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
 from service.bodies import as_object, media_type, read_json
-from service.context import AtPlace, Context, InContext, next_link, time_text
+from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
 from service.job_view import job_json, radii_text
 from service.openapi import json_body, problems
 from service.problems import Problem, problem_of_stored
@@ -56,11 +56,11 @@ EVENT_PAGE = 500
     responses={
         200: {"model": JobBody | EstimateBody, "description": "ended already, or validate_only"},
     }
-    | problems(400, 404, 408, 409, 413, 415, 422, 503),
+    | problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
 )
 async def submit(
     request: Request,
-    context: InContext,
+    context: Submitting,
     validate_only: bool = False,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyHeader = None,
@@ -78,10 +78,10 @@ async def submit(
     return await queued(context, submission, idempotency_key, prefer)
 
 
-@router.get("", response_model=JobListBody, responses=problems(422))
+@router.get("", response_model=JobListBody, responses=problems(401, 422))
 async def list_jobs(
     request: Request,
-    context: InContext,
+    context: Reading,
     place: AtPlace,
     state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"] | None = None,
     verdict: Literal["certified", "violated", "undecided"] | None = None,
@@ -100,10 +100,10 @@ async def list_jobs(
 @router.get(
     "/{job_id}",
     response_model=JobBody,
-    responses={304: {"description": "unchanged"}} | problems(404, 422),
+    responses={304: {"description": "unchanged"}} | problems(401, 404, 422),
 )
 async def show(
-    context: InContext,
+    context: Reading,
     job_id: JobPath,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: PreferHeader = None,
@@ -121,9 +121,10 @@ async def show(
     "/{job_id}/cancel",
     status_code=202,
     response_model=JobBody,
-    responses={200: {"model": JobBody, "description": "ended already"}} | problems(404, 422),
+    responses={200: {"model": JobBody, "description": "ended already"}}
+    | problems(401, 403, 404, 422),
 )
-async def cancel(context: InContext, job_id: JobPath) -> Response:
+async def cancel(context: Submitting, job_id: JobPath) -> Response:
     """Stop a job within a second. The best bound that was checked is kept."""
     before = await find(context, job_id)
     if before.has_ended:
@@ -139,11 +140,11 @@ async def cancel(context: InContext, job_id: JobPath) -> Response:
     response_model=JobBody,
     openapi_extra=json_body(ResumeBody),
     responses={200: {"model": JobBody, "description": "ended already"}}
-    | problems(400, 404, 408, 409, 413, 415, 422, 503),
+    | problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
 )
 async def resume(
     request: Request,
-    context: InContext,
+    context: Submitting,
     job_id: JobPath,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyHeader = None,
@@ -159,9 +160,9 @@ async def resume(
     "/{job_id}/certificate",
     response_class=Response,
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
-    | problems(404, 409, 422),
+    | problems(401, 404, 409, 422),
 )
-async def certificate(request: Request, context: InContext, job_id: JobPath) -> Response:
+async def certificate(request: Request, context: Reading, job_id: JobPath) -> Response:
     """The certificate of a job that has ended; of a canceled one the best that was checked."""
     job = await find(context, job_id)
     if job.certificate is not None:
@@ -179,9 +180,9 @@ async def certificate(request: Request, context: InContext, job_id: JobPath) -> 
 @router.get(
     "/{job_id}/radii",
     response_model=RadiiBody,
-    responses=problems(404, 409, 422),
+    responses=problems(401, 404, 409, 422),
 )
-async def show_radii(context: InContext, job_id: JobPath) -> Response:
+async def show_radii(context: Reading, job_id: JobPath) -> Response:
     """The radii of a job that has ended, each with its certificate; of a canceled one the best."""
     job = await find(context, job_id)
     if job.kind != "radius":
@@ -195,11 +196,11 @@ async def show_radii(context: InContext, job_id: JobPath) -> Response:
     "/{job_id}/events",
     response_model=EventListBody,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-    | problems(404, 406, 422),
+    | problems(401, 404, 406, 422),
 )
 async def stream(
     request: Request,
-    context: InContext,
+    context: Reading,
     job_id: JobPath,
     after: Annotated[int, Query(ge=0)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,

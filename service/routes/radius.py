@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.context import InContext
+from service.context import Submitting
 from service.openapi import json_body, problems
 from service.routes.submitting import (
     IdempotencyHeader,
@@ -23,11 +23,11 @@ router = APIRouter(prefix="/v1/radius", tags=["jobs"])
     response_model=JobBody,
     openapi_extra=json_body(RadiusBody, multipart("RadiusBody")),
     responses={200: {"model": JobBody, "description": "ended already"}}
-    | problems(400, 404, 408, 409, 413, 415, 422, 503),
+    | problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
 )
 async def submit(
     request: Request,
-    context: InContext,
+    context: Submitting,
     prefer: PreferHeader = None,
     idempotency_key: IdempotencyHeader = None,
 ) -> Response:

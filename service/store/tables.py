@@ -111,6 +111,21 @@ idempotency = Table(
     ForeignKeyConstraint(["job"], ["job.id"], name="fk_idempotency_job"),
 )
 
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", String, primary_key=True),  # 8 characters, part of the key's text
+    Column("tenant", String, nullable=False),
+    Column("digest", String, nullable=False),  # hex SHA-256 of the secret
+    Column("scope", String, nullable=False),  # read, submit, admin
+    Column("label", String, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("revoked", BigInteger),
+    Column("last_used", BigInteger),
+    Index("ix_api_key_list", "tenant", "created", "id"),
+)
+
 # Not a tenant's: which dispatcher is alive, for the readiness probe.
 dispatcher = Table(
     "dispatcher",

@@ -12,8 +12,10 @@ import json
 import mmap
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -87,7 +89,9 @@ def inspect(data: bytes) -> dict[str, object]:
     plan = _plan(data)
     for step in plan["steps"]:
         if step == "die-reading":
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die()
+        if step == "escape":
+            _escape()
         if step == "read-slowly":
             time.sleep(5)
     return {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}
@@ -176,7 +180,7 @@ def _count(path: Any) -> None:
 
 
 def _die(_: Any = None) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)  # a kill is not the sandbox's to allow
 
 
 def _die_once(path: Any) -> None:
@@ -200,6 +204,20 @@ def _grow_shared(amount: Any) -> None:
 def _hang(_: Any) -> None:
     """Native code that holds the interpreter: no Python signal handler and no thread runs."""
     ctypes.PyDLL(None).sleep(600)
+
+
+def _escape(_: Any = None) -> None:
+    """What a hostile model would try first; a defect where any of it works."""
+    for attempt in (
+        lambda: Path("/etc/passwd").read_text(),
+        lambda: Path("/tmp/escaped").touch(),  # noqa: S108 - a place that everyone may write in
+        os.fork,
+        socket.socket,
+        lambda: os.kill(os.getppid(), 0),
+    ):
+        with suppress(PermissionError):
+            attempt()
+            raise AssertionError("the sandbox is open")
 
 
 def _jump(_: Any) -> None:
@@ -238,6 +256,7 @@ _STEPS: dict[str, Callable[[Any], None]] = {
     "crash": _crash,
     "die": _die,
     "die-once": _die_once,
+    "escape": _escape,
     "garbage": _send(b"Pnot json"),
     "grow": _grow,
     "grow-shared": _grow_shared,
@@ -292,6 +311,8 @@ def check_radius(certificate: Certificate, data: bytes) -> Robust:
 def check(certificate: Certificate, data: bytes) -> Verdict:
     """Accepts every bound from the model's own up."""
     true = _plan(data)["bound"]
+    if "escape" in _plan(data)["steps"]:
+        _escape()
     if "not checkable" in _plan(data)["steps"]:
         return Verdict(False, "not-checkable", "op_7 is unknown to the checker", "op_7")
     if certificate.claim.bound is None or certificate.claim.bound < true:

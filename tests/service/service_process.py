@@ -59,6 +59,26 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def settings_in(folder: Path) -> Settings:
+    """Limits small enough to be met in tests."""
+    return replace(
+        Settings(
+            port=free_port(),
+            data=folder / "data",
+            entry_points=replace(FAKES, folders=(str(folder.parent),)),
+        ),
+        slots=2,
+        max_model_bytes=100_000,
+        max_json_bytes=50_000,
+        max_certificate_bytes=200_000,
+        upload_idle_s=1.0,
+        budget_grace_s=0.3,
+        check_s=10.0,
+        memory_bytes=2**30,
+        sweep_s=0.2,
+    )
+
+
 class Service:
     """A running `lipcert serve`."""
 

@@ -180,7 +180,8 @@ def test_a_certificate_is_checked_again(service: Service) -> None:
     job = service.submit(service.upload(model("check again")), wait=20)
     certificate = service.client.get(f"/v1/jobs/{job['id']}/certificate").json()
     answer = _check(service, {"certificate": certificate}).json()
-    assert answer == {"valid": True, "digest": job["certificate"], "reason": "", "code": "valid"}
+    said = {"valid": True, "digest": job["certificate"], "reason": "", "code": "valid"}
+    assert answer == said | {"signature": None}
 
 
 def test_an_altered_certificate_is_rejected(service: Service) -> None:
