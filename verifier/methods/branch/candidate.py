@@ -20,6 +20,7 @@ from verifier.property import Property
 _SECONDS_PER_PRODUCT = 2e-9  #: of a step of Newton's method, by psis^2 (inputs + 2 psis)
 _SETTING_OUT = 0.5  #: the share of the clock that bounds of whole trees may take
 _FIRST_SHOWN = 10.0  #: seconds until trees that are not done are shown
+_AT_ONCE = 0.1  #: the share of the clock that the check of trees to go on from may take before
 _LATER_SHOWN = 3.0  #: the factor to the next time
 _CHECKED_LEAF = 5e-4  #: seconds that the checker takes for a leaf of a small network
 _CHECKED_CUBE = 5e-9  #: and by the cube of its gates
@@ -56,6 +57,8 @@ def candidates(
     search = _search(question, aim, start)
     keeper = Keeper(search.growth, aim.keep)
     spent, shown = Clock.start(0.0), _FIRST_SHOWN
+    if start is not None and search.leaves * per_leaf < _AT_ONCE * clock.remaining:
+        yield search.candidate()  # what stands, whatever stops the run
     for step in _steps(search):
         aim.report(step)
         keeper.tick()
