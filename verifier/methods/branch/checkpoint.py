@@ -85,7 +85,7 @@ def cells_of(question: Question, growth: Growth) -> list[Cell]:
     )
     cells: list[Cell] = []
     for task, root in zip(question.tasks, growth.roots, strict=True):
-        sides = torch.zeros_like(none.gates)
+        sides = torch.zeros_like(question.kinks.place)
         cell = Cell(task=task, sides=sides, bound=root.node.bound, multipliers=none)
         pending = [(cell, root.node)]
         while pending:
@@ -157,7 +157,7 @@ def _restore(cell: Cell, node: Node, none: Multipliers, known: dict[Row, Multipl
             known[node.row] = _multipliers(node.row, none)
         cell.multipliers = known[node.row]
     if node.weights is not None:
-        weights = torch.zeros_like(none.gates)
+        weights = torch.zeros_like(cell.sides)
         weights[cell.path()] = torch.from_numpy(node.weights.copy())
         cell.close(weights)
 
