@@ -113,10 +113,12 @@ def verify(
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )
     start = None if checkpoint is None else _start(checkpoint, case)
+    listeners = _Listeners(on_certificate, on_progress, on_checkpoint)
+    call = _Call(case=case, request=request, network=network, clock=clock, listeners=listeners)
     if asked.kind != "lipschitz":
-        return _entries(case, request, network, clock, on_certificate, on_progress)
+        return _entries(call)
     if isinstance(asked.region, Centers):
-        return _centers(case, request, network, clock, on_certificate, on_progress)
+        return _centers(call)
     tiers = tiers_of(request, network, start)
 
     def seek(budget: Clock) -> Witness | None:
@@ -125,9 +127,7 @@ def verify(
     def near(points: Sequence[tuple[float, ...]]) -> Witness | None:
         return witness.near(network, asked, points, clock)
 
-    listeners = _Listeners(on_certificate, on_progress, on_checkpoint)
-    run = _Run(case, request, network, clock, (seek, near), listeners)
-    return run.best_of(tiers)
+    return _Run(call, (seek, near)).best_of(tiers)
 
 
 def _start(checkpoint: bytes, case: Case) -> Growth:
@@ -142,60 +142,6 @@ def _start(checkpoint: bytes, case: Case) -> Growth:
     return growth
 
 
-def _entries(
-    case: Case,
-    request: Request,
-    network: Network,
-    clock: Clock,
-    on_certificate: Callable[[Certificate], None] | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> Certificate:
-    """The answer of the kinds that are about entries of the Jacobian."""
-    options, propagating = options_of(request)
-
-    def report(phase: str) -> None:
-        if on_progress is not None:
-            on_progress(Progress(phase=phase, upper=None, lower=None, seconds=clock.elapsed))
-
-    return EntryRun(
-        case=case,
-        network=network,
-        clock=clock,
-        options=propagating,
-        seed=options.seed,
-        publish=on_certificate or (lambda _: None),
-        report=report,
-    ).answer()
-
-
-def _centers(
-    case: Case,
-    request: Request,
-    network: Network,
-    clock: Clock,
-    on_certificate: Callable[[Certificate], None] | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> Certificate:
-    """The answer for regions around many centers."""
-
-    def report(phase: str, done: int, upper: float | None) -> None:
-        if on_progress is not None:
-            at = Progress(
-                phase=phase, upper=upper, lower=None, seconds=clock.elapsed, iteration=done
-            )
-            on_progress(at)
-
-    return CenterRun(
-        case=case,
-        request=request,
-        network=network,
-        clock=clock,
-        seed=read_options(RunOptions, request.options).seed,
-        publish=on_certificate or (lambda _: None),
-        report=report,
-    ).answer()
-
-
 @dataclass(frozen=True, slots=True)
 class _Listeners:
     """Who is told what a run finds."""
@@ -205,27 +151,75 @@ class _Listeners:
     checkpoint: Callable[[bytes], None] | None
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Call:
+    """One call of `verify`: what is asked of what, and who is told."""
+
+    case: Case
+    request: Request
+    network: Network
+    clock: Clock
+    listeners: _Listeners
+
+    def publish(self, certificate: Certificate) -> None:
+        """Tell of a better certificate."""
+        if self.listeners.certificate is not None:
+            self.listeners.certificate(certificate)
+
+    def report(self, phase: str, done: int | None = None, upper: float | None = None) -> None:
+        """Tell how far a run is that looks for no lower bound on the way."""
+        seconds = self.clock.elapsed
+        if self.listeners.progress is not None:
+            self.listeners.progress(
+                Progress(phase=phase, upper=upper, lower=None, seconds=seconds, iteration=done)
+            )
+
+
+def _entries(call: _Call) -> Certificate:
+    """The answer of the kinds that are about entries of the Jacobian."""
+    options, propagating = options_of(call.request)
+    return EntryRun(
+        case=call.case,
+        network=call.network,
+        clock=call.clock,
+        options=propagating,
+        seed=options.seed,
+        publish=call.publish,
+        report=call.report,
+    ).answer()
+
+
+def _centers(call: _Call) -> Certificate:
+    """The answer for regions around many centers."""
+    return CenterRun(
+        case=call.case,
+        request=call.request,
+        network=call.network,
+        clock=call.clock,
+        seed=read_options(RunOptions, call.request.options).seed,
+        publish=call.publish,
+        report=call.report,
+    ).answer()
+
+
 class _Run:
     """One run: what is proved so far, and when to stop."""
 
     def __init__(
         self,
-        case: Case,
-        request: Request,
-        network: Network,
-        clock: Clock,
+        call: _Call,
         witnesses: tuple[
             Callable[[Clock], Witness | None],
             Callable[[Sequence[tuple[float, ...]]], Witness | None],
         ],
-        listeners: _Listeners,
     ) -> None:
-        self._case = case
-        self._request = request
-        self._network = network
-        self._clock = clock
+        self._call = call
+        self._case = call.case
+        self._request = call.request
+        self._network = call.network
+        self._clock = call.clock
+        self._listeners = call.listeners
         self._seek, self._near = witnesses
-        self._listeners = listeners
         self._best: Certificate | None = None
         self._witness: Witness | None = None
         self._attempts: list[Attempt] = []
@@ -320,8 +314,7 @@ class _Run:
 
     def _publish(self, certificate: Certificate) -> None:
         self._best = certificate
-        if self._listeners.certificate is not None:
-            self._listeners.certificate(self._finished(certificate))
+        self._call.publish(self._finished(certificate))
 
     def _is_answered(self) -> bool:
         """Whether the gap or the target is reached."""
