@@ -230,6 +230,7 @@ def gate(
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="Write SARIF 2.1.0 here.")] = None,
     attestation: Annotated[
         Path | None, typer.Option(help="Write the decision here, signed: a SLSA VSA in DSSE.")
     ] = None,
@@ -253,6 +254,8 @@ def gate(
         write_text(markdown, gate_report.markdown_text(decision))
     if junit is not None:
         write_text(junit, gate_report.junit_text(decision))
+    if sarif is not None:
+        write_text(sarif, terminal.json_text(gate_report.sarif_json(decision, str(model))))
     if attestation is not None and signer is not None:
         write_text(attestation, attestation_text(decision, policy_text, model.name, signer))
     if as_json:
