@@ -13,6 +13,9 @@ from service.store.leases import Claim
 Outcome: TypeAlias = Mapping[str, Any]  # Any: one JSON line of the checker's child
 
 
+DECIDED = ("certified", "violated")
+
+
 class Answer(Protocol):
     """The best so far."""
 
@@ -35,6 +38,11 @@ class Answer(Protocol):
 
     def is_answered(self, *, was_rejected: bool) -> bool:
         """Whether a run that came to its end has an answer."""
+        ...
+
+    @property
+    def is_final(self) -> bool:
+        """Whether more work would not be asked for: the target is decided, or the gap reached."""
         ...
 
     def progress(self) -> dict[str, object]:
@@ -84,6 +92,13 @@ class BoundAnswer:
         del was_rejected
         return self._best is not None
 
+    @property
+    def is_final(self) -> bool:
+        """The target is decided, or the gap is reached."""
+        gap, asked = self.progress()["gap"], self._claim.request["budget"]["gap"]
+        is_close = isinstance(gap, float) and gap <= asked
+        return is_close or (self._best is not None and self._best["verdict"] in DECIDED)
+
     def progress(self) -> dict[str, object]:
         """Both ends and their gap."""
         summary: Mapping[str, Any] = {} if self._best is None else self._best["summary"]
@@ -126,6 +141,11 @@ class RadiiAnswer:
     def is_answered(self, *, was_rejected: bool) -> bool:
         """That no center has a ball is an answer, too, unless one was claimed."""
         return any(self._rings) or not was_rejected
+
+    @property
+    def is_final(self) -> bool:
+        """Radii have nothing to go on from."""
+        return True
 
     def progress(self) -> dict[str, object]:
         """Radii are in the job; progress has no bounds."""

@@ -22,10 +22,20 @@ from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
 from service.routes import certificates, jobs, keys, meta, models, radius
-from service.schemas import CheckBody, EstimateBody, ProblemBody, RadiusBody, SubmissionBody
+from service.schemas import (
+    CheckBody,
+    EstimateBody,
+    ProblemBody,
+    RadiusBody,
+    ResumeBody,
+    SubmissionBody,
+)
 from service.settings import Settings
 from service.store.engine import open_database
 from verifier.version import VERSION
+
+#: What routes read and answer by themselves, so that only this names it.
+BODIES = (ProblemBody, SubmissionBody, RadiusBody, ResumeBody, CheckBody, EstimateBody)
 
 log = logging.getLogger("lipcert.api")
 
@@ -65,7 +75,7 @@ def describe_app() -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_defect)
-    openapi.install(app, (ProblemBody, SubmissionBody, RadiusBody, CheckBody, EstimateBody))
+    openapi.install(app, BODIES)
     return app
 
 

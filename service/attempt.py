@@ -20,11 +20,13 @@ from service.answers import answer_to
 from service.blobs import Blobs
 from service.candidates import Candidates, Checked
 from service.checking import Bench, CheckOrder
+from service.checkpoints import Checkpoints
 from service.executors import (
     Ended,
     Erred,
     Handle,
     Improved,
+    Kept,
     Overran,
     Progressed,
     Report,
@@ -79,6 +81,9 @@ class Attempt:
         self._candidates = Candidates(
             tools.blobs, tools.bench, tools.settings.check_s, self._check_order
         )
+        self._checkpoints = Checkpoints(
+            claim, tools.blobs, tools.database, tools.settings.max_checkpoint_bytes
+        )
         self._rejection: Mapping[str, Any] | None = None  #: of the last check
         self._phase: str | None = None
         self._done: int | None = None  #: steps of the phase
@@ -102,8 +107,8 @@ class Attempt:
                 self._done = _count(progress.get("iteration"))
                 self._open = _count(progress.get("open"))
                 self._is_shown = False
-            case Improved(certificate, place):
-                self._candidates.hold(place, certificate)
+            case Improved() | Kept():
+                self._hold(report)
             case Resulted(certificate):
                 self._hear_result(certificate)
             case Erred(error):
@@ -116,6 +121,12 @@ class Attempt:
             case Summarised():
                 pass  # a verification has none; whoever sends one is ignored
 
+    def _hold(self, report: Improved | Kept) -> None:
+        if isinstance(report, Kept):
+            self._checkpoints.hold(report.checkpoint)
+        else:
+            self._candidates.hold(report.place, report.certificate)
+
     def _hear_result(self, certificate: bytes | None) -> None:
         self._has_result = True
         if certificate is not None:
@@ -123,6 +134,7 @@ class Attempt:
 
     def advance(self) -> None:
         """Do what can be done now without waiting."""
+        self._checkpoints.advance(is_urgent=self._has_ended)
         checked = self._candidates.advance(is_urgent=self._has_ended)
         if checked is not None:
             self._weigh(checked)
@@ -205,6 +217,8 @@ class Attempt:
 
     def _conclude(self) -> None:
         ending = self._ending()
+        if ending == ("succeeded", None) and self._answer.is_final:
+            self._checkpoints.drop()
         with self._tools.database.write() as connection:
             if ending is None and not self._give_back(connection):
                 is_canceled = leases.is_canceled(connection, self.claim)

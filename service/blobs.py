@@ -1,4 +1,4 @@
-"""Bytes by their SHA-256, as files: models and certificates, each tenant's in its own folder.
+"""Bytes by their SHA-256, as files: models, certificates, checkpoints; a folder for each tenant.
 
 Envelopes that sign a certificate stand under the digest of its text.
 A file is written under a temporary name, flushed to the disk, renamed, and its folder flushed:
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, TypeAlias
 
-Shelf: TypeAlias = Literal["models", "certificates", "envelopes"]
+Shelf: TypeAlias = Literal["models", "certificates", "envelopes", "checkpoints"]
 
 TEMPORARY_AGE_S = 24 * 3600.0
 

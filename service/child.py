@@ -3,10 +3,11 @@
 A crash or a kill in native code is then a clean failure, and what was proved before it is kept. The
 child is `python -m service.child`; both sides speak JSON, one object a line:
 
-    to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n}, then
-                      n model bytes
+    to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n,
+                      "checkpoint": m or null}, then n model bytes and m of a checkpoint, perhaps
+                      0; null: none is wanted
     from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"ring": ...}
-                      {"radii": ...}  {"failure": ...}
+                      {"radii": ...}  {"checkpoint": its bytes in base64}  {"failure": ...}
 
 Standard input stays open while the parent lives: at its end the child ends, too. What libraries
 print goes to standard error, of which the parent shows no more than the last line of a crash.
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -31,6 +33,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from service import sandbox
 from verifier.errors import (
+    InvalidRequest,
     JobFailed,
     LipcertError,
     OutOfBudget,
@@ -42,6 +45,7 @@ from verifier.radius_json import Question, RingJson, answer_json, parse_question
 
 if TYPE_CHECKING:
     from verifier.property import Request
+    from verifier.verify import Progress
 
 Json: TypeAlias = dict[str, object]
 
@@ -86,14 +90,55 @@ def inspect(model: bytes) -> Outcome:
 
 
 def certify(
-    model: bytes, request: Request, on_progress: Callable[[Json], None] | None = None
+    model: bytes,
+    request: Request,
+    on_progress: Callable[[Json], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> Outcome:
-    """The best checked certificate within the budget; Ctrl-C ends the run and keeps it."""
+    """The best checked certificate within the budget; Ctrl-C ends the run and keeps it.
+
+    Args:
+        model: the bytes of an ONNX file.
+        request: what is asked.
+        on_progress: told how far the run is.
+        checkpoint: the file that branch and bound goes on from, if it is there, and is kept in.
+    """
     from verifier.request_json import request_json
 
     limit = 1.5 * request.budget.seconds + GRACE_S
     header: Json = {"task": "certify", "request": request_json(request)}
-    return run(header, model, limit, on_progress or _quiet)
+    file = None if checkpoint is None else KeptFile(checkpoint)
+    return run(header, model, limit, on_progress or _quiet, file)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """Where a checkpoint is kept. The child may open no files: its bytes go through the pipes."""
+
+    path: Path
+
+    def read(self) -> bytes:
+        """What an earlier run left; empty where there is no file.
+
+        Raises:
+            InvalidRequest: the file cannot be read.
+        """
+        from service.files import read_bytes
+        from verifier.checkpoint import MOST_BYTES
+
+        if not self.path.exists():
+            return b""
+        return read_bytes(self.path, "the checkpoint", 2 * MOST_BYTES)
+
+    def write(self, text: str) -> None:
+        """Keep what a child sent.
+
+        Raises:
+            InvalidRequest: the file cannot be written.
+        """
+        from service.files import replace_bytes
+
+        replace_bytes(self.path, b64decode(text))
 
 
 def radii(
@@ -123,9 +168,17 @@ def _quiet(_: Json) -> None:
 # --- The parent's side ---------------------------------------------------------------------------
 
 
-def run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]) -> Outcome:
+def run(
+    header: Json,
+    model: bytes,
+    limit_s: float,
+    show: Callable[[Json], None],
+    kept: KeptFile | None = None,
+) -> Outcome:
     """One task, in a child; it is ended after `limit_s` seconds."""
     outcome = Outcome()
+    start = None if kept is None else kept.read()
+    header = {**header, "size": len(model), "checkpoint": None if start is None else len(start)}
     # The code that this process runs, wherever it is started.
     home = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
@@ -143,10 +196,13 @@ def run(header: Json, model: bytes, limit_s: float, show: Callable[[Json], None]
         timer = threading.Timer(limit_s, process.kill)
         timer.start()
         try:
-            _send(process, header, model)
-            _listen(process, outcome, show)
+            _send(process, header, model + (start or b""))
+            _listen(process, outcome, show, kept)
         except KeyboardInterrupt:
             outcome.interrupted = True
+            process.kill()
+        except InvalidRequest as error:  # the checkpoint's file cannot be written
+            outcome.failure = failure_of(error)
             process.kill()
         is_late = not timer.is_alive()
         timer.cancel()
@@ -169,12 +225,12 @@ def _environment(path: str) -> dict[str, str]:
     }
 
 
-def _send(process: subprocess.Popen[bytes], header: Json, model: bytes) -> None:
+def _send(process: subprocess.Popen[bytes], header: Json, data: bytes) -> None:
     if process.stdin is None:
         raise WorkerLost("the child has no standard input", fix="run it again")
     try:
-        process.stdin.write(json.dumps({**header, "size": len(model)}).encode() + b"\n")
-        process.stdin.write(model)
+        process.stdin.write(json.dumps(header).encode() + b"\n")
+        process.stdin.write(data)
         process.stdin.flush()
     except BrokenPipeError:
         # The child is dead already: its status says why. Closing would write what is left.
@@ -183,12 +239,19 @@ def _send(process: subprocess.Popen[bytes], header: Json, model: bytes) -> None:
 
 
 def _listen(
-    process: subprocess.Popen[bytes], outcome: Outcome, show: Callable[[Json], None]
+    process: subprocess.Popen[bytes],
+    outcome: Outcome,
+    show: Callable[[Json], None],
+    kept: KeptFile | None,
 ) -> None:
     for line in process.stdout or ():
         if not line.endswith(b"\n"):
             return  # killed in the middle of an answer
-        take(cast("Json", json.loads(line)), outcome, show)
+        message = cast("Json", json.loads(line))
+        if "checkpoint" not in message:
+            take(message, outcome, show)
+        elif kept is not None:
+            kept.write(str(message["checkpoint"]))
 
 
 def take(message: Json, outcome: Outcome, show: Callable[[Json], None]) -> None:
@@ -242,6 +305,7 @@ def main() -> None:
     os.dup2(2, 1)
     header = cast("Json", json.loads(sys.stdin.buffer.readline()))
     model = sys.stdin.buffer.read(cast("int", header["size"]))
+    start = sys.stdin.buffer.read(cast("int", header["checkpoint"] or 0))
     sandbox.enclose()  # before there are other threads
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -249,13 +313,13 @@ def main() -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    work(header, model, answer)
+    work(header, model, start, answer)
 
 
-def work(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
-    """Does one task; what it cannot do it answers, too."""
+def work(header: Json, model: bytes, start: bytes, answer: Callable[[Json], None]) -> None:
+    """Does one task, perhaps from a checkpoint; what it cannot do it answers, too."""
     try:
-        _do(header, model, answer)
+        _do(header, model, start, answer)
     except LipcertError as error:
         failure = failure_of(error)
         answer({"failure": {"error": dict(failure.error), "exit_code": failure.exit_code}})
@@ -279,7 +343,7 @@ def _end_with_parent() -> None:
     os._exit(1)  # the parent is gone: nobody wants the answer
 
 
-def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
+def _do(header: Json, model: bytes, start: bytes, answer: Callable[[Json], None]) -> None:
     from verifier.certificate_json import certificate_json
     from verifier.request_json import parse_request
     from verifier.verify import inspect as summary_of
@@ -291,24 +355,30 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
     if header["task"] == "radius":
         _answer_radii(header, model, answer)
         return
+
+    def keep(data: bytes) -> None:
+        answer({"checkpoint": b64encode(data).decode()})
+
     best = verify(
         model,
         parse_request(header["request"]),
         on_certificate=lambda certificate: answer({"certificate": certificate_json(certificate)}),
-        on_progress=lambda progress: answer(
-            {
-                "progress": {
-                    "phase": progress.phase,
-                    "iteration": progress.iteration,
-                    "open": progress.open,
-                    "upper": progress.upper,
-                    "lower": progress.lower,
-                    "seconds": progress.seconds,
-                }
-            }
-        ),
+        on_progress=lambda progress: answer({"progress": _progress_json(progress)}),
+        on_checkpoint=None if header.get("checkpoint") is None else keep,
+        checkpoint=start or None,
     )
     answer({"certificate": certificate_json(best)})
+
+
+def _progress_json(progress: Progress) -> Json:
+    return {
+        "phase": progress.phase,
+        "iteration": progress.iteration,
+        "open": progress.open,
+        "upper": progress.upper,
+        "lower": progress.lower,
+        "seconds": progress.seconds,
+    }
 
 
 def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:

@@ -105,6 +105,10 @@ def certify(
         list[str] | None, typer.Option(help="An option of the method: name=value. Repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Keep branch and bound here, and go on from there if it exists."),
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Show the layers' constants.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -131,7 +135,7 @@ def certify(
     request = request_from(flags)
     data = read_bytes(model, "the model", MODEL_BYTES)
     with terminal.progress_lines() as show:
-        outcome = child.certify(data, request, show)
+        outcome = child.certify(data, request, show, checkpoint)
     if outcome.certificate is None:
         return _explain(outcome, as_json=as_json)
     if outcome.failure is not None:

@@ -212,6 +212,7 @@ class Dispatcher:
             model=str(blobs.place("models", claim.tenant, claim.model.removeprefix("sha256:"))),
             digest=claim.model,
             request=self._request(claim),
+            checkpoint=self._checkpoint(claim),
             places=len(claim.request.get("centers", [None])),
             memory_bytes=settings.memory_bytes,
             threads=settings.threads,
@@ -227,6 +228,12 @@ class Dispatcher:
         else:
             kill_at = began + self._seconds(claim) + settings.budget_grace_s
             self._running[handle.number] = Attempt(claim, handle, kill_at, self._tools)
+
+    def _checkpoint(self, claim: Claim) -> str:
+        """The path of what is left to go on from; empty where nothing is."""
+        if claim.checkpoint is None:
+            return ""
+        return str(self._tools.blobs.place("checkpoints", claim.tenant, claim.checkpoint))
 
     def _request(self, claim: Claim) -> dict[str, object]:
         """What the child is asked, with the seconds that are left for it."""

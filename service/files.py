@@ -1,5 +1,6 @@
 """Files that the user of the command line names: read whole and bounded, written whole."""
 
+import os
 from pathlib import Path
 
 from verifier.errors import InvalidRequest
@@ -37,6 +38,26 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
+        raise InvalidRequest(
+            f"{str(path)!r} cannot be written: {error.strerror}", fix="give a writable path"
+        ) from error
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Writes a file that the user named, at once: whatever happens, a whole one is there.
+
+    Raises:
+        InvalidRequest: it cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
         raise InvalidRequest(
             f"{str(path)!r} cannot be written: {error.strerror}", fix="give a writable path"
         ) from error

@@ -35,7 +35,8 @@ def job_json(job: Job) -> dict[str, object]:
         "error": job.error,
         "certificate": job.certificate,
         "cached": job.cached,
-        "resumed_from": None,
+        "resumable": job.is_resumable,
+        "resumed_from": job.resumed_from,
         "version": job.version,
     }
 

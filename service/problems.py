@@ -205,6 +205,12 @@ OF_SERVICE: Sequence[Entry] = (
         fix="check the path and the id",
     ),
     Entry(
+        code="not-resumable",
+        status=409,
+        title="The job has nothing to go on from.",
+        fix="wait for its end; only branch and bound that has not reached its gap can be resumed",
+    ),
+    Entry(
         code="origin-refused",
         status=403,
         title="The request comes from another site's page.",

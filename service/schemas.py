@@ -247,6 +247,12 @@ class QuestionBody(Body):
     seconds: Positive = Field(default=60.0, description="for all points together")
 
 
+class ResumeBody(Body):
+    """How far to go on; members of the budget that are left out are those of the job."""
+
+    budget: BudgetBody = Field(default_factory=BudgetBody)
+
+
 class RadiusBody(QuestionBody, EnvelopeBody):
     """A question for a job."""
 
@@ -352,6 +358,7 @@ class JobBody(BaseModel):
     error: ErrorBody | None
     certificate: str | None
     cached: bool
+    resumable: bool = Field(description="there is a checkpoint to go on from")
     resumed_from: str | None
     version: int
 

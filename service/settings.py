@@ -48,6 +48,7 @@ class Settings:
     max_model_bytes: int = 512 * MEBIBYTE
     max_json_bytes: int = 16 * MEBIBYTE
     max_certificate_bytes: int = 128 * MEBIBYTE
+    max_checkpoint_bytes: int = 48 * MEBIBYTE
     max_queued: int = 10_000
     upload_idle_s: float = 30.0
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select
 
 from service.problems import Problem, problem_of, problem_of_stored
-from service.schemas import EnvelopeBody
+from service.schemas import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
 from service.store.jobs import Job, NewJob
@@ -42,6 +42,7 @@ class Submission:
     labels: Mapping[str, str]
     priority: int
     deadline: int | None
+    resumes: Job | None = None  #: the ended job that this one goes on from
 
     @property
     def members(self) -> dict[str, object]:
@@ -60,6 +61,7 @@ class Submission:
                 "labels": dict(self.labels),
                 "priority": self.priority,
                 "deadline": self.deadline,
+                **({} if self.resumes is None else {"resumed_from": self.resumes.id}),
             }
         )
 
@@ -95,7 +97,35 @@ class Submission:
             priority=self.priority,
             deadline=self.deadline,
             key=self.key,
+            resumes=self.resumes,
         )
+
+
+def read_resumption(job: Job, members: Members) -> Submission:
+    """The submission of a job that goes on from another one's checkpoint, with another budget.
+
+    Raises:
+        Problem: not-resumable, invalid-request.
+    """
+    if not job.is_resumable:
+        why = "left no checkpoint" if job.has_ended else f"is {job.state}"
+        raise Problem("not-resumable", f"the job {why}")
+    try:
+        budget = ResumeBody.model_validate(members).budget.model_dump(exclude_unset=True)
+        known = cast("Members", job.request["budget"])
+        request = parse_request({**job.request, "budget": {**known, **budget}})
+    except ValidationError as error:
+        raise _invalid(error) from error
+    except LipcertError as error:
+        raise problem_of(error) from error
+    return Submission(
+        model=job.model,
+        request=request,
+        labels=job.labels,
+        priority=job.priority,
+        deadline=None,
+        resumes=job,
+    )
 
 
 Read: TypeAlias = Callable[[object], Request | Question]
@@ -284,7 +314,9 @@ def _answer(connection: Connection, tenant: str, submission: Submission) -> Job 
     That is one that reached the gap that is asked for, decided the target (which is part of the
     key), or had at least the budget: a loose bound of a short run answers no long request.
     """
-    if submission.key is None or isinstance(submission.request, Question):
+    if submission.resumes is not None or submission.key is None:
+        return None
+    if isinstance(submission.request, Question):
         return None
     budget = submission.request.budget
     for job in certificates.answers(connection, tenant, submission.key):

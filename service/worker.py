@@ -25,13 +25,14 @@ from typing import Any, Literal, TypeAlias
 from service import lifeline, sandbox
 from verifier.errors import InvalidRequest, LipcertError, ResourceExhausted
 
-Frame: TypeAlias = Literal[b"S", b"P", b"C", b"B", b"R", b"M", b"E", b"H"]
+Frame: TypeAlias = Literal[b"S", b"P", b"C", b"B", b"K", b"R", b"M", b"E", b"H"]
 
-STARTED, PROGRESS, CERTIFICATE, RING, RESULT, SUMMARY, ERROR, HELLO = (
+STARTED, PROGRESS, CERTIFICATE, RING, CHECKPOINT, RESULT, SUMMARY, ERROR, HELLO = (
     b"S",  # the work begins, in this sandbox
     b"P",  # progress, JSON
     b"C",  # a better certificate, its JSON text
     b"B",  # a larger ball: which center's, and its certificate's JSON text
+    b"K",  # what the next attempt may go on from
     b"R",  # the work is done; the last certificate, its JSON text, or nothing
     b"M",  # a model's summary, JSON
     b"E",  # why there is no result, JSON
@@ -39,6 +40,7 @@ STARTED, PROGRESS, CERTIFICATE, RING, RESULT, SUMMARY, ERROR, HELLO = (
 )
 
 MAX_FILE_BYTES = 64 * 2**20
+CHECKPOINT_POINTER = "/checkpoint"  #: of the refusal of one
 PLACE_BYTES = 4  #: of a center's number, before its certificate
 
 
@@ -51,6 +53,7 @@ class Order:
     model: str = ""  #: path of the model's bytes
     digest: str = ""  #: their id
     request: Mapping[str, Any] | None = None  # Any: JSON that the service wrote itself
+    checkpoint: str = ""  #: path of what an earlier attempt left to go on from
     places: int = 1  #: that certificates may be of: the centers of radii
     memory_bytes: int = 0
     threads: int = 1
@@ -96,13 +99,26 @@ def _verify(order: Order, tell: Tell) -> None:
             ),
         )
 
-    verify = load_entry(order.entry)
-    result = verify(
-        _model(order),
-        parse_request(order.request),
-        on_certificate=on_certificate,
-        on_progress=on_progress,
-    )
+    def on_checkpoint(data: bytes) -> None:
+        tell(CHECKPOINT, data)
+
+    def verify(checkpoint: bytes | None) -> Any:  # noqa: ANN401 - imported with the verifier
+        return load_entry(order.entry)(
+            model,
+            parse_request(order.request),
+            on_certificate=on_certificate,
+            on_progress=on_progress,
+            on_checkpoint=on_checkpoint,
+            checkpoint=checkpoint,
+        )
+
+    model = _model(order)
+    try:
+        result = verify(_checkpoint(order))
+    except InvalidRequest as error:
+        if error.pointer != CHECKPOINT_POINTER:
+            raise
+        result = verify(None)  # of another version, or damaged: the work begins anew
     tell(RESULT, _text(result))
 
 
@@ -151,6 +167,12 @@ def _model(order: Order) -> bytes:
     return data
 
 
+def _checkpoint(order: Order) -> bytes | None:
+    """What is left of an earlier attempt, if anything is."""
+    path = Path(order.checkpoint)
+    return path.read_bytes() if order.checkpoint and path.is_file() else None
+
+
 def _enclose(order: Order, life: Connection) -> str:
     """Set what this process may use, and tie its life to the supervisor's; the sandbox's level."""
     os.setsid()  # a group of its own: a kill reaches what the child may start
@@ -168,7 +190,7 @@ def _enclose(order: Order, life: Connection) -> str:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     if 1 < order.threads and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(order.threads)
-    readable = [Path(order.model)]
+    readable = [path for path in (Path(order.model), Path(order.checkpoint)) if path.is_file()]
     if order.kind == "probe":
         readable = [Path(f"/proc/{os.getppid()}/status")]
     return sandbox.enclose(readable, writable=map(Path, order.folders))

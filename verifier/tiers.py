@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from verifier.certificate import Candidate, TorusProof
+from verifier.checkpoint import Growth, unusable
 from verifier.errors import InvalidRequest, NotLipschitzGlobally, TooLarge
 from verifier.methods import branch, lipsdp, product, propagation, recursion, refinement, torus
 from verifier.methods.clock import Clock
@@ -46,16 +47,26 @@ class Tier:
     run: Callable[[Clock, Aim], Iterable[Candidate]]
 
 
-def tiers_of(request: Request, network: Network) -> list[Tier]:
-    """The tiers of a request, cheapest first.
+def tiers_of(request: Request, network: Network, start: Growth | None = None) -> list[Tier]:
+    """The tiers of a request, cheapest first; before them, if there is one, what goes on.
+
+    Args:
+        request: what is asked.
+        network: of what.
+        start: trees that branch and bound goes on from.
 
     Raises:
-        InvalidRequest: an option is unknown or wrong, or the method does not fit the scope.
+        InvalidRequest: an option is unknown or wrong, the method does not fit the scope, or has no
+            branch and bound to go on with.
     """
     asked = request.property
     names = [
         name for name in plan(request) if request.method != "auto" or _applies(name, network, asked)
     ]
+    if start is not None:
+        if "branch" not in names:
+            raise unusable("is of branch and bound, which the request does not ask for")
+        names = ["branch", *(name for name in names if name != "branch")]
     propagating = read_options(propagation.Options, request.options)
     solving = read_options(lipsdp.Options, request.options)
     semidefinite = _Semidefinite(network, asked, solving)
@@ -66,7 +77,9 @@ def tiers_of(request: Request, network: Network) -> list[Tier]:
             lambda clock, _: _propagated(network, asked, propagating, clock),
         ),
         "lipsdp": Tier("lipsdp", semidefinite.candidates),
-        "branch": Tier("branch", lambda clock, aim: branch.candidates(network, asked, clock, aim)),
+        "branch": Tier(
+            "branch", lambda clock, aim: branch.candidates(network, asked, clock, aim, start)
+        ),
     }
     return [tiers[name] for name in names]
 

@@ -14,6 +14,7 @@ import torch
 
 from verifier.centers import CenterRun
 from verifier.certificate import Attempt, Certificate, LmiProof, Witness
+from verifier.checkpoint import Checkpoint, Growth, read_checkpoint, unusable
 from verifier.entries import EntryRun, options_of
 from verifier.errors import (
     CapabilityBlocked,
@@ -77,6 +78,8 @@ def verify(
     *,
     on_certificate: Callable[[Certificate], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_checkpoint: Callable[[bytes], None] | None = None,
+    checkpoint: bytes | None = None,
 ) -> Certificate:
     """The best certificate that the budget allows; each one that the checker accepts on the way.
 
@@ -85,6 +88,8 @@ def verify(
         request: the property, the method, its options and the budget.
         on_certificate: called with every certificate that is better than those before it.
         on_progress: called at the start of every tier, and at every step of its search.
+        on_checkpoint: called, every few seconds, with what branch and bound can be continued from.
+        checkpoint: such bytes, from an earlier run: branch and bound goes on from there at once.
 
     Raises:
         ModelRefused: the file cannot be read.
@@ -107,11 +112,14 @@ def verify(
         target=request.target,
         producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
     )
+    start = None if checkpoint is None else _start(checkpoint, case)
+    listeners = _Listeners(on_certificate, on_progress, on_checkpoint)
+    call = _Call(case=case, request=request, network=network, clock=clock, listeners=listeners)
     if asked.kind != "lipschitz":
-        return _entries(case, request, network, clock, on_certificate, on_progress)
+        return _entries(call)
     if isinstance(asked.region, Centers):
-        return _centers(case, request, network, clock, on_certificate, on_progress)
-    tiers = tiers_of(request, network)
+        return _centers(call)
+    tiers = tiers_of(request, network, start)
 
     def seek(budget: Clock) -> Witness | None:
         return witness.search(network, asked, budget, options.seed)
@@ -119,61 +127,78 @@ def verify(
     def near(points: Sequence[tuple[float, ...]]) -> Witness | None:
         return witness.near(network, asked, points, clock)
 
-    run = _Run(case, request, network, clock, (seek, near), on_certificate, on_progress)
-    return run.best_of(tiers)
+    return _Run(call, (seek, near)).best_of(tiers)
 
 
-def _entries(
-    case: Case,
-    request: Request,
-    network: Network,
-    clock: Clock,
-    on_certificate: Callable[[Certificate], None] | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> Certificate:
+def _start(checkpoint: bytes, case: Case) -> Growth:
+    """The trees of a checkpoint, where it belongs to this run.
+
+    Raises:
+        InvalidRequest: it does not, or cannot be read.
+    """
+    growth = read_checkpoint(checkpoint).require(case.model_id, case.asked)
+    if case.asked.kind != "lipschitz" or isinstance(case.asked.region, Centers):
+        raise unusable("is of branch and bound, which this property is not answered by")
+    return growth
+
+
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who is told what a run finds."""
+
+    certificate: Callable[[Certificate], None] | None
+    progress: Callable[[Progress], None] | None
+    checkpoint: Callable[[bytes], None] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Call:
+    """One call of `verify`: what is asked of what, and who is told."""
+
+    case: Case
+    request: Request
+    network: Network
+    clock: Clock
+    listeners: _Listeners
+
+    def publish(self, certificate: Certificate) -> None:
+        """Tell of a better certificate."""
+        if self.listeners.certificate is not None:
+            self.listeners.certificate(certificate)
+
+    def report(self, phase: str, done: int | None = None, upper: float | None = None) -> None:
+        """Tell how far a run is that looks for no lower bound on the way."""
+        seconds = self.clock.elapsed
+        if self.listeners.progress is not None:
+            self.listeners.progress(
+                Progress(phase=phase, upper=upper, lower=None, seconds=seconds, iteration=done)
+            )
+
+
+def _entries(call: _Call) -> Certificate:
     """The answer of the kinds that are about entries of the Jacobian."""
-    options, propagating = options_of(request)
-
-    def report(phase: str) -> None:
-        if on_progress is not None:
-            on_progress(Progress(phase=phase, upper=None, lower=None, seconds=clock.elapsed))
-
+    options, propagating = options_of(call.request)
     return EntryRun(
-        case=case,
-        network=network,
-        clock=clock,
+        case=call.case,
+        network=call.network,
+        clock=call.clock,
         options=propagating,
         seed=options.seed,
-        publish=on_certificate or (lambda _: None),
-        report=report,
+        publish=call.publish,
+        report=call.report,
     ).answer()
 
 
-def _centers(
-    case: Case,
-    request: Request,
-    network: Network,
-    clock: Clock,
-    on_certificate: Callable[[Certificate], None] | None,
-    on_progress: Callable[[Progress], None] | None,
-) -> Certificate:
+def _centers(call: _Call) -> Certificate:
     """The answer for regions around many centers."""
-
-    def report(phase: str, done: int, upper: float | None) -> None:
-        if on_progress is not None:
-            at = Progress(
-                phase=phase, upper=upper, lower=None, seconds=clock.elapsed, iteration=done
-            )
-            on_progress(at)
-
     return CenterRun(
-        case=case,
-        request=request,
-        network=network,
-        clock=clock,
-        seed=read_options(RunOptions, request.options).seed,
-        publish=on_certificate or (lambda _: None),
-        report=report,
+        case=call.case,
+        request=call.request,
+        network=call.network,
+        clock=call.clock,
+        seed=read_options(RunOptions, call.request.options).seed,
+        publish=call.publish,
+        report=call.report,
     ).answer()
 
 
@@ -182,24 +207,19 @@ class _Run:
 
     def __init__(
         self,
-        case: Case,
-        request: Request,
-        network: Network,
-        clock: Clock,
+        call: _Call,
         witnesses: tuple[
             Callable[[Clock], Witness | None],
             Callable[[Sequence[tuple[float, ...]]], Witness | None],
         ],
-        on_certificate: Callable[[Certificate], None] | None,
-        on_progress: Callable[[Progress], None] | None,
     ) -> None:
-        self._case = case
-        self._request = request
-        self._network = network
-        self._clock = clock
+        self._call = call
+        self._case = call.case
+        self._request = call.request
+        self._network = call.network
+        self._clock = call.clock
+        self._listeners = call.listeners
         self._seek, self._near = witnesses
-        self._on_certificate = on_certificate
-        self._on_progress = on_progress
         self._best: Certificate | None = None
         self._witness: Witness | None = None
         self._attempts: list[Attempt] = []
@@ -263,7 +283,14 @@ class _Run:
             gap=self._request.budget.gap,
             report=lambda step: self._report(phase, step),
             note=self._notes.__setitem__,
+            keep=None if self._listeners.checkpoint is None else self._keep_growth,
         )
+
+    def _keep_growth(self, growth: Growth) -> None:
+        """Tell what can be continued, unless it is too large to be stored."""
+        data = Checkpoint.of(self._case.model_id, self._case.asked, growth).to_bytes()
+        if data is not None and self._listeners.checkpoint is not None:
+            self._listeners.checkpoint(data)
 
     def _look_for_witness(self) -> None:
         """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
@@ -287,8 +314,7 @@ class _Run:
 
     def _publish(self, certificate: Certificate) -> None:
         self._best = certificate
-        if self._on_certificate is not None:
-            self._on_certificate(self._finished(certificate))
+        self._call.publish(self._finished(certificate))
 
     def _is_answered(self) -> bool:
         """Whether the gap or the target is reached."""
@@ -326,9 +352,9 @@ class _Run:
         return OutOfBudget("the budget ended before any bound was proved", fix="give more seconds")
 
     def _report(self, phase: str, step: Step | None = None) -> None:
-        if self._on_progress is not None:
+        if self._listeners.progress is not None:
             best = self._best
-            self._on_progress(
+            self._listeners.progress(
                 Progress(
                     phase=phase if step is None else f"{phase}: {step.phase}",
                     upper=None if best is None else best.claim.bound,

@@ -33,6 +33,13 @@ class Improved:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a later attempt may go on from. Unchecked bytes, which prove nothing."""
+
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Resulted:
     """The attempt is done; its last certificate, of a bound. Unchecked bytes."""
 
@@ -67,7 +74,7 @@ class Ended:
     exit_code: int | None
 
 
-Report: TypeAlias = Progressed | Improved | Resulted | Summarised | Erred | Overran | Ended
+Report: TypeAlias = Progressed | Improved | Kept | Resulted | Summarised | Erred | Overran | Ended
 
 
 class Executor(Protocol):

@@ -26,6 +26,7 @@ from service.executors import (
     Erred,
     Handle,
     Improved,
+    Kept,
     Overran,
     Progressed,
     Report,
@@ -197,6 +198,8 @@ def _report(frame: bytes, payload: bytes, places: int) -> Report | None:
             return Improved(payload)
         case worker.RESULT:
             return Resulted(payload or None)
+        case worker.CHECKPOINT:
+            return Kept(payload)
         case worker.RING:
             return _ring(payload, places)
         case worker.PROGRESS:
@@ -251,4 +254,4 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-_ORDER = (Progressed, Improved, Resulted, Summarised, Erred, Overran, Ended)
+_ORDER = (Progressed, Improved, Kept, Resulted, Summarised, Erred, Overran, Ended)

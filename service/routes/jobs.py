@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
-from service.bodies import media_type
+from service.bodies import as_object, media_type, read_json
 from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
 from service.job_view import job_json, radii_text
 from service.openapi import json_body, problems
@@ -31,13 +31,14 @@ from service.schemas import (
     JobBody,
     JobListBody,
     RadiiBody,
+    ResumeBody,
     SubmissionBody,
 )
 from service.store import events, jobs
 from service.store.engine import now_ms
 from service.store.events import StoredEvent
 from service.store.jobs import Job
-from service.submission import Submission, read_request, require_usable, sizes
+from service.submission import Submission, read_request, read_resumption, require_usable, sizes
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -131,6 +132,28 @@ async def cancel(context: Submitting, job_id: JobPath) -> Response:
     job = await context.write(lambda c: jobs.cancel(c, context.tenant, job_id, now_ms()))
     assert job is not None, "no job is ever deleted"  # noqa: S101
     return answer(job, 202, {})
+
+
+@router.post(
+    "/{job_id}/resume",
+    status_code=202,
+    response_model=JobBody,
+    openapi_extra=json_body(ResumeBody),
+    responses={200: {"model": JobBody, "description": "ended already"}}
+    | problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
+)
+async def resume(
+    request: Request,
+    context: Submitting,
+    job_id: JobPath,
+    prefer: PreferHeader = None,
+    idempotency_key: IdempotencyHeader = None,
+) -> Response:
+    """A new job that goes on where branch and bound of an ended one stopped."""
+    settings = context.settings
+    body = await read_json(request, settings.max_json_bytes, settings.upload_idle_s)
+    submission = read_resumption(await find(context, job_id), as_object(body))
+    return await queued(context, submission, idempotency_key, prefer)
 
 
 @router.get(

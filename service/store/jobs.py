@@ -49,6 +49,7 @@ class NewJob:
     priority: int = 0
     deadline: int | None = None
     key: str | None = None
+    resumes: "Job | None" = None  #: the ended job that this one goes on from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,8 @@ class Job:
     deadline: int | None
     progress: Mapping[str, object]
     incumbent: Mapping[str, Any] | None  #: the best that was checked
+    checkpoint: str | None  #: hex SHA-256 of what it can be resumed from
+    resumed_from: str | None
     certificate: str | None
     cached: bool
     error: Mapping[str, object] | None
@@ -81,6 +84,11 @@ class Job:
     def has_ended(self) -> bool:
         """Whether the state can no longer change."""
         return self.state in ENDED
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether there is something to go on from."""
+        return self.has_ended and self.checkpoint is not None
 
 
 READ = tuple(Job.__dataclass_fields__)
@@ -144,6 +152,7 @@ def insert_answered(
             "state": "succeeded",
             "verdict": answer.verdict,
             "certificate": certificate,
+            "checkpoint": answer.checkpoint,
             "progress": answer.progress,
             "cached": True,
             "created": now,
@@ -280,6 +289,10 @@ def _insert(
         "change_seq": _next_change(),
         **values,
     }
+    if new.resumes is not None:
+        row["resumed_from"] = new.resumes.id
+        row["checkpoint"] = new.resumes.checkpoint
+        row["incumbent"] = new.resumes.incumbent
     connection.execute(insert(job).values(**row))
     created = row["created"]
     assert isinstance(created, int)  # noqa: S101 - both callers give it

@@ -34,6 +34,7 @@ class Claim:
     attempt: int
     deadline: int | None
     incumbent: Mapping[str, Any] | None  #: the best checked bound of earlier attempts
+    checkpoint: str | None  #: hex SHA-256 of what the last one left to go on from
 
     def guards(self) -> list[ColumnElement[bool]]:
         """What has to hold for this attempt to write."""
@@ -89,6 +90,7 @@ def claim(
         attempt=row["attempt"],
         deadline=row["deadline"],
         incumbent=row["incumbent"],
+        checkpoint=row["checkpoint"],
     )
 
 
@@ -124,6 +126,18 @@ def report(
         values["incumbent"] = dict(incumbent)
     events = [Event("progress", progress)]
     return jobs.change(connection, mine.guards(), values, events, now) is not None
+
+
+def keep_checkpoint(connection: Connection, mine: Claim, digest: str | None) -> bool:
+    """Write what the next attempt goes on from; False: not ours. No event: nothing is proved."""
+    happened = update(job).where(*mine.guards()).values(checkpoint=digest)
+    return connection.execute(happened).rowcount == 1
+
+
+def needs_checkpoint(connection: Connection, tenant: str, digest: str) -> bool:
+    """Whether any job could go on from it."""
+    some = exists().where(job.c.tenant == tenant, job.c.checkpoint == digest)
+    return connection.scalar(select(some)) or False
 
 
 def finish(

@@ -51,6 +51,8 @@ job = Table(
     Column("deadline", BigInteger),
     Column("progress", JSON(none_as_null=True), nullable=False),
     Column("incumbent", JSON(none_as_null=True)),  # the best checked bound, before the end
+    Column("checkpoint", String),  # hex SHA-256 of what branch and bound goes on from
+    Column("resumed_from", String),  # the job whose checkpoint this one began with
     Column("certificate", String),
     Column("cached", Boolean, nullable=False),
     Column("error", JSON(none_as_null=True)),
@@ -65,6 +67,7 @@ job = Table(
     Index("ix_job_model", "tenant", "model", "state"),
     Index("ix_job_key", "tenant", "key"),
     Index("ix_job_change", "change_seq"),
+    Index("ix_job_checkpoint", "tenant", "checkpoint"),
 )
 
 job_event = Table(

@@ -103,7 +103,10 @@ def verify(
     *,
     on_certificate: Callable[[Certificate], None],
     on_progress: Callable[[Progress], None],
+    on_checkpoint: Callable[[bytes], None],
+    checkpoint: bytes | None,
 ) -> Certificate:
+    """Does the steps; ["keep", text] leaves a checkpoint, from which no step is done again."""
     plan = _plan(data)
     region = request.property.region
     if getattr(region, "dimension", plan["inputs"]) != plan["inputs"]:
@@ -112,12 +115,30 @@ def verify(
     for step in plan["steps"]:
         if step == "divide":
             on_progress(Progress("branch: dividing", None, None, 0.1, iteration=2, open=34))
+        if _is_done(step, checkpoint, on_checkpoint):
+            break
         _take(step, data, request, on_certificate)
     if "lie" in plan["steps"]:
         return certificate(data, request, 0.9 * plan["bound"])
     if "other question" in plan["steps"]:
         return certificate(data, replace(request, target=9.0), plan["bound"])
     return certificate(data, request, plan["bound"])
+
+
+def _is_done(
+    step: object, checkpoint: bytes | None, on_checkpoint: Callable[[bytes], None]
+) -> bool:
+    """Do what is about checkpoints; whether the earlier run had come this far."""
+    if step == "refuse-checkpoint" and checkpoint is not None:
+        raise InvalidRequest("of another version", fix="start anew", pointer="/checkpoint")
+    if step == "hang-resumed" and checkpoint is not None:
+        _hang(None)
+    if isinstance(step, list) and cast("list[Any]", step)[0] == "keep":
+        text = str(cast("list[Any]", step)[1]).encode()
+        if checkpoint == text:
+            return True
+        on_checkpoint(text)
+    return False
 
 
 def radii(

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ CERTIFICATE = {"id": "sha256:0"}
 
 #: A child that has read its task, then does what a test wants; `say` answers like the real one.
 PREAMBLE = """
-import json, os, signal, sys, time
+import base64, json, os, signal, sys, time
 header = json.loads(sys.stdin.buffer.readline())
 model = sys.stdin.buffer.read(header["size"])
 def say(**message):
@@ -70,6 +71,29 @@ def test_death_in_the_middle_of_an_answer_keeps_those_before() -> None:
     outcome = child.certify(b"", Request())
     assert outcome.certificate == CERTIFICATE
     assert outcome.failure is not None
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "start = sys.stdin.buffer.read(header['checkpoint'] or 0)\n"
+        "say(checkpoint=base64.b64encode(start + b'+').decode())\n"
+        "say(certificate={'id': start.decode()})"
+    ],
+    indirect=True,
+)
+def test_a_checkpoint_goes_to_the_child_and_comes_back(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    assert child.certify(b"", Request()).certificate == {"id": ""}
+    assert list(tmp_path.iterdir()) == []
+    for before in ("", "+", "++"):
+        assert child.certify(b"", Request(), None, place).certificate == {"id": before}
+        assert place.read_text() == before + "+"
+    assert list(tmp_path.iterdir()) == [place]
+    lost = child.certify(b"", Request(), None, tmp_path / "no folder" / "file")
+    assert lost.failure is not None
+    assert "cannot be written" in (lost.failure.error["detail"] or "")
 
 
 @pytest.mark.usefixtures("script")

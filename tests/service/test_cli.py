@@ -46,14 +46,19 @@ def lipcert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Runs the command in this process, its child included: torch is imported once for all."""
 
     def run(
-        header: child.Json, model: bytes, _: float, show: Callable[[child.Json], None]
+        header: child.Json,
+        model: bytes,
+        _: float,
+        show: Callable[[child.Json], None],
+        kept: child.KeptFile | None = None,
     ) -> Outcome:
+        assert kept is None
         outcome = Outcome()
 
         def answer(message: child.Json) -> None:
             child.take(json.loads(json.dumps(message)), outcome, show)
 
-        child.work(header, model, answer)
+        child.work(header, model, b"", answer)
         return outcome
 
     def lipcert(*arguments: str) -> Done:

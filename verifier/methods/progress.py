@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from verifier.checkpoint import Growth
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -41,6 +43,7 @@ class Aim:
     gap: float = 0.0  #: the share by which a bound may exceed the constant: less need not be sought
     report: Report = unreported
     note: Note = unnoted  #: estimates by name, for the certificate's report
+    keep: Callable[[Growth], None] | None = None  #: told, now and then, what to go on from
 
 
 #: Go on until nothing improves.

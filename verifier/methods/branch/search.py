@@ -18,8 +18,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 import torch
+from jaxtyping import Float64
+from torch import Tensor
 
 from verifier.certificate import Candidate
+from verifier.checkpoint import Growth
 from verifier.methods.branch.bounding import (
     NO_SHARE,
     Bounded,
@@ -27,6 +30,7 @@ from verifier.methods.branch.bounding import (
     gates_to_divide,
     settled,
 )
+from verifier.methods.branch.checkpoint import growth_of
 from verifier.methods.branch.emptiness import cut_away, tightened, without_empty
 from verifier.methods.branch.frontier import Frontier
 from verifier.methods.branch.planes import Planes, planes
@@ -42,19 +46,35 @@ _LEAST_GAP = 2e-9  #: what rounding and slack may cost
 
 
 class Search:
-    """One run, over all trees of a question."""
+    """One run, over all trees of a question, which may have grown before.
 
-    def __init__(self, question: Question, roots: Sequence[Cell], aim: Aim) -> None:
+    Args:
+        question: what is bounded.
+        roots: the trees.
+        aim: when a bound is as good as needed.
+        points: points that are known, |u| <= 1 in the box around the region.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        roots: Sequence[Cell],
+        aim: Aim,
+        points: Float64[Tensor, "points inputs"] | None = None,
+    ) -> None:
         self._question = question
         self._roots = roots
         self._aim = aim
         self.pool = Pool(question)
+        if points is not None:
+            self.pool.add(points)
         self.frontier = Frontier(self.pool.steepest.__getitem__)
         psis, columns = question.form.inflow.shape
         self._width = max(1, min(_WIDEST, _ENTRIES // (1 + psis * columns)))
-        self.leaves = len(roots)
-        for root in roots:
-            self._wait(root)
+        leaves = [leaf for root in roots for leaf in root.leaves()]
+        self.leaves = len(leaves)
+        for leaf in leaves:
+            self._wait(leaf)
 
     def advance(self) -> bool:
         """One batch; whether there was any."""
@@ -63,6 +83,10 @@ class Search:
             self._treat(cells)
         self.frontier.drop(self._is_done)
         return 0 < len(self.frontier)
+
+    def growth(self) -> Growth:
+        """The trees as they are, to go on from."""
+        return growth_of(self._question, self._roots, self.pool.best)
 
     def candidate(self) -> Candidate:
         """The trees as they are."""

@@ -73,10 +73,13 @@ class Cell:
             if cell.children is not None:
                 pending.extend(reversed(cell.children))
 
+    def leaves(self) -> Iterator[Cell]:
+        """Those below it that have a bound."""
+        return (cell for cell in self.preorder() if cell.kind in (INEQUALITY, JACOBIAN))
+
     def greatest(self) -> float:
         """The greatest bound among the leaves."""
-        leaves = (cell for cell in self.preorder() if cell.kind in (INEQUALITY, JACOBIAN))
-        return max((cell.bound for cell in leaves), default=0.0)
+        return max((cell.bound for cell in self.leaves()), default=0.0)
 
     def close(self, weights: Float64[Tensor, " psis"]) -> None:
         """The cell is empty."""
