@@ -20,7 +20,7 @@ import numpy as np
 
 from verifier.certificate import PropagationProof
 from verifier.checker.definite import NotProved
-from verifier.checker.everywhere import require_bounded_everywhere
+from verifier.checker.everywhere import everywhere
 from verifier.checker.forward import forward_bounds
 from verifier.checker.gradient_signs import derivative_signs
 from verifier.checker.intervals import Interval
@@ -51,6 +51,8 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
     if not isinstance(proof, PropagationProof):
         raise NotProved(f"a proof of kind {proof.kind!r} bounds no entries of a Jacobian")
     selected = selection(asked.entries, network.input_size, network.output_size)
+    if isinstance(asked.place, Everywhere):
+        network = everywhere(network)
     small = lowered(network, sorts="compare")
     (item,) = selected.items
     rows = item.rows.backward(np.eye(len(item.rows.index)))
@@ -71,7 +73,6 @@ def _slopes(
 ) -> dict[str, Slopes]:
     """Ranges that hold for increments near any point of the region."""
     if isinstance(asked.place, Everywhere):
-        require_bounded_everywhere(network)
         return global_slopes(small)
     signals = forward_bounds(network, small, asked.place, proof.forward)
     ranges: dict[str, Slopes] = {}
