@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.attempts import LIPSDP, PROPAGATION
+from tests.attempts import FIRST_ORDER, LIPSDP, PRODUCT, PROPAGATION, Attempt
 from tests.mutations import CHANGES, mutants
 from tests.onnx_import.graphs import model, node
-from tests.product_networks import INPUTS, KINDS, product_network
+from tests.product_networks import INPUTS, KINDS, bounded_network, product_network
 from verifier.certificate import Certificate, decimal_upper, log10_upper
 from verifier.certificate_json import certificate_text
 from verifier.checker import check
@@ -214,6 +214,21 @@ def test_a_lying_bound_is_rejected() -> None:
     low = decimal_upper(certificate.claim.bound * 0.999)
     claim = replace(certificate.claim, bound=low, log10_bound=log10_upper(low))
     assert not check(replace(certificate, claim=claim, lower_bound=None), data).valid
+
+
+@pytest.mark.parametrize("method", [PRODUCT, LIPSDP, FIRST_ORDER], ids=str)
+@pytest.mark.parametrize("seed", range(3))
+def test_products_of_bounded_factors_have_global_bounds(seed: int, method: Attempt) -> None:
+    data, norm = bounded_network(seed), PAIRS[(4 * seed) % 9]
+    certificate = method.answer(data, Property(norm=norm), seconds=2.0)
+    assert certificate.claim.bound is not None
+    for radius in (0.5, 3.0, 30.0):
+        somewhere = Property(
+            scope="local", norm=norm, region=CenterBox(center=(0.0,) * INPUTS, radius=radius)
+        )
+        assert _reached(data, somewhere, seed) * (1 - FLOAT) <= certificate.claim.bound
+    assert check(certificate_text(certificate).encode(), data).valid
+    assert load(data).unbounded is None
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("wave", "residual")])
