@@ -121,3 +121,19 @@ def product_network(seed: int, steps: int = 3) -> bytes:
     made = weaver.dense(weaver.signals[-1], WIDTH, OUTPUTS)
     weaver.nodes.append(node("Identity", [made], ["y"]))
     return model(weaver.nodes, weaver.constants, shape=(1, INPUTS))
+
+
+def bounded_network(seed: int) -> bytes:
+    """Gated layers whose factors are bounded whatever enters, and a residual sum."""
+    weaver = Weaver(np.random.default_rng([seed, 78]))
+    signal = weaver.dense("x", INPUTS, WIDTH)
+    for _ in range(2):
+        value = weaver.add(str(weaver.rng.choice(BOUNDED)), weaver.dense(signal, WIDTH, WIDTH))
+        gate = weaver.add("Sigmoid", weaver.dense(signal, WIDTH, WIDTH))
+        product = weaver.add("Mul", value, gate)
+        signal = weaver.add("Add", signal, weaver.dense(product, WIDTH, WIDTH))
+    weaver.nodes.append(node("Identity", [weaver.dense(signal, WIDTH, OUTPUTS)], ["y"]))
+    return model(weaver.nodes, weaver.constants, shape=(1, INPUTS))
+
+
+BOUNDED = ("Tanh", "Sin", "Erf", "HardSigmoid", "Softsign")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.attempts import LIPSDP, PROPAGATION
+from tests.attempts import FIRST_ORDER, LIPSDP, PRODUCT, PROPAGATION, Attempt
 from tests.mutations import CHANGES, mutants
 from tests.onnx_import.graphs import model, node
-from tests.product_networks import INPUTS, KINDS, product_network
+from tests.product_networks import INPUTS, KINDS, bounded_network, product_network
 from verifier.certificate import Certificate, decimal_upper, log10_upper
 from verifier.certificate_json import certificate_text
 from verifier.checker import check
@@ -129,19 +129,19 @@ def _within(region: Ball | CenterBox, points: torch.Tensor) -> torch.Tensor:
 def _certified(seed: int, radius: float, method: str) -> tuple[Certificate, bytes, Property]:
     data, asked = product_network(seed), _asked(seed, radius)
     attempt = {"propagation": PROPAGATION, "lipsdp": LIPSDP}[method]
-    return attempt.answer(data, asked, seconds=1.0), data, asked
+    return attempt.answer(data, asked, seconds=0.5), data, asked
 
 
-@pytest.mark.parametrize("method", ["propagation", "lipsdp"])
 @pytest.mark.parametrize("seed", range(NETWORKS))
-def test_no_jacobian_exceeds_the_bound(seed: int, method: str) -> None:
+def test_no_jacobian_exceeds_the_bound(seed: int) -> None:
+    method = ("propagation", "lipsdp")[seed // 2 % 2]
     certificate, data, asked = _certified(seed, 0.125, method)
     assert certificate.claim.bound is not None
     assert _reached(data, asked, seed) * (1 - FLOAT) <= certificate.claim.bound
     assert check(certificate_text(certificate).encode(), data).valid
 
 
-@pytest.mark.parametrize("seed", range(0, NETWORKS, 2))
+@pytest.mark.parametrize("seed", range(0, NETWORKS, 4))
 def test_sampled_outputs_lie_within_the_forward_bounds(seed: int) -> None:
     """The output's interval is the sum over a unit step: read as f(x) - f(c) <= L |x - c|."""
     certificate, data, asked = _certified(seed, 0.125, "propagation")
@@ -197,7 +197,7 @@ def test_many_centers_have_the_bounds_of_each() -> None:
 
 
 @pytest.mark.parametrize("change", [*CHANGES])
-@pytest.mark.parametrize(("seed", "method"), [(1, "propagation"), (8, "lipsdp")])
+@pytest.mark.parametrize(("seed", "method"), [(1, "propagation"), (7, "lipsdp")])
 def test_no_tampered_proof_proves_less_than_is_reached(seed: int, method: str, change: str) -> None:
     certificate, data, asked = _certified(seed, 0.125, method)
     below = decimal_upper(_reached(data, asked, seed) * (1 - 1e-6))
@@ -214,6 +214,20 @@ def test_a_lying_bound_is_rejected() -> None:
     low = decimal_upper(certificate.claim.bound * 0.999)
     claim = replace(certificate.claim, bound=low, log10_bound=log10_upper(low))
     assert not check(replace(certificate, claim=claim, lower_bound=None), data).valid
+
+
+@pytest.mark.parametrize(("seed", "method"), enumerate((PRODUCT, LIPSDP, FIRST_ORDER)))
+def test_products_of_bounded_factors_have_global_bounds(seed: int, method: Attempt) -> None:
+    data, norm = bounded_network(seed), PAIRS[(4 * seed) % 9]
+    certificate = method.answer(data, Property(norm=norm), seconds=2.0)
+    assert certificate.claim.bound is not None
+    for radius in (0.5, 3.0, 30.0):
+        somewhere = Property(
+            scope="local", norm=norm, region=CenterBox(center=(0.0,) * INPUTS, radius=radius)
+        )
+        assert _reached(data, somewhere, seed) * (1 - FLOAT) <= certificate.claim.bound
+    assert check(certificate_text(certificate).encode(), data).valid
+    assert load(data).unbounded is None
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("wave", "residual")])

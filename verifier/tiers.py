@@ -17,13 +17,13 @@ from itertools import islice
 
 from verifier.certificate import Candidate, TorusProof
 from verifier.checkpoint import Growth, unusable
-from verifier.errors import InvalidRequest, NotLipschitzGlobally, TooLarge
+from verifier.errors import InvalidRequest, TooLarge
 from verifier.methods import branch, lipsdp, product, propagation, recursion, refinement, torus
 from verifier.methods.clock import Clock
 from verifier.methods.items import varying_inputs
 from verifier.methods.progress import Aim
 from verifier.methods.weights import plain_norms, unweighted
-from verifier.network.everywhere import unbounded_node
+from verifier.network.everywhere import everywhere, unbounded_node
 from verifier.network.graph import Network
 from verifier.network.nodes import Product
 from verifier.norms import Norm
@@ -58,6 +58,7 @@ def tiers_of(request: Request, network: Network, start: Growth | None = None) ->
     Raises:
         InvalidRequest: an option is unknown or wrong, the method does not fit the scope, or has no
             branch and bound to go on with.
+        NotLipschitzGlobally: the scope is global, and a node's slopes are unbounded.
     """
     asked = request.property
     names = [
@@ -67,11 +68,13 @@ def tiers_of(request: Request, network: Network, start: Growth | None = None) ->
         if "branch" not in names:
             raise unusable("is of branch and bound, which the request does not ask for")
         names = ["branch", *(name for name in names if name != "branch")]
+    if isinstance(asked.region, Everywhere):
+        network = everywhere(network)
     propagating = read_options(propagation.Options, request.options)
     solving = read_options(lipsdp.Options, request.options)
     semidefinite = _Semidefinite(network, asked, solving)
     tiers = {
-        "product": Tier("product", lambda _, __: [product.candidate(network, asked)]),
+        "product": Tier("product", lambda _, __: [product.candidate(everywhere(network), asked)]),
         "propagation": Tier(
             "propagation",
             lambda clock, _: _propagated(network, asked, propagating, clock),
@@ -148,10 +151,11 @@ class _Semidefinite:
         try:
             yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
         except TooLarge:
-            everywhere = replace(self.asked, scope="global", region=Everywhere())
-            if not _is_bounded_everywhere(self.network):
+            if unbounded_node(self.network) is not None:
                 raise
-            yield from self._by_blocks(everywhere, clock, aim)
+            asked = replace(self.asked, scope="global", region=Everywhere())
+            bounded = replace(self, network=everywhere(self.network))
+            yield from bounded._by_blocks(asked, clock, aim)  # noqa: SLF001 (of its own class)
 
     def _anyhow(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Densely where that is possible in time, and by blocks where it is not."""
@@ -210,15 +214,6 @@ class _Semidefinite:
         in_linf = plain_norms(self.asked.norm).input is Norm.LINF
         order = self.network.output_size + psis + (inputs // 2 if in_linf else 0)
         return _SECONDS_PER_CUBE * order**3
-
-
-def _is_bounded_everywhere(network: Network) -> bool:
-    """Whether every activation's slopes are."""
-    try:
-        lipsdp.global_slopes(network.lowered("keep"))
-    except NotLipschitzGlobally:
-        return False
-    return True
 
 
 _GENERAL = ("scs", "clarabel")

@@ -20,7 +20,7 @@ import numpy as np
 
 from verifier.certificate import PropagationProof
 from verifier.checker.definite import NotProved
-from verifier.checker.everywhere import require_bounded_everywhere
+from verifier.checker.everywhere import everywhere
 from verifier.checker.forward import forward_bounds
 from verifier.checker.gradient_signs import derivative_signs
 from verifier.checker.intervals import Interval
@@ -53,6 +53,8 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
         raise NotProved(f"a proof of kind {proof.kind!r} bounds no entries of a Jacobian")
     selected = selection(asked.entries, network.input_size, network.output_size)
     is_global = isinstance(asked.place, Everywhere)
+    if is_global:
+        network = everywhere(network)
     small = lowered(network, sorts="compare", keeps_blocks=not is_global)
     (item,) = selected.items
     rows = item.rows.backward(np.eye(len(item.rows.index)))
@@ -73,8 +75,7 @@ def _near(
 ) -> tuple[dict[str, Slopes], Linearised]:
     """Ranges that hold for increments near any point of the region, of gates and of blocks."""
     if isinstance(asked.place, Everywhere):
-        require_bounded_everywhere(network)
-        return global_slopes(small), Linearised(tangent(small).network, {})
+        return global_slopes(small), Linearised(small.network, {})
     signals = forward_bounds(network, small, asked.place, proof.forward)
     ranges: dict[str, Slopes] = {}
     for node in small.network.nodes:

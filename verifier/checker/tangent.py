@@ -20,7 +20,11 @@ from verifier.checker.network import Affine, Elementwise, Node, Product, Term
 from verifier.errors import NotLipschitzGlobally
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxtyping import Float64
+
+    from verifier.checker.network import Network
 
     Vector = Float64[np.ndarray, " n"]
 
@@ -33,35 +37,50 @@ def gates_of(product: Product) -> tuple[tuple[str, str], tuple[str, str]]:
 
 def tangent(small: Lowered) -> Lowered:
     """The lowered network with every product in the place of which its increment stands."""
+    products = [node for node in small.network.nodes if isinstance(node, Product)]
+    own = {gate: gate for node in products for gate, _ in gates_of(node)}
+    return Lowered(network=increments_of(small.network, {}), gates={**small.gates, **own})
+
+
+def increments_of(network: Network, ranges: Mapping[str, tuple[Vector, Vector]]) -> Network:
+    """The same of a network that is lowered or not.
+
+    Args:
+        network: with products.
+        ranges: by gate, what it multiplies by, where that holds for all inputs.
+    """
     nodes: list[Node] = []
-    gates, sizes = dict(small.gates), dict(small.network.tensors)
-    for node in small.network.nodes:
+    sizes = dict(network.tensors)
+    for node in network.nodes:
         if not isinstance(node, Product):
             nodes.append(node)
             continue
         names = [name for name, _ in gates_of(node)]
         for name, factor in zip(names, (node.left, node.right), strict=True):
-            nodes.append(
-                Elementwise(name=name, size=node.size, source=factor, function=Multiplier())
-            )
-            gates[name], sizes[name] = name, node.size
+            function = Multiplier(ranges.get(name))
+            nodes.append(Elementwise(name=name, size=node.size, source=factor, function=function))
+            sizes[name] = node.size
         zero = np.zeros(node.size)
         terms = tuple(Term(name, identity(node.size)) for name in names)
         whole = Affine(name=node.name, size=node.size, terms=terms, bias=zero, bias_error=zero)
         nodes.append(whole)
-    return Lowered(network=replace(small.network, nodes=tuple(nodes), tensors=sizes), gates=gates)
+    return replace(network, nodes=tuple(nodes), tensors=sizes)
 
 
 @dataclass(frozen=True, slots=True)
 class Multiplier:
-    """s x for a number s that only a region bounds; of itself it knows nothing."""
+    """s x for a number s of which nothing is known but its range, and that of a region not here."""
+
+    range: tuple[Vector, Vector] | None = None  #: what s lies within for all inputs
 
     def tiled(self, _count: int, /) -> Multiplier:
         """The same."""
         return self
 
     def slope_range(self, _size: int) -> tuple[Vector, Vector]:
-        """None. Raises NotLipschitzGlobally."""
+        """The range. Raises NotLipschitzGlobally where there is none."""
+        if self.range is not None:
+            return self.range
         raise NotLipschitzGlobally(
             "the product of two signals: its slopes grow without end",
             fix="ask for a bound on a region",

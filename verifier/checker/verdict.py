@@ -32,7 +32,7 @@ from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arith
 from verifier.checker.centers import labels_of, of_one_center, parts_of
 from verifier.checker.definite import NotProved
 from verifier.checker.entries import judge_entries
-from verifier.checker.everywhere import require_bounded_everywhere
+from verifier.checker.everywhere import everywhere
 from verifier.checker.intervals import Interval
 from verifier.checker.items import Selection, selection
 from verifier.checker.layers import Layer
@@ -169,7 +169,7 @@ def prove(
         parts = [prove(part, network, selected)[0] for part in parts_of(certificate)]
         return tuple(bound for bounds in parts for bound in bounds), ()
     if not isinstance(certificate.proof, _Local):
-        require_bounded_everywhere(network)
+        network = everywhere(network)
     # Proofs without a region know plain norms only: they are of the network behind one more map.
     plain = unweighted(network, asked.norm, selected.inputs)
     inner, pair = plain.network, plain.pair

@@ -5,10 +5,13 @@ products with P2, the rest of pi/2 to 53 bits, leave r with an error below 2^-52
 Taylor's polynomials of degree 17 and 18 leave 2^-60 there, and Horner's rule less than 24 u. All
 together below 2^-47, absolutely; beyond 2^20 nothing is said but [-1, 1].
 
-An interval shorter than half a period has one point of inflection near it at most: there a wave, or
-its negative, is convex on the left and concave on the right. On cells [a, b] of a longer one
+Around a peak, for half a period, a wave is concave: with any point p of that arc
 
-    f - s x is within (b - a)^2/8 of its chord, for |f''| <= 1.                           (1)
+    f(x) - a x <= f(p) - a p + (f'(p) - a)(x - p),                                        (1)
+
+and with p near the place where f' = a this is near the greatest value. Between two arcs it is
+convex, so that it is greatest where they end, or at an end of the interval. The inflections are
+known to within a rounding: arcs are taken a little longer, where f'' is as little as that.
 """
 
 from __future__ import annotations
@@ -19,8 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.checker.curves import CONCAVE, CONVEX, Break, Curve
-from verifier.checker.enclosures import U
+from verifier.checker.curves import CONVEX, Break, Curve
 
 if TYPE_CHECKING:
     from verifier.checker.curves import Mask, Pair, Vector
@@ -31,9 +33,9 @@ _P2 = float.fromhex("0x1.0b4611a626331p-34")
 _HALF_PI = float.fromhex("0x1.921fb54442d18p+0")
 _FARTHEST = 2.0**20
 _ERROR = 2.0**-47
-_CELLS = 128
-_SHORT = 3.0  #: less than pi
-_INFLECTION = 2.0**-45  #: relative: of what is known of one
+_ARCS = 16  #: on longer intervals nothing is said but [-1, 1]
+_ROOM = 2.0**-45
+_SLACK = 2.0**-46
 _NEAR = 2.0**-20  #: of a period: peaks this near to an interval count as inside of it
 _SINE = [(-1.0) ** n / factorial(2 * n + 1) for n in range(8, -1, -1)]
 _COSINE = [(-1.0) ** n / factorial(2 * n) for n in range(9, -1, -1)]
@@ -115,99 +117,42 @@ class Wave(Curve):
 
     def offsets(self, lower: Vector, upper: Vector, below: Vector, above: Vector) -> Pair:
         """(c, d) with below x + c <= f(x) <= above x + d on [lower, upper], for any slopes."""
-        with np.errstate(all="ignore"):
-            down, up = self._on_cells(lower, upper, below, above)
-            turns = np.rint(((lower + upper) / (2 * _HALF_PI) + self.quarters) / 2.0)
-            far = np.maximum(np.abs(lower), np.abs(upper))
-            is_short = (upper - lower < _SHORT) & (far < _FARTHEST)
-            is_even = np.mod(turns, 2.0) == 0
-        for chosen, sign in ((is_short & is_even, 1), (is_short & ~is_even, -1)):
-            places = np.flatnonzero(chosen)
-            if len(places):
-                arc = _Arc(
-                    self.quarters if sign == 1 else self.quarters + 2,
-                    (2.0 * turns[places] - self.quarters) * _HALF_PI,
-                )
-                ends = (lower[places], upper[places])
-                slopes = below[places], above[places]
-                down[places], up[places] = _turned(arc, ends, slopes, sign)
-        return down, up
-
-    def _on_cells(self, lower: Vector, upper: Vector, below: Vector, above: Vector) -> Pair:
-        """The same by (1), and by the wave's own bounds."""
         finite = np.isfinite(lower) & np.isfinite(upper)
         left, right = np.where(finite, lower, 0.0), np.where(finite, upper, 0.0)
-        down, up = np.full_like(left, np.inf), np.full_like(left, -np.inf)
-        widest, last = np.zeros_like(left), left
-        for cell in range(_CELLS + 1):
-            at = right if cell == _CELLS else left + (right - left) * (cell / _CELLS)
-            at = np.clip(at, last, right)
-            low, high = self.values(at)
-            down = np.minimum(down, _beyond(low, below * at, -1.0))
-            up = np.maximum(up, _beyond(high, above * at, 1.0))
-            widest = np.maximum(widest, np.square(at - last) / 8 * (1 + 16 * U))
-            last = at
-        ends = (left, right)
-        flat = np.minimum.reduce([_beyond(-np.ones_like(x), below * x, -1.0) for x in ends])
-        steep = np.maximum.reduce([_beyond(np.ones_like(x), above * x, 1.0) for x in ends])
-        down, up = np.fmax(down - widest, flat), np.fmin(up + widest, steep)
+        with np.errstate(all="ignore"):
+            # The negative is the wave half a period ahead.
+            down = -_excess(left, right, -below, self.quarters + 2)
+            up = _excess(left, right, above, self.quarters)
         known = finite & np.isfinite(down) & np.isfinite(up)
         return np.where(known, down, -np.inf), np.where(known, up, np.inf)
 
 
-@dataclass(frozen=True, eq=False)
-class _Arc(Curve):
-    """A wave where it is convex, then concave: around one point of inflection for each entry."""
-
-    quarters: int
-    inflection: Vector
-
-    def values(self, x: Points) -> Enclosure:
-        """The wave."""
-        return wave(x, self.quarters)
-
-    def slopes(self, x: Points) -> Enclosure:
-        """A quarter ahead."""
-        return wave(x, self.quarters + 1)
-
-    @property
-    def breaks(self) -> tuple[Break, ...]:
-        """The point of inflection, where the slope is 1."""
-        room = _INFLECTION * (1.0 + np.abs(self.inflection))
-        steep = 1.0 - room
-        return (
-            Break(
-                lower=self.inflection - room,
-                upper=self.inflection + room,
-                slope_lower=steep,
-                slope_upper=np.ones_like(room),
-            ),
-        )
-
-    @property
-    def bends(self) -> tuple[int, ...]:
-        """As it says."""
-        return CONVEX, CONCAVE
-
-    @property
-    def tails(self) -> tuple[float | Points, float | Points]:
-        """[-1, 1]."""
-        return -1.0, 1.0
+def _excess(left: Vector, right: Vector, slope: Vector, quarters: int) -> Vector:
+    """What f - slope x does not exceed on [left, right], by (1) on every arc that it meets."""
+    ends = (left, right)
+    flat = np.maximum(*(_beyond(np.ones_like(x), slope * x) for x in ends))
+    best = np.maximum(*(_beyond(wave(x, quarters)[1], slope * x) for x in ends))
+    turn = -np.arcsin(np.clip(slope, -1.0, 1.0))
+    first = np.floor((left / _HALF_PI - (2.0 - quarters)) / 4.0)
+    last = np.ceil((right / _HALF_PI - (0.0 - quarters)) / 4.0)
+    few = (last - first < _ARCS) & (np.maximum(np.abs(left), np.abs(right)) < _FARTHEST)
+    count = int(np.max(np.where(few, last - first, 0.0), initial=0.0)) + 1
+    for arc in range(count):
+        peak = (1.0 - quarters + 4.0 * (first + arc)) * _HALF_PI
+        half = _HALF_PI + _ROOM * (1.0 + np.abs(peak))
+        start, end = np.maximum(left, peak - half), np.minimum(right, peak + half)
+        at = np.clip(peak + turn, start, np.maximum(end, start))
+        low, high = wave(at, quarters + 1)
+        climb = np.maximum(np.maximum(high - slope, 0.0) * (end - at), 0.0)
+        climb = np.maximum(climb, np.maximum(slope - low, 0.0) * (at - start))
+        found = _beyond(wave(at, quarters)[1] + climb, slope * at)
+        best = np.where((start <= end) & few, np.maximum(best, found), best)
+    return np.where(few, np.fmin(best, flat), flat)
 
 
-def _turned(arc: _Arc, ends: Pair, slopes: Pair, sign: int) -> Pair:
-    """The offsets of sign times the arc."""
-    below, above = slopes
-    if sign == 1:
-        return Curve.offsets(arc, *ends, below, above)
-    low, high = Curve.offsets(arc, *ends, -above, -below)
-    return -high, -low
-
-
-def _beyond(value: Vector, product: Vector, side: float) -> Vector:
-    """Value - product, beyond the rounding of both, of the difference and of one more sum."""
-    slack = 2.0**-49 * (np.abs(value) + np.abs(product) + 1.0)
-    return value - product + side * slack
+def _beyond(value: Vector, product: Vector) -> Vector:
+    """Value - product, beyond the rounding of all that leads to it."""
+    return value - product + _SLACK * (np.abs(value) + np.abs(product) + 1.0)
 
 
 def sine() -> Wave:

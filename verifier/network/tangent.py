@@ -13,8 +13,9 @@ ranges, independent of each other. What bounds those is all that Jacobians and i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float64
@@ -23,6 +24,8 @@ from torch import Tensor
 from verifier.network.graph import Network, Node
 from verifier.network.linear_map import Identity
 from verifier.network.nodes import Elementwise, Product, Term, linear
+
+Range: TypeAlias = tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]
 
 
 def left_gate(product: str) -> str:
@@ -35,36 +38,45 @@ def right_gate(product: str) -> str:
     return f"{product}:right"
 
 
-def tangent(network: Network) -> Network:
-    """The network with every product in the place of which its increment stands."""
+def tangent(network: Network, ranges: Mapping[str, Range] | None = None) -> Network:
+    """The network with every product in the place of which its increment stands.
+
+    Args:
+        network: lowered or not.
+        ranges: what the gates multiply by, where that holds for all inputs.
+    """
     if not any(isinstance(node, Product) for node in network.nodes):
         return network
-    return replace(network, nodes=tuple(_tangents(network)))
+    return replace(network, nodes=tuple(_tangents(network, ranges or {})))
 
 
-def _tangents(network: Network) -> Iterator[Node]:
+def _tangents(network: Network, ranges: Mapping[str, Range]) -> Iterator[Node]:
     for node in network.nodes:
         if not isinstance(node, Product):
             yield node
             continue
         gates = (left_gate(node.name), node.left), (right_gate(node.name), node.right)
         for gate, factor in gates:
-            yield Elementwise(gate, factor, Multiplier(node.size), gate=gate)
+            multiplier = Multiplier(node.size, ranges.get(gate))
+            yield Elementwise(gate, factor, multiplier, gate=gate)
         yield linear(node.name, [Term(gate, Identity(node.size)) for gate, _ in gates])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Multiplier:
-    """s x for a number s that only a region bounds: alone it knows nothing of itself."""
+    """s x for a number s of which nothing is known but its range, and that of a region not here."""
 
     size: int
+    range: Range | None = None  #: what s lies within for all inputs
 
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
         """No number: it is no function."""
         return torch.full_like(x, torch.nan)
 
-    def slope_range(self) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
-        """All slopes."""
+    def slope_range(self) -> Range:
+        """The range; all slopes where there is none."""
+        if self.range is not None:
+            return self.range
         endless = torch.full((self.size,), torch.inf, dtype=torch.float64)
         return -endless, endless
 

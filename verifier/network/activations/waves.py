@@ -36,6 +36,15 @@ class _Wave(Smooth):
         ones = torch.ones(self.size, dtype=torch.float64)
         return -ones, ones
 
+    def image(
+        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
+    ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
+        """Every value on the closed [lower, upper] lies within, both ends are reached."""
+        least, greatest = Smooth.image(self, lower, upper)
+        # Far from 0 the places of peaks are not known, and on a whole period they do not matter.
+        whole = 2 * math.pi <= upper - lower
+        return torch.where(whole, -1.0, least), torch.where(whole, 1.0, greatest)
+
     def _landmarks(
         self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
     ) -> Float64[Tensor, "points *batch n"]:
