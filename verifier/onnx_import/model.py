@@ -15,6 +15,7 @@ from verifier.errors import (
     NotLipschitzGlobally,
 )
 from verifier.network.nodes import Affine, Elementwise
+from verifier.network.segments import segments
 
 if TYPE_CHECKING:
     from verifier.network.graph import Network, Node
@@ -79,7 +80,7 @@ class Model:
             return _in_the_way(self.blocked.node, self.blocked.code, self.blocked.detail)
         try:
             if method in NEED_GATES:
-                self.require_network().lowered("keep")
+                segments(self.require_network())
         except CapabilityBlocked as trouble:
             return _in_the_way(trouble.node, trouble.code, trouble.detail)
         return {"applies": True, "node": None, "code": None, "reason": None}
