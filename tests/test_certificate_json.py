@@ -129,6 +129,7 @@ SPLIT = SplitProof(
     patterns=PATTERNS,
     passages=(Passage(node="b", norm=Norm.LINF),),
     parts=(SINGLE["gate-lmi"], SINGLE["product"]),
+    forward=FORWARD,
 )
 PROOFS: dict[str, Proof] = {
     **SINGLE,

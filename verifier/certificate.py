@@ -258,6 +258,8 @@ class SplitProof:
     patterns: tuple[Pattern, ...]  #: those of every part
     passages: tuple[Passage, ...]
     parts: tuple[Single, ...]  #: one more than passages
+    #: How what enters blocks is bounded over the region; None: blocks count as they do everywhere.
+    forward: ForwardProof | None = None
     kind: Literal["split"] = "split"
 
 

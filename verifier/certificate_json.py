@@ -136,7 +136,8 @@ def _of_part(proof: Single | SplitProof) -> dict[str, object]:
     """What a proof has besides its kind and its patterns."""
     if isinstance(proof, SplitProof):
         passages = [{"node": p.node, "norm": p.norm.value} for p in proof.passages]
-        return {"passages": passages, **_parts(proof.parts)}
+        forward = None if proof.forward is None else _forward_json(proof.forward)
+        return {"passages": passages, "forward": forward, **_parts(proof.parts)}
     return _members(proof)
 
 

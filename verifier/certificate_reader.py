@@ -221,11 +221,13 @@ def _proof(value: object) -> Proof:
 def _split_or_single(value: object) -> Single | SplitProof:
     if _mapping(value, "proof").get("kind") != "split":
         return _single(value)
-    members = _exact(value, "proof", "kind patterns passages parts")
+    members = _exact(value, "proof", "kind patterns passages forward parts")
+    forward = members["forward"]
     return SplitProof(
         patterns=_patterns(members),
         passages=_list(members["passages"], "proof.passages", _passage),
         parts=_parts(members, _single),
+        forward=None if forward is None else _forward(forward),
     )
 
 

@@ -18,6 +18,7 @@ from itertools import islice
 from verifier.certificate import (
     Candidate,
     CentersProof,
+    ForwardProof,
     Passage,
     Single,
     SplitProof,
@@ -139,10 +140,12 @@ class _Semidefinite:
         pair = plain_norms(self.asked.norm)
         inner = pair.input if pair.input is pair.output else Norm.L2
         asked = self.asked
+        is_local = not isinstance(asked.place, Everywhere)
         for place, segment in enumerate(whole):
             share = Clock.start(clock.remaining / (len(whole) - place))
             if segment.block is not None:
-                product.node_norm(segment.block, inner)
+                if not is_local:
+                    product.node_norm(segment.block, inner)
                 passages.append(Passage(node=segment.block.name, norm=inner))
                 part = replace(asked, norm=leading_to(asked.norm, inner), outputs=All())
             else:
@@ -155,7 +158,10 @@ class _Semidefinite:
             method="lipsdp",
             estimates=(0.0,) * count,
             proof=SplitProof(
-                patterns=self.network.patterns, passages=tuple(passages), parts=tuple(parts)
+                patterns=self.network.patterns,
+                passages=tuple(passages),
+                parts=tuple(parts),
+                forward=ForwardProof(technique="linear") if is_local else None,
             ),
         )
 

@@ -11,6 +11,7 @@ from verifier.checker.lowering import Absolute
 from verifier.checker.maps import Dense
 from verifier.checker.network import (
     Affine,
+    Blocks,
     Elementwise,
     Maximum,
     Network,
@@ -145,6 +146,8 @@ def evaluate(
                 signals[node.name] = [best(source[int(i)] for i in w) for w in node.windows]
             case Reflection():
                 signals[node.name] = _reflected(node, signals[node.source])
+            case Blocks():
+                raise NotImplementedError("blocks are not rational")
     return signals
 
 

@@ -4,7 +4,8 @@ If every path from the input to the output leads through nodes t_1, .., t_k in t
 
     f = f_k o phi_k o .. o phi_1 o f_0,    L(f) <= L(f_0) |phi_1| L(f_1) .. |phi_k| L(f_k)     (1)
 
-with what enters and leaves t_i measured in one norm for each. The first part has the claim's
+with what enters and leaves t_i measured in one norm for each; over a region |phi_i| is that on the
+bounds of what enters. The first part has the claim's
 inputs, input norm and region, the last one its outputs and output norm; all others are about all
 entries, everywhere.
 """
@@ -15,7 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from verifier.checker.definite import NotProved
-from verifier.checker.lowering import sources
+from verifier.checker.forward import forward_bounds
+from verifier.checker.linearised import constant_over
+from verifier.checker.lowering import lowered, sources
 from verifier.checker.network import Affine, Blocks, Network, Node
 from verifier.norms import NormPair, leading_to
 from verifier.property import All, Property
@@ -23,6 +26,8 @@ from verifier.property import All, Property
 if TYPE_CHECKING:
     from verifier.certificate import Single, SplitProof
     from verifier.checker.arithmetic import Magnitude
+    from verifier.checker.intervals import Interval
+    from verifier.norms import Norm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +50,34 @@ def parts_of_split(proof: SplitProof, network: Network, asked: Property) -> tupl
     if len(proof.parts) != len(proof.passages) + 1:
         raise NotProved(f"{len(proof.passages)} cuts, and {len(proof.parts)} proofs of parts")
     parts: list[Part] = []
+    entering = _entering(proof, network, asked)
     rest, norm = network, asked.norm
     for passage, single in zip(proof.passages, proof.parts, strict=False):
         block = _block(rest, passage.node)
         part = replace(asked, norm=leading_to(norm, passage.norm), outputs=All())
-        constant = block.function.constant(passage.norm, block.groups.shape[1])
+        constant = _constant(block, passage.norm, entering.get(block.name))
         before = _before(rest, block)
         parts.append(Part(proof=single, network=before, asked=part, constant=constant))
         rest, norm = _behind(rest, block), NormPair(passage.norm, asked.norm.output)
         asked = Property(norm=norm, outputs=asked.outputs)
     last = Part(proof=proof.parts[-1], network=rest, asked=asked, constant=None)
     return (*parts, last)
+
+
+def _entering(proof: SplitProof, network: Network, asked: Property) -> dict[str, Interval]:
+    """Bounds of what enters each block over the region, where the proof says how to find them."""
+    if proof.forward is None:
+        return {}
+    small = lowered(network, sorts="compare", keeps_blocks=True)
+    signals = forward_bounds(network, small, asked.place, proof.forward)
+    blocks = [node for node in small.network.nodes if isinstance(node, Blocks)]
+    return {node.name: signals[node.source] for node in blocks}
+
+
+def _constant(block: Blocks, norm: Norm, entering: Interval | None) -> Magnitude:
+    if entering is not None:
+        return constant_over(block, entering, norm)
+    return block.function.constant(norm, block.groups.shape[1])
 
 
 def _block(network: Network, name: str) -> Blocks:
