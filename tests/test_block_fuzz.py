@@ -10,21 +10,20 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from tests.attempts import BRANCH, LIPSDP, PRODUCT, PROPAGATION, Attempt, attempt, bounds
+from tests.attempts import BRANCH, LIPSDP, PRODUCT, PROPAGATION, attempt, bounds
 from tests.blocks import BLOCKS, PLACES, network_with
 from tests.exact import Exact, Pair, floats, fractions, growth_below, norms_about, steepest
 from tests.random_networks import RandomNetwork
-from verifier.certificate import Certificate, log10_upper
+from verifier.certificate import Certificate, SplitProof, log10_upper
 from verifier.certificate_json import certificate_text
 from verifier.checker import check
 from verifier.errors import CapabilityBlocked
 from verifier.norms import Norm, NormPair
-from verifier.onnx_import import load
 from verifier.property import Each, Property
 from verifier.regions import CenterBox, Everywhere
 from verifier.verify import inspect
@@ -132,26 +131,47 @@ def test_a_smaller_region_has_no_larger_a_bound(block: str) -> None:
     assert all(b <= a * (1 + 1e-12) for a, b in pairwise(levels))
 
 
-@pytest.mark.parametrize("attempted", [LIPSDP, BRANCH], ids=str)
-def test_methods_that_need_gates_name_the_node(attempted: Attempt) -> None:
-    network, center = _network("softmax", "middle")
-    assert load(network.model).require_network().has_blocks
-    asked = _asked(("l2", "l2"), center, "box")
-    if attempted is BRANCH:
-        assert attempted.answer(network.model, asked).proof.kind == "propagation"
-        return
+@pytest.mark.parametrize("where", ["everywhere", "box"])
+def test_a_block_that_a_path_leads_past_is_named_by_methods_that_need_gates(where: Place) -> None:
+    network, center = _network("softmax", "residual")
     with pytest.raises(CapabilityBlocked) as refusal:
-        attempted.answer(network.model, asked)
+        LIPSDP.answer(network.model, _asked(("l2", "l2"), center, where))
     assert refusal.value.node == "s1"
     assert "Softmax" in refusal.value.detail
-    assert refusal.value.fix
+    methods: Any = inspect(network.model)["methods"]
+    assert methods["product"]["applies"]
+    assert methods["lipsdp"]["node"] == "s1"
 
 
-def test_inspect_says_which_method_a_node_blocks() -> None:
-    network, _ = _network("softmax", "middle")
-    methods = inspect(network.model)["methods"]
-    assert methods["product"]["applies"]  # pyright: ignore[reportIndexIssue]
-    assert methods["lipsdp"]["node"] == "s1"  # pyright: ignore[reportIndexIssue]
+def test_branching_leaves_blocks_to_propagation() -> None:
+    network, center = _network("softmax", "middle")
+    certificate = BRANCH.answer(network.model, _asked(("l2", "l2"), center, "box"))
+    assert certificate.proof.kind == "propagation"
+
+
+@pytest.mark.parametrize("norms", PAIRS, ids="-".join)
+@pytest.mark.parametrize("where", ["everywhere", "box"])
+@pytest.mark.parametrize(("block", "place"), [("softmax", "last"), ("layer-norm", "middle")])
+def test_a_split_proof_holds_and_no_other_one_does(
+    block: str, place: str, where: Place, norms: Pair
+) -> None:
+    network, center = _network(block, place)
+    certificate = LIPSDP.answer(network.model, _asked(norms, center, where))
+    proof, verdict = certificate.proof, check(certificate, network.model)
+    assert isinstance(proof, SplitProof)
+    assert verdict.valid
+    assert verdict.proved is not None
+    for x in _points(center, where):
+        assert _secant(network, x, norms) <= Fraction(verdict.proved[0])
+    _require_rejected(certificate, network.model, verdict.proved[0] * (1 - 2.0**-50))
+    (passage,) = proof.passages
+    for wrong in (
+        replace(proof, parts=proof.parts[:1]),
+        replace(proof, passages=()),
+        replace(proof, passages=(replace(passage, node="s0"),)),
+        replace(proof, passages=(passage, passage), parts=(*proof.parts, proof.parts[0])),
+    ):
+        _require_rejected(replace(certificate, proof=wrong), network.model, verdict.proved[0])
 
 
 def test_each_output_of_a_classifier_is_bounded_by_itself() -> None:

@@ -27,6 +27,7 @@ from verifier.certificate import (
     LmiProof,
     LmiRow,
     PairCuts,
+    Passage,
     Pattern,
     ProductItem,
     ProductProof,
@@ -35,6 +36,7 @@ from verifier.certificate import (
     RecursionProof,
     Single,
     SlopeRange,
+    SplitProof,
     TorusProof,
     Tree,
     TreeItem,
@@ -123,9 +125,18 @@ SINGLE: dict[str, Single] = {
         items=(TreeItem(rows=(ROW,), trees=(TREE,)), TreeItem(rows=(), trees=())),
     ),
 }
+SPLIT = SplitProof(
+    patterns=PATTERNS,
+    passages=(Passage(node="b", norm=Norm.LINF),),
+    parts=(SINGLE["gate-lmi"], SINGLE["product"]),
+    forward=FORWARD,
+)
 PROOFS: dict[str, Proof] = {
     **SINGLE,
-    "centers": CentersProof(patterns=PATTERNS, parts=(SINGLE["propagation"], SINGLE["gate-lmi"])),
+    "split": SPLIT,
+    "centers": CentersProof(
+        patterns=PATTERNS, parts=(SINGLE["propagation"], SINGLE["gate-lmi"], SPLIT)
+    ),
 }
 
 SCHEMA = Draft202012Validator(

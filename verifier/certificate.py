@@ -244,15 +244,35 @@ Single: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A block that every path leads through, and the norm of what enters and leaves it."""
+
+    node: str
+    norm: Norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitProof:
+    """The network cut at blocks, and a proof for every part, in order."""
+
+    patterns: tuple[Pattern, ...]  #: those of every part
+    passages: tuple[Passage, ...]
+    parts: tuple[Single, ...]  #: one more than passages
+    #: How what enters blocks is bounded over the region; None: blocks count as they do everywhere.
+    forward: ForwardProof | None = None
+    kind: Literal["split"] = "split"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CentersProof:
     """A proof for the region around every center, in the order of the claim's."""
 
     patterns: tuple[Pattern, ...]  #: those of every part
-    parts: tuple[Single, ...]
+    parts: tuple[Single | SplitProof, ...]
     kind: Literal["centers"] = "centers"
 
 
-Proof: TypeAlias = Single | CentersProof
+Proof: TypeAlias = Single | SplitProof | CentersProof
 
 # --- What a method returns -----------------------------------------------------------------------
 

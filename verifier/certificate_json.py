@@ -6,7 +6,7 @@ Arrays of float64 travel as {"float64": base64 of the little-endian bytes, "leng
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -29,6 +29,7 @@ from verifier.certificate import (
     RecursionProof,
     Single,
     SlopeRange,
+    SplitProof,
     TorusProof,
     Tree,
     TreeItem,
@@ -122,13 +123,26 @@ def proof_json(proof: Proof) -> dict[str, object]:
         ],
     }
     if isinstance(proof, CentersProof):
-        # The patterns are those of all parts.
-        return {**head, "parts": [{"kind": part.kind, **_members(part)} for part in proof.parts]}
-    return {**head, **_members(proof)}
+        return {**head, **_parts(proof.parts)}
+    return {**head, **_of_part(proof)}
+
+
+def _parts(parts: Sequence[Single | SplitProof]) -> dict[str, object]:
+    """Proofs without their patterns, which are those of the whole."""
+    return {"parts": [{"kind": part.kind, **_of_part(part)} for part in parts]}
+
+
+def _of_part(proof: Single | SplitProof) -> dict[str, object]:
+    """What a proof has besides its kind and its patterns."""
+    if isinstance(proof, SplitProof):
+        passages = [{"node": p.node, "norm": p.norm.value} for p in proof.passages]
+        forward = None if proof.forward is None else _forward_json(proof.forward)
+        return {"passages": passages, "forward": forward, **_parts(proof.parts)}
+    return _members(proof)
 
 
 def _members(proof: Single) -> dict[str, object]:
-    """What a proof has besides its kind and its patterns."""
+    """The same for a proof without parts."""
     match proof:
         case ProductProof():
             return {"items": [_product_item_json(item) for item in proof.items]}

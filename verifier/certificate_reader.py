@@ -27,6 +27,7 @@ from verifier.certificate import (
     LmiProof,
     LmiRow,
     PairCuts,
+    Passage,
     Pattern,
     ProductItem,
     ProductProof,
@@ -37,6 +38,7 @@ from verifier.certificate import (
     Single,
     SlopeRange,
     Soundness,
+    SplitProof,
     TorusProof,
     Tree,
     TreeItem,
@@ -53,6 +55,7 @@ from verifier.request_json import parse_property, property_json
 Object: TypeAlias = Mapping[str, object]
 Array: TypeAlias = np.ndarray
 Item = TypeVar("Item")
+_Part = TypeVar("_Part")
 
 
 class MalformedCertificate(ValueError):
@@ -209,18 +212,41 @@ def _attempt(value: object, at: str) -> Attempt:
 
 def _proof(value: object) -> Proof:
     if _mapping(value, "proof").get("kind") != "centers":
-        return _single(value)
+        return _split_or_single(value)
     members = _exact(value, "proof", "kind patterns parts")
+    parts = _parts(members, _split_or_single)
+    return CentersProof(patterns=_patterns(members), parts=parts)
 
-    def part(item: object, at: str) -> Single:
+
+def _split_or_single(value: object) -> Single | SplitProof:
+    if _mapping(value, "proof").get("kind") != "split":
+        return _single(value)
+    members = _exact(value, "proof", "kind patterns passages forward parts")
+    forward = members["forward"]
+    return SplitProof(
+        patterns=_patterns(members),
+        passages=_list(members["passages"], "proof.passages", _passage),
+        parts=_parts(members, _single),
+        forward=None if forward is None else _forward(forward),
+    )
+
+
+def _passage(value: object, at: str) -> Passage:
+    members = _exact(value, at, "node norm")
+    norm = Norm(cast("str", _one_of(members["norm"], tuple(Norm), at)))
+    return Passage(node=_text(members["node"], at), norm=norm)
+
+
+def _parts(members: Object, read: Callable[[object], _Part]) -> tuple[_Part, ...]:
+    """The proofs of parts, with the patterns of the whole."""
+
+    def part(item: object, at: str) -> _Part:
         own = _mapping(item, at)
         if "patterns" in own:
             raise MalformedCertificate(f"{at}: the patterns of parts are those of the proof")
-        return _single({**own, "patterns": members["patterns"]})
+        return read({**own, "patterns": members["patterns"]})
 
-    return CentersProof(
-        patterns=_patterns(members), parts=_list(members["parts"], "proof.parts", part)
-    )
+    return _list(members["parts"], "proof.parts", part)
 
 
 def _single(value: object) -> Single:

@@ -5,7 +5,7 @@ Inputs may be weighted: |w o x|_p, or sqrt(x'Px). Either is a plain norm of othe
 has in the plain one. Methods and checker make that change and know plain pairs only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -87,3 +87,10 @@ class WeightedPair:
 
 
 Norms: TypeAlias = NormPair | WeightedPair
+
+
+def leading_to(norms: Norms, output: Norm) -> Norms:
+    """The same input norm, weighted or not, and another output norm."""
+    if isinstance(norms, NormPair):
+        return NormPair(norms.input, output)
+    return replace(norms, plain=NormPair(norms.plain.input, output))

@@ -30,6 +30,8 @@ from verifier.certificate import (
     Proof,
     PropagationProof,
     RecursionProof,
+    Single,
+    SplitProof,
     TorusProof,
     TreeItem,
     TreeProof,
@@ -197,8 +199,16 @@ def enlarged(proof: Proof, share: float) -> Proof:
             return replace(proof, scales=_larger(proof.scales, share), masks=masks)
         case TreeProof():
             return replace(proof, items=tuple(_larger_leaves(item, share) for item in proof.items))
+        case SplitProof():
+            return replace(proof, parts=tuple(_larger_part(part, share) for part in proof.parts))
         case PropagationProof() | CentersProof():
             return proof
+
+
+def _larger_part(part: Single, share: float) -> Single:
+    found = enlarged(part, share)
+    assert not isinstance(found, SplitProof | CentersProof)  # noqa: S101 (of the same kind)
+    return found
 
 
 def _larger(scales: Mapping[str, Gates], share: float) -> dict[str, Gates]:

@@ -15,20 +15,29 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from verifier.certificate import Candidate, TorusProof
+from verifier.certificate import (
+    Candidate,
+    CentersProof,
+    ForwardProof,
+    Passage,
+    Single,
+    SplitProof,
+    TorusProof,
+)
 from verifier.checkpoint import Growth, unusable
 from verifier.errors import InvalidRequest, TooLarge
 from verifier.methods import branch, lipsdp, product, propagation, recursion, refinement, torus
 from verifier.methods.clock import Clock
-from verifier.methods.items import varying_inputs
-from verifier.methods.progress import Aim
+from verifier.methods.items import items_of, varying_inputs
+from verifier.methods.progress import NO_AIM, Aim
 from verifier.methods.weights import plain_norms, unweighted
 from verifier.network.everywhere import everywhere, unbounded_node
 from verifier.network.graph import Network
 from verifier.network.nodes import Product
-from verifier.norms import Norm
+from verifier.network.segments import Segment, segments
+from verifier.norms import Norm, NormPair, leading_to
 from verifier.options import RunOptions, read_options, refuse_unknown
-from verifier.property import Property, Request
+from verifier.property import All, Property, Request
 from verifier.regions import Everywhere
 
 _SECONDS_PER_CUBE = 7e-9  #: of a dense solution, by the order of its inequality
@@ -137,7 +146,9 @@ class _Semidefinite:
 
     def candidates(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Better and better ones."""
-        if not isinstance(self.asked.place, Everywhere):
+        if self.network.has_blocks:
+            yield self._split(clock)
+        elif not isinstance(self.asked.place, Everywhere):
             yield from self._over_region(clock, aim)
         elif self.options.solver in _GENERAL:
             yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
@@ -145,6 +156,43 @@ class _Semidefinite:
             yield from self._by_blocks(self.asked, clock, aim)
         else:
             yield from self._anyhow(clock, aim)
+
+    def _split(self, clock: Clock) -> Candidate:
+        """A bound of every part between blocks, and the blocks' constants.
+
+        Raises:
+            CapabilityBlocked: a path leads past a block.
+        """
+        whole = segments(self.network)
+        passages: list[Passage] = []
+        parts: list[Single] = []
+        pair = plain_norms(self.asked.norm)
+        inner = pair.input if pair.input is pair.output else Norm.L2
+        asked = self.asked
+        is_local = not isinstance(asked.place, Everywhere)
+        for place, segment in enumerate(whole):
+            share = Clock.start(clock.remaining / (len(whole) - place))
+            if segment.block is not None:
+                if not is_local:
+                    product.node_norm(segment.block, inner)
+                passages.append(Passage(node=segment.block.name, norm=inner))
+                part = replace(asked, norm=leading_to(asked.norm, inner), outputs=All())
+            else:
+                part = asked
+            parts.append(_part_of(segment, part, self.options, share))
+            asked = Property(norm=NormPair(inner, pair.output), outputs=asked.outputs)
+        count = len(items_of(self.asked, self.network.output_size))
+        # What the product of all of them is the checker knows: a claim of 0 makes it say so.
+        return Candidate(
+            method="lipsdp",
+            estimates=(0.0,) * count,
+            proof=SplitProof(
+                patterns=self.network.patterns,
+                passages=tuple(passages),
+                parts=tuple(parts),
+                forward=ForwardProof(technique="linear") if is_local else None,
+            ),
+        )
 
     def _over_region(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """With the region's slopes; of what is too large for them what holds everywhere."""
@@ -214,6 +262,23 @@ class _Semidefinite:
         in_linf = plain_norms(self.asked.norm).input is Norm.LINF
         order = self.network.output_size + psis + (inputs // 2 if in_linf else 0)
         return _SECONDS_PER_CUBE * order**3
+
+
+def _part_of(segment: Segment, asked: Property, options: lipsdp.Options, clock: Clock) -> Single:
+    """The best proof of one part between blocks."""
+    found = product.candidate(everywhere(segment.network), asked).proof
+    if segment.has_gates:
+        try:
+            for candidate in _Semidefinite(segment.network, asked, options).candidates(
+                clock, NO_AIM
+            ):
+                found = candidate.proof
+                if clock.has_expired:
+                    break
+        except TooLarge:
+            pass  # the product stands
+    assert not isinstance(found, SplitProof | CentersProof)  # noqa: S101 (no blocks, one region)
+    return found
 
 
 _GENERAL = ("scs", "clarabel")

@@ -70,7 +70,7 @@ def test_values_and_secants_lie_within(case: Case, seed: int) -> None:
     function = case.function(width)
     low, high = function.image(lower[None], upper[None])
     least, greatest = function.derivatives(lower[None], upper[None])
-    sums = function.sums(lower[None], upper[None])
+    sums = {norm: function.constant_on(norm, lower[None], upper[None]) for norm in Norm}
 
     for k in range(4):
         share = rng.random(width) if k % 2 else np.rint(rng.random(width))
@@ -85,7 +85,11 @@ def test_values_and_secants_lie_within(case: Case, seed: int) -> None:
         for i, rise in enumerate(second - first):
             ends = sorted((Fraction(least[0, i, j]) * run, Fraction(greatest[0, i, j]) * run))
             assert ends[0] <= rise <= ends[1]
-        assert sum(abs(second - first)) <= Fraction(sums[0, 0]) * abs(run)
+        for norm, bound in sums.items():
+            norms: Pair = (norm.value, norm.value)
+            if run:
+                grown = growth_below(second - first, fractions(y) - fractions(x), norms)
+                assert grown <= Fraction(bound[0, 0])
 
 
 @pytest.mark.parametrize("norm", list(Norm), ids=str)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.checker.arithmetic import LEAST, above, below, enlarged, gamma
+from verifier.checker.arithmetic import LEAST, Magnitude, above, below, enlarged, gamma
 from verifier.checker.carry import Sparse
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval
 from verifier.checker.maps import identity
 from verifier.checker.network import Affine, Blocks, Term
+from verifier.norms import Norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,18 @@ def blocks_image(node: Blocks, entering: Interval) -> Interval:
     lower, upper = np.empty((2, len(entering.lower), node.size))
     lower[:, node.groups], upper[:, node.groups] = ends
     return Interval(lower, upper).required_finite(node.name)
+
+
+def constant_over(node: Blocks, entering: Interval, norm: Norm) -> Magnitude:
+    """A number that |f(x) - f(y)| / |x - y| does not exceed within the bounds, in one norm.
+
+    Raises:
+        NotProved: there is none that is finite.
+    """
+    found = node.function.constant_on(norm, *_grouped(node, entering))
+    if not np.all(np.isfinite(found)):
+        raise NotProved(f"node {node.name!r} has no constant over the region")
+    return Magnitude.of(float(found.max(initial=0.0)))
 
 
 def value_node(node: Blocks, entering: Interval) -> tuple[Affine, Interval]:
@@ -125,7 +138,9 @@ def increments_over(
             lower, upper = np.nextafter(lower, -np.inf), np.nextafter(upper, np.inf)
         entering = f"{node.name}\0in"
         sizes[entering] = node.size
-        caps[entering] = Cap(node.name, node.groups, node.function.sums(lower, upper))
+        caps[entering] = Cap(
+            node.name, node.groups, node.function.constant_on(Norm.L1, lower, upper)
+        )
         block = _sparse(node, *_derivatives(node, lower, upper))
         nodes.append(_linear(entering, node.source, identity(node.size)))
         nodes.append(_linear(node.name, entering, block))

@@ -157,10 +157,13 @@ class BlockFunction(Protocol):
         """Every derivative of output i by input j on the closed box lies within [.., i, j]."""
         ...
 
-    def sums(
-        self, lower: Float64[np.ndarray, "*groups n"], upper: Float64[np.ndarray, "*groups n"]
+    def constant_on(
+        self,
+        norm: Norm,
+        lower: Float64[np.ndarray, "*groups n"],
+        upper: Float64[np.ndarray, "*groups n"],
     ) -> Float64[np.ndarray, "*groups 1"]:
-        """Numbers that sum_i |derivative of output i by input j| does not exceed on the box."""
+        """Numbers that the norm of no derivative on the closed box exceeds; infinite ones too."""
         ...
 
 

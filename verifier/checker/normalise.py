@@ -81,14 +81,14 @@ class Normalise:
         cube = (1 + c) * (1 + c) * (1 + c)
         return 1.0 if c <= 0.5 else max(1.0, root_up(4 * cube / (27 * c) * _ROOM))
 
-    def sums(self, lower: Rows, upper: Rows) -> Float64[np.ndarray, "*groups 1"]:
-        """(1 + c)/s, and no more than the constant."""
-        c = max(0.0, (root_up(float(lower.shape[-1])) - 1) / 2 * _ROOM)
+    def constant_on(self, norm: Norm, lower: Rows, upper: Rows) -> Float64[np.ndarray, "*groups 1"]:
+        """1/s in l2, (1 + c)/s in l1 and linf, and no more than the constant."""
+        width = lower.shape[-1]
+        c = max(0.0, (root_up(float(width)) - 1) / 2 * _ROOM)
+        share = 1.0 if norm is Norm.L2 else (1 + c) * _ROOM
         with np.errstate(divide="ignore"):
-            local = upper_of((1 + c) / _Box(self, lower, upper).lengths()[0])
-        if not 0 < self.epsilon:
-            return local
-        return np.minimum(local, self.constant(Norm.L1, lower.shape[-1]).upper())
+            local = upper_of(share / _Box(self, lower, upper).lengths()[0])
+        return local if self.epsilon == 0 else np.minimum(local, self.constant(norm, width).upper())
 
     def image(self, lower: Rows, upper: Rows) -> tuple[Rows, Rows]:
         """(1) at the ends."""

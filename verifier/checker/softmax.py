@@ -42,9 +42,11 @@ class Softmax:
         """1/2; of one entry it is constant."""
         return Magnitude.of(0.5 if 1 < width else 0.0)
 
-    def sums(self, lower: Rows, upper: Rows) -> Float64[np.ndarray, "*groups 1"]:  # noqa: ARG002
-        """The constant."""
-        return np.full((*lower.shape[:-1], 1), self.constant(Norm.L1, lower.shape[-1]).upper())
+    def constant_on(self, norm: Norm, lower: Rows, upper: Rows) -> Float64[np.ndarray, "*groups 1"]:
+        """The greatest 2 p (1 - p), and no more than the constant."""
+        sums = _sums(lower, upper)
+        steepest = _spreads(_shares(*sums), _others(*sums))[1].max(axis=-1, keepdims=True)
+        return np.minimum(2 * steepest, self.constant(norm, lower.shape[-1]).upper())
 
     def image(self, lower: Rows, upper: Rows) -> tuple[Rows, Rows]:
         """1/(1 + S) at the ends of S."""
@@ -77,9 +79,12 @@ class LogSoftmax:
             case Norm.LINF:
                 return ONE + ONE
 
-    def sums(self, lower: Rows, upper: Rows) -> Float64[np.ndarray, "*groups 1"]:  # noqa: ARG002
-        """The constant."""
-        return np.full((*lower.shape[:-1], 1), self.constant(Norm.L1, lower.shape[-1]).upper())
+    def constant_on(self, norm: Norm, lower: Rows, upper: Rows) -> Float64[np.ndarray, "*groups 1"]:
+        """The greatest 2 (1 - p) in linf, and no more than the constant."""
+        known = np.full((*lower.shape[:-1], 1), self.constant(norm, lower.shape[-1]).upper())
+        if norm is not Norm.LINF:
+            return known
+        return np.minimum(known, 2 * _others(*_sums(lower, upper))[1].max(axis=-1, keepdims=True))
 
     def image(self, lower: Rows, upper: Rows) -> tuple[Rows, Rows]:
         """-log(1 + S) at the ends of S, the greatest exponent taken out of the sum."""

@@ -23,12 +23,13 @@ from verifier.certificate import (
     ProductProof,
     PropagationProof,
     RecursionProof,
+    SplitProof,
     TorusProof,
     TreeProof,
     log10_upper,
     verdict_of,
 )
-from verifier.checker.arithmetic import Magnitude, greatest, require_sound_arithmetic
+from verifier.checker.arithmetic import ONE, Magnitude, greatest, require_sound_arithmetic
 from verifier.checker.centers import labels_of, of_one_center, parts_of
 from verifier.checker.definite import NotProved
 from verifier.checker.entries import judge_entries
@@ -42,6 +43,7 @@ from verifier.checker.product import prove_product
 from verifier.checker.propagation import prove_gate_lmi, prove_propagation
 from verifier.checker.recursion import prove_recursion
 from verifier.checker.rejected import Rejected
+from verifier.checker.split import parts_of_split
 from verifier.checker.torus import prove_torus
 from verifier.checker.tree import prove_tree
 from verifier.checker.weighting import unweighted
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from verifier.checker.network import Network
 
 _Local: TypeAlias = GateLmiProof | PropagationProof | TreeProof
+_Global: TypeAlias = LmiProof | ProductProof | RecursionProof | TorusProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +171,22 @@ def prove(
     if isinstance(certificate.proof, CentersProof):
         parts = [prove(part, network, selected)[0] for part in parts_of(certificate)]
         return tuple(bound for bounds in parts for bound in bounds), ()
-    if not isinstance(certificate.proof, _Local):
-        network = everywhere(network)
+    if isinstance(certificate.proof, SplitProof):
+        whole = everywhere(network) if isinstance(asked.place, Everywhere) else network
+        return _split(certificate.proof, certificate, whole), ()
+    if isinstance(certificate.proof, _Local):
+        return _over_region(certificate.proof, network, asked, selected), ()
+    return _everywhere(certificate.proof, everywhere(network), asked, selected)
+
+
+def _everywhere(
+    certified: _Global, network: Network, asked: Property, selected: Selection
+) -> tuple[tuple[Magnitude, ...], tuple[Layer, ...]]:
+    """What a proof without a region proves of each item, and what it says of layers."""
     # Proofs without a region know plain norms only: they are of the network behind one more map.
     plain = unweighted(network, asked.norm, selected.inputs)
     inner, pair = plain.network, plain.pair
-    match certificate.proof:
+    match certified:
         case ProductProof() as proof:
             product = prove_product(proof, inner, pair, selected)
             layers = (replace(each, prefix=plain.stretch * each.prefix) for each in product.layers)
@@ -186,8 +199,21 @@ def prove(
             return plain.bounds(prove_recursion(proof, inner, pair, selected)), ()
         case TorusProof() as proof:
             return plain.bounds(prove_torus(proof, inner, pair, selected)), ()
-        case GateLmiProof() | PropagationProof() | TreeProof() as proof:
-            return _over_region(proof, network, asked, selected), ()
+
+
+def _split(proof: SplitProof, certificate: Certificate, network: Network) -> tuple[Magnitude, ...]:
+    """The products of what the parts prove, for each item of the last one."""
+    whole, bounds = ONE, tuple[Magnitude, ...]()
+    for part in parts_of_split(proof, network, certificate.claim.property):
+        claim = replace(certificate.claim, property=part.asked)
+        own = replace(certificate, proof=part.proof, claim=claim)
+        inner = part.network
+        selected = selection(part.asked, inner.input_size, inner.output_size)
+        bounds, _ = prove(own, inner, selected)
+        if part.constant is not None:
+            (bound,) = bounds
+            whole = whole * bound * part.constant
+    return tuple(whole * bound for bound in bounds)
 
 
 def _over_region(

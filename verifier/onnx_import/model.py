@@ -17,6 +17,7 @@ from verifier.errors import (
 from verifier.network.everywhere import REMEDY, unbounded_node, why_unbounded
 from verifier.network.graph import Grouped
 from verifier.network.nodes import Affine, Elementwise, Product
+from verifier.network.segments import segments
 from verifier.onnx_import.values import Blocked
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Model:
         """Whether a method has all that it needs; else, or where only a region gives it, why."""
         if self.network is not None and method in NEED_GATES:
             try:
-                self.network.lowered("keep")
+                segments(self.network)
             except CapabilityBlocked as trouble:
                 return _told(trouble.node, trouble.code, trouble.detail, applies=False)
         blocked = self.blocked or self.unbounded
