@@ -24,6 +24,6 @@ VOLUME /data
 EXPOSE 8321
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["python", "-c", \
     "import urllib.request as r; r.urlopen('http://127.0.0.1:8321/healthz', timeout=2)"]
-# There are no keys yet, so whoever runs the container decides who reaches it: compose.yaml
+# Until the first API key is made, whoever runs the container decides who reaches it: compose.yaml
 # publishes the port on 127.0.0.1 only.
 CMD ["python", "-m", "service.serve", "--insecure-no-auth"]

@@ -19,9 +19,10 @@ from service.blobs import Blobs
 from service.changes import Changes
 from service.context import Context
 from service.edge import Edge
+from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
-from service.routes import certificates, jobs, meta, models
-from service.schemas import CheckBody, EstimateBody, ProblemBody, SubmissionBody
+from service.routes import certificates, jobs, keys, meta, models, radius
+from service.schemas import CheckBody, EstimateBody, ProblemBody, RadiusBody, SubmissionBody
 from service.settings import Settings
 from service.store.engine import open_database
 from verifier.version import VERSION
@@ -35,6 +36,7 @@ def create_app(settings: Settings) -> Edge:
     database = open_database(settings.database)
     changes = Changes(database)
     app.state.context = Context(settings, database, Blobs(settings.data), changes)
+    app.state.metrics = metrics = Metrics(database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
@@ -44,7 +46,7 @@ def create_app(settings: Settings) -> Edge:
 
     app.router.lifespan_context = lifespan
     # Around the whole app, not one of its middlewares: a defect's answer passes here as well.
-    return Edge(app, settings)
+    return Edge(app, settings, metrics)
 
 
 def describe_app() -> FastAPI:
@@ -57,13 +59,13 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, certificates, meta):
+    for routes in (models, jobs, radius, certificates, keys, meta):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_defect)
-    openapi.install(app, (ProblemBody, SubmissionBody, CheckBody, EstimateBody))
+    openapi.install(app, (ProblemBody, SubmissionBody, RadiusBody, CheckBody, EstimateBody))
     return app
 
 
@@ -103,7 +105,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
     request_id = getattr(request.state, "request_id", "")
-    log.error("request %s failed", request_id, exc_info=error)
+    log.error("a defect", exc_info=error, extra={"with": {"request_id": request_id}})
     return _respond(request, Problem("internal-error", type(error).__name__))
 
 

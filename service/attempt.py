@@ -1,23 +1,25 @@
-"""Supervising one attempt: what a child says becomes a bound only through the checker.
+"""Supervising one attempt: what a child says becomes an answer only through the checker.
 
-    child  --candidate bytes-->  file  --checker child-->  accepted?  -->  progress, event, row
+    child  --candidate bytes-->  `candidates`  --accepted?-->  `answers`  -->  progress, event, row
 
-A candidate waits while another is checked, and is replaced by a newer one; between two checks
-passes at least the time that the last one took. Whatever ends the attempt (result, budget,
-cancel, memory), the best accepted certificate is kept.
+Whatever ends the attempt (result, budget, cancel, memory), the best accepted answer is kept.
 """
+
+from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from sqlalchemy import Connection
 
 from service import checking
+from service.answers import answer_to
 from service.blobs import Blobs
-from service.checking import Bench, Checker, CheckOrder
+from service.candidates import Candidates, Checked
+from service.checking import Bench, CheckOrder
 from service.executors import (
     Ended,
     Erred,
@@ -30,9 +32,10 @@ from service.executors import (
     Summarised,
 )
 from service.settings import Settings
+from service.signing import sign_unread
 from service.store import leases
 from service.store.engine import Database, now_ms
-from service.store.jobs import NO_PROGRESS, State
+from service.store.jobs import State
 from service.store.leases import Claim
 from verifier.errors import (
     CheckRejected,
@@ -42,6 +45,9 @@ from verifier.errors import (
     ResourceExhausted,
     WorkerLost,
 )
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PROGRESS_S = 0.5  #: between two progress events
 
@@ -56,10 +62,11 @@ class Tools:
     database: Database
     blobs: Blobs
     bench: Bench
+    signing_key: Ed25519PrivateKey | None = None  #: of the service, where it signs
 
 
 class Attempt:
-    """One attempt of one verification, from the fork to the last row written."""
+    """One attempt of one verification or radius, from the fork to the last row written."""
 
     def __init__(self, claim: Claim, handle: Handle, kill_at: float, tools: Tools) -> None:
         self.claim = claim
@@ -68,13 +75,14 @@ class Attempt:
         self.is_over = False  #: the row is written, or someone else's
         self._kill_at = kill_at
         self._tools = tools
-        self._candidate: Path | None = None  #: the newest unchecked certificate
-        self._check: tuple[Checker, Path, Path] | None = None  #: process, its input, its output
-        self._check_from = 0.0  #: when the next check may start
+        self._answer = answer_to(claim)
+        self._candidates = Candidates(
+            tools.blobs, tools.bench, tools.settings.check_s, self._check_order
+        )
         self._rejection: Mapping[str, Any] | None = None  #: of the last check
-        self._best: Mapping[str, Any] | None = claim.incumbent
         self._phase: str | None = None
         self._done: int | None = None  #: steps of the phase
+        self._open: int | None = None  #: parts that branch and bound has not done yet
         self._shown = 0.0
         self._is_shown = True  #: nothing is known that the row does not say
         self._error: Mapping[str, object] | None = None
@@ -92,12 +100,12 @@ class Attempt:
             case Progressed(progress):
                 self._phase = str(progress.get("phase"))[:200]
                 self._done = _count(progress.get("iteration"))
+                self._open = _count(progress.get("open"))
                 self._is_shown = False
-            case Improved(certificate):
-                self._hold(certificate)
+            case Improved(certificate, place):
+                self._candidates.hold(place, certificate)
             case Resulted(certificate):
-                self._hold(certificate)
-                self._has_result = True
+                self._hear_result(certificate)
             case Erred(error):
                 self._error = error
             case Overran(used):
@@ -108,87 +116,50 @@ class Attempt:
             case Summarised():
                 pass  # a verification has none; whoever sends one is ignored
 
+    def _hear_result(self, certificate: bytes | None) -> None:
+        self._has_result = True
+        if certificate is not None:
+            self._candidates.hold(0, certificate)
+
     def advance(self) -> None:
         """Do what can be done now without waiting."""
-        self._advance_check()
+        checked = self._candidates.advance(is_urgent=self._has_ended)
+        if checked is not None:
+            self._weigh(checked)
         if self.is_over:
             return
-        if self._has_ended and (self._is_settled or self.killed in ("canceled", "stopped")):
+        is_settled = self._candidates.is_settled or self.killed in ("canceled", "stopped")
+        if self._has_ended and is_settled:
             self._conclude()
         elif not self._is_shown and self._shown + PROGRESS_S < time.monotonic():
             self._show(None)
 
     def close(self) -> None:
         """Leave nothing behind: processes, temporary files."""
-        if self._check is not None:
-            checker, text, out = self._check
-            checker.close()
-            text.unlink(missing_ok=True)
-            out.unlink(missing_ok=True)
-        if self._candidate is not None:
-            self._candidate.unlink(missing_ok=True)
-
-    @property
-    def _is_settled(self) -> bool:
-        """Whether every candidate has been checked."""
-        return self._candidate is None and self._check is None
+        self._candidates.close()
 
     # --- checking --------------------------------------------------------------------------------
 
-    def _hold(self, certificate: bytes) -> None:
-        if self._candidate is None:
-            self._candidate = self._tools.blobs.scratch("candidate")
-        self._candidate.write_bytes(certificate)
-
-    def _advance_check(self) -> None:
-        now = time.monotonic()
-        if self._check is not None:
-            checker = self._check[0]
-            outcome = checker.poll()
-            if outcome is None and checker.began + self._tools.settings.check_s < now:
-                checker.close()
-                outcome = checking.rejection("error", "the check took longer than it may")
-            if outcome is not None:
-                self._check_from = now + (now - checker.began)
-                self._weigh(outcome)
-        is_time = self._check_from <= now or self._has_ended
-        if self._check is None and self._candidate is not None and is_time:
-            self._begin_check(self._candidate)
-            self._candidate = None
-
-    def _begin_check(self, text: Path) -> None:
-        tools, claim = self._tools, self.claim
-        out = tools.blobs.scratch("canonical")
-        checker = tools.bench.take()
-        checker.begin(
-            CheckOrder(
-                text=text,
-                models=tools.blobs.folder("models", claim.tenant),
-                out=out,
-                asked={
-                    "model": claim.model,
-                    "property": claim.request["property"],
-                    "target": claim.request["target"],
-                },
-                memory_bytes=tools.settings.memory_bytes,
-            )
+    def _check_order(self, place: int, text: Path, out: Path) -> CheckOrder:
+        return CheckOrder(
+            text=text,
+            models=self._tools.blobs.folder("models", self.claim.tenant),
+            out=out,
+            asked=self._answer.asked(place),
+            memory_bytes=self._tools.settings.memory_bytes,
         )
-        self._check = (checker, text, out)
 
-    def _weigh(self, outcome: Mapping[str, Any]) -> None:
+    def _weigh(self, checked: Checked) -> None:
         """Keep what the checker accepted, if it is at least as good as the best so far."""
-        assert self._check is not None, "an outcome is of a check"  # noqa: S101
-        _, text, out = self._check
-        self._check = None
-        text.unlink(missing_ok=True)
+        place, outcome = checked.place, checked.outcome
         try:
             if not outcome["valid"]:
                 self._rejection = outcome
-            elif _is_better(outcome, self._best) and self._store(outcome, out):
-                self._best = outcome
-                self._show(outcome)
+            elif self._answer.is_better(place, outcome) and self._store(outcome, checked.text):
+                self._answer.take(place, outcome)
+                self._show(self._answer.incumbent)
         finally:
-            out.unlink(missing_ok=True)
+            checked.text.unlink(missing_ok=True)
 
     def _store(self, outcome: Mapping[str, Any], out: Path) -> bool:
         """Keep the canonical text under the digest that the checker's child named."""
@@ -200,20 +171,26 @@ class Attempt:
                 return False
             draft.flush()
             draft.keep(tools.blobs.place("certificates", self.claim.tenant, draft.digest))
+        if tools.signing_key is not None:
+            self._sign(outcome["blob"], tools.signing_key)
         return True
+
+    def _sign(self, blob: str, key: Ed25519PrivateKey) -> None:
+        """Keep the envelope of a stored text under the text's digest."""
+        blobs, tenant = self._tools.blobs, self.claim.tenant
+        text = blobs.place("certificates", tenant, blob).read_bytes()
+        with blobs.draft() as draft:
+            draft.write(sign_unread(text, self.claim.model, key))
+            draft.flush()
+            draft.keep(blobs.place("envelopes", tenant, blob))
 
     # --- telling ---------------------------------------------------------------------------------
 
     def _progress(self) -> dict[str, object]:
-        summary: Mapping[str, Any] = {} if self._best is None else self._best["summary"]
-        upper, lower = summary.get("bound"), summary.get("lower")
-        gap = upper / lower - 1 if upper is not None and lower else None
         return {
-            **NO_PROGRESS,
-            "upper": upper,
-            "lower": lower,
-            "gap": gap,
+            **self._answer.progress(),
             "phase": self._phase,
+            "open": self._open,
             "done": self._done,
         }
 
@@ -239,7 +216,7 @@ class Attempt:
                     self.claim,
                     state,
                     now_ms(),
-                    incumbent=self._best,
+                    incumbent=self._answer.incumbent,
                     progress=self._progress(),
                     error=error,
                 )
@@ -260,13 +237,15 @@ class Attempt:
         """The state and error that this attempt ends in; None: the job has to run again."""
         if self.killed == "canceled":
             return "canceled", None
+        has_any = self._answer.incumbent is not None
         if self._has_result:
-            return ("succeeded", None) if self._best is not None else ("failed", self._refused())
+            is_answered = self._answer.is_answered(was_rejected=self._rejection is not None)
+            return ("succeeded", None) if is_answered else ("failed", self._refused())
         is_out_of_time = self.killed == "late" or (
             self._error is not None and self._error.get("code") == OutOfBudget.code
         )
         if is_out_of_time:
-            return ("succeeded", None) if self._best is not None else ("failed", _timeout())
+            return ("succeeded", None) if has_any else ("failed", _timeout())
         if self._error is not None:
             return "failed", self._error
         return None
@@ -306,27 +285,6 @@ def _memory_error(used: int, allowed: int) -> Mapping[str, object]:
         f"the attempt used {used >> 20} MiB of memory; {allowed >> 20} MiB are allowed",
         fix="ask for a cheaper method, or give the service more memory",
     ).to_json()
-
-
-def _is_better(outcome: Mapping[str, Any], best: Mapping[str, Any] | None) -> bool:
-    """Whether a certificate may take the place of the best one: no larger bound.
-
-    At equal bounds the newer one wins: it may carry a better lower bound, hence the verdict. So it
-    does where the kind has no bound, unless the older one decides what the newer one does not.
-    """
-    if best is None:
-        return True
-    return _level(outcome) <= _level(best)
-
-
-def _level(outcome: Mapping[str, Any]) -> tuple[bool, float]:
-    """The bound as something to compare; beyond the range of float64, by its logarithm."""
-    summary = outcome["summary"]
-    if outcome["kind"] != "lipschitz":
-        return outcome["verdict"] == "undecided", 0.0
-    if summary["bound"] is not None:
-        return False, summary["bound"]
-    return True, summary["log10_bound"]
 
 
 def _count(value: object) -> int | None:

@@ -1,5 +1,6 @@
 """Bytes by their SHA-256, as files: models and certificates, each tenant's in its own folder.
 
+Envelopes that sign a certificate stand under the digest of its text.
 A file is written under a temporary name, flushed to the disk, renamed, and its folder flushed:
 a name that exists therefore always holds whole bytes of its digest. What a crash leaves behind
 are temporary files only, removed at the next start.
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, TypeAlias
 
-Shelf: TypeAlias = Literal["models", "certificates"]
+Shelf: TypeAlias = Literal["models", "certificates", "envelopes"]
 
 TEMPORARY_AGE_S = 24 * 3600.0
 

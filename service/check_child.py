@@ -1,16 +1,17 @@
 """The second child: reads a certificate, has the independent checker check it, tells what it is.
 
-Imports numpy, the checker and the certificate's format: no torch, no onnx, no solver. Its argument
-names the checker; it reads one JSON line, writes one JSON line and ends. It is a process of its
-own because the certificate comes from one that has read a hostile model, and because the checker
-reads the model too.
+Imports numpy, the checker and the certificate's format: no torch, no onnx, no solver. Its arguments
+name the checker and its conclusion about radii; it reads one JSON line, writes one JSON line and
+ends. It is a process of its own because the certificate comes from one that has read a hostile
+model, and because the checker reads the model too.
 
     in   {"text": path, "wrapped": bool, "models": folder, "out": path or null, "asked": {...} or
           null, "memory_bytes": n}
     out  {"valid": bool, "code", "reason", "node", "id", ...}
 
 `wrapped`: the text is {"certificate": ..., "model": ...} instead of the certificate itself.
-`asked`: the model, property and target that the certificate has to be about.
+`asked`: the model, property and target that the certificate has to be about; or the model and a
+question about the radius of one point. Then `label` and `radius` are what was concluded.
 """
 
 import hashlib
@@ -18,10 +19,11 @@ import json
 import resource
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from service import lifeline
+from service import lifeline, sandbox
 from service.worker import load_entry
 from verifier.canonical_json import Json, canonical_json
 from verifier.certificate import Certificate
@@ -31,10 +33,14 @@ from verifier.certificate_reader import (
     certificate_from_json,
     parse_certificate,
 )
+from verifier.radius_json import parse_question
+from verifier.region_json import region_json
+from verifier.regions import Region
 from verifier.request_json import property_json
 
 Outcome: TypeAlias = dict[str, object]
 Check: TypeAlias = Callable[[Certificate, bytes], Any]  # Any: found by name
+Verdict: TypeAlias = Any  # of a `Check`
 
 
 class UnreadableBody(ValueError):
@@ -49,39 +55,62 @@ def main() -> None:
     """Serve one order from standard input."""
     lifeline.die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    check = load_entry(sys.argv[1])  # before the order comes: the process waits warm
+    # Before the order comes: the process waits warm.
+    check, check_radius = (load_entry(entry) for entry in sys.argv[1:])
     line = sys.stdin.readline()
     if not line:
         return
     order = json.loads(line)
-    if order["memory_bytes"]:
-        limit = order["memory_bytes"]
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    _enclose(order)
     try:
-        outcome = examine(order, check)
+        is_radius = order["asked"] is not None and "question" in order["asked"]
+        outcome = examine(order, check_radius if is_radius else check)
     except MemoryError:
         outcome = _rejected("error", "the check needed more memory than it may use")
     sys.stdout.write(json.dumps(outcome, allow_nan=False) + "\n")
 
 
+def _enclose(order: Mapping[str, Any]) -> None:
+    """Keep only what the order names: its text and models to read, its answer to write."""
+    if order["memory_bytes"]:
+        limit = order["memory_bytes"]
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    out = [] if order["out"] is None else [Path(order["out"])]
+    for path in out:
+        path.touch()  # a rule is about a file that exists
+    named = (order["text"], order["models"], order["trusted"])
+    sandbox.enclose([Path(name) for name in named if name is not None], out)
+
+
 def examine(order: Mapping[str, Any], check: Check) -> Outcome:
     """What the checker says of the certificate that an order names."""
     try:
-        certificate, model_id = _read(Path(order["text"]), wrapped=order["wrapped"])
+        given = _read(order)
     except UnreadableBody as error:
         return _rejected(error.code, str(error))
     except MalformedCertificate as error:
         return _rejected("malformed", str(error))
-    about = certificate.claim.model
-    if model_id is not None and model_id != about:
-        return _rejected("model-mismatch", f"the claim is about {about}, not {model_id}")
-    mismatch = _differs(certificate, order["asked"])
+    certificate, about = given.certificate, given.certificate.claim.model
+    if given.model not in (None, about):
+        return _rejected("model-mismatch", f"the claim is about {about}, not {given.model}")
+    asked = order["asked"]
+    mismatch = None if asked is None else _differs(certificate, asked)
     if mismatch is not None:
         return _rejected("claim-mismatch", mismatch)
     path = _place(Path(order["models"]), about)
     if path is None:
         return _rejected("model-not-here", f"{about} is not stored here")
-    verdict = check(certificate, path.read_bytes())
+    outcome = _concluded(check(certificate, path.read_bytes()), certificate, asked)
+    outcome["signature"] = given.signature
+    if outcome["valid"] and order["out"] is not None:
+        outcome |= _stored(certificate, Path(order["out"]))
+    return outcome
+
+
+def _concluded(
+    verdict: Verdict, certificate: Certificate, asked: Mapping[str, Any] | None
+) -> Outcome:
+    """What the checker says, with label and radius where those were asked for."""
     outcome: Outcome = {
         "valid": bool(verdict.valid),
         "code": verdict.code,
@@ -89,16 +118,28 @@ def examine(order: Mapping[str, Any], check: Check) -> Outcome:
         "node": getattr(verdict, "node", None),
         "id": certificate_id(certificate),
     }
-    if verdict.valid and order["out"] is not None:
-        outcome |= _stored(certificate, Path(order["out"]))
-    return outcome
+    if not verdict.valid or asked is None or "question" not in asked:
+        return outcome
+    wanted = asked["question"]["label"]
+    if wanted not in (None, verdict.label):
+        return _rejected("claim-mismatch", f"label {verdict.label} is proved, not {wanted}")
+    return {**outcome, "label": verdict.label, "radius": verdict.radius}
 
 
-def _read(path: Path, *, wrapped: bool) -> tuple[Certificate, str | None]:
-    """The certificate in a file, and the model that the file says it is about."""
-    text = path.read_bytes()
-    if not wrapped:
-        return parse_certificate(text), None
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A certificate, and what stood around it."""
+
+    certificate: Certificate
+    model: str | None = None  #: the model that it is said to be about
+    signature: Mapping[str, object] | None = None  #: key id and state; null state: not trusted
+
+
+def _read(order: Mapping[str, Any]) -> _Given:
+    """The certificate in the file that an order names."""
+    text = Path(order["text"]).read_bytes()
+    if not order["wrapped"]:
+        return _Given(parse_certificate(text))
     try:
         members = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -111,24 +152,58 @@ def _read(path: Path, *, wrapped: bool) -> tuple[Certificate, str | None]:
     model_id = body.get("model")
     if model_id is not None and not isinstance(model_id, str):
         raise UnreadableBody("invalid-request", "the body's member `model` is not text")
-    return certificate_from_json(body["certificate"]), model_id
+    found = body["certificate"]
+    members = cast("dict[str, object]", found) if isinstance(found, dict) else {}
+    if "payloadType" in members:
+        return _opened(members, model_id, order["trusted"])
+    return _Given(certificate_from_json(body["certificate"]), model_id)
 
 
-def _differs(certificate: Certificate, asked: Mapping[str, Any] | None) -> str | None:
+def _opened(envelope: dict[str, object], model_id: str | None, trusted: str | None) -> _Given:
+    """The certificate in an envelope, and whether a trusted key has signed it."""
+    # Here, not above: most checks are of bare certificates.
+    from service.signing import BadEnvelope, BadSignature, read_envelope
+    from service.signing_keys import read_trusted_keys
+
+    keys = () if trusted is None else read_trusted_keys(Path(trusted))
+    try:
+        read = read_envelope(json.dumps(envelope).encode())
+        assert read is not None, "it has a payload's type"  # noqa: S101
+        certificate = parse_certificate(read.certificate())
+    except BadEnvelope as error:
+        raise MalformedCertificate(str(error)) from error
+    try:
+        signed = read.verify(keys)
+        signature: dict[str, object] = {"keyid": signed.keyid, "state": signed.state}
+    except BadSignature:
+        signature = {"keyid": read.signatures[0][0], "state": None}
+    return _Given(certificate, model_id, signature)
+
+
+def _differs(certificate: Certificate, asked: Mapping[str, Any]) -> str | None:
     """How the certificate is not an answer to what was asked; None where it is."""
-    if asked is None:
-        return None
     claim = certificate.claim
     target = None if certificate.target is None else {"upper": certificate.target}
-    for name, claimed in (
-        ("model", claim.model),
-        ("property", property_json(claim.property)),
-        ("target", target),
-    ):
+    claimed: dict[str, object] = {"model": claim.model}
+    wanted = {"model": asked["model"]}
+    if "question" in asked:
+        claimed["region"] = region_json(claim.property.region)
+        wanted["region"] = region_json(_ball(certificate, asked["question"]))
+    else:
+        claimed |= {"property": property_json(claim.property), "target": target}
+        wanted |= {"property": asked["property"], "target": asked["target"]}
+    for name, value in claimed.items():
         # Canonical texts: 1 and 1.0 are one number of the same claim.
-        if canonical_json(cast("Json", claimed)) != canonical_json(cast("Json", asked[name])):
+        if canonical_json(cast("Json", value)) != canonical_json(cast("Json", wanted[name])):
             return f"the certificate's {name} is not the one that was asked for"
     return None
+
+
+def _ball(certificate: Certificate, question: Mapping[str, Any]) -> Region:
+    """The ball around the asked point with the radius that the certificate has."""
+    radius = getattr(certificate.claim.property.region, "radius", None)
+    # Any other ball than the claimed one is a mismatch.
+    return parse_question(question).ball(0, radius if isinstance(radius, float) else 1.0)
 
 
 def _place(models: Path, model_id: str) -> Path | None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from service.settings import EntryPoints
+
 MAX_LINE = 2**20
 
 ENVIRONMENT = {
@@ -33,7 +35,9 @@ class CheckOrder:
     models: Path  #: the folder with the models that it may be about
     wrapped: bool = False
     out: Path | None = None  #: where to put the canonical text
-    asked: Mapping[str, Any] | None = None  #: the model, property and target it has to be about
+    #: what it has to be about: the model, and property and target or a question about a radius
+    asked: Mapping[str, Any] | None = None
+    trusted: Path | None = None  #: the key set that an envelope's signature is looked for in
     memory_bytes: int = 0
 
     def to_line(self) -> bytes:
@@ -44,6 +48,7 @@ class CheckOrder:
             "wrapped": self.wrapped,
             "out": None if self.out is None else str(self.out),
             "asked": self.asked,
+            "trusted": None if self.trusted is None else str(self.trusted),
             "memory_bytes": self.memory_bytes,
         }
         return json.dumps(members, allow_nan=False).encode() + b"\n"
@@ -52,9 +57,10 @@ class CheckOrder:
 class Checker:
     """One process that checks one certificate."""
 
-    def __init__(self, entry: str) -> None:
+    def __init__(self, points: EntryPoints) -> None:
+        entries = (points.check, points.check_radius)
         self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-P", "-m", "service.check_child", entry],
+            [sys.executable, "-P", "-m", "service.check_child", *entries],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -100,13 +106,13 @@ class Checker:
 class Bench:
     """Keeps one checker started ahead of its use: a start costs more than most checks."""
 
-    def __init__(self, entry: str) -> None:
-        self._entry = entry
-        self._ready = Checker(entry)
+    def __init__(self, points: EntryPoints) -> None:
+        self._points = points
+        self._ready = Checker(points)
 
     def take(self) -> Checker:
         """A started checker; the next one starts meanwhile."""
-        taken, self._ready = self._ready, Checker(self._entry)
+        taken, self._ready = self._ready, Checker(self._points)
         return taken
 
     def close(self) -> None:

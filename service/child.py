@@ -5,8 +5,8 @@ child is `python -m service.child`; both sides speak JSON, one object a line:
 
     to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n}, then
                       n model bytes
-    from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"radii": ...}
-                      {"failure": ...}
+    from the child    {"progress": ...}  {"certificate": ...}  {"summary": ...}  {"ring": ...}
+                      {"radii": ...}  {"failure": ...}
 
 Standard input stays open while the parent lives: at its end the child ends, too. What libraries
 print goes to standard error, of which the parent shows no more than the last line of a crash.
@@ -24,10 +24,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
+from service import sandbox
 from verifier.errors import (
     JobFailed,
     LipcertError,
@@ -36,6 +38,7 @@ from verifier.errors import (
     ResourceExhausted,
     WorkerLost,
 )
+from verifier.radius_json import Question, RingJson, answer_json, parse_question, unanswered
 
 if TYPE_CHECKING:
     from verifier.property import Request
@@ -62,11 +65,12 @@ class Failure:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run said. A certificate may be there although the run failed after it."""
+    """What a run said. Certificates may be there although the run failed after them."""
 
     certificate: Json | None = None
     summary: Json | None = None
     radii: Json | None = None
+    rings: dict[int, Json] = field(default_factory=dict[int, Json])  #: the best of every center
     failure: Failure | None = None
     interrupted: bool = False  #: Ctrl-C
 
@@ -95,9 +99,21 @@ def certify(
 def radii(
     model: bytes, question: Json, seconds: float, on_progress: Callable[[Json], None] | None = None
 ) -> Outcome:
-    """The largest proved radius around every point of a question."""
+    """The largest proved radius around every point of a question; Ctrl-C keeps the best so far."""
     header: Json = {"task": "radius", "request": question}
-    return run(header, model, 1.5 * seconds + GRACE_S, on_progress or _quiet)
+    outcome = run(header, model, 1.5 * seconds + GRACE_S, on_progress or _quiet)
+    if outcome.radii is None and outcome.rings:
+        outcome.radii = _radii_so_far(model, parse_question(question), outcome.rings)
+    return outcome
+
+
+def _radii_so_far(model: bytes, question: Question, rings: Mapping[int, Json]) -> Json:
+    none = unanswered(question.label)
+    each = [
+        RingJson(**cast("Any", rings[place])) if place in rings else none
+        for place in range(len(question.centers))
+    ]
+    return answer_json(f"sha256:{sha256(model).hexdigest()}", question.norm.value, each)
 
 
 def _quiet(_: Json) -> None:
@@ -185,6 +201,9 @@ def take(message: Json, outcome: Outcome, show: Callable[[Json], None]) -> None:
             outcome.certificate = cast("Json", value)
         case "summary":
             outcome.summary = cast("Json", value)
+        case "ring":
+            center, ring = cast("tuple[int, Json]", value)
+            outcome.rings[center] = ring
         case "radii":
             outcome.radii = cast("Json", value)
         case _:
@@ -223,6 +242,7 @@ def main() -> None:
     os.dup2(2, 1)
     header = cast("Json", json.loads(sys.stdin.buffer.readline()))
     model = sys.stdin.buffer.read(cast("int", header["size"]))
+    sandbox.enclose()  # before there are other threads
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def answer(message: Json) -> None:
@@ -280,6 +300,7 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
                 "progress": {
                     "phase": progress.phase,
                     "iteration": progress.iteration,
+                    "open": progress.open,
                     "upper": progress.upper,
                     "lower": progress.lower,
                     "seconds": progress.seconds,
@@ -291,7 +312,7 @@ def _do(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
 
 
 def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
-    from verifier.radius import parse_question, radii
+    from verifier.radius import Ring, radii
 
     began = time.monotonic()
 
@@ -300,7 +321,10 @@ def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) ->
         phase = f"center {center}: radius proved {low}, at most {high}"
         answer({"progress": {"phase": phase, "upper": None, "lower": None, "seconds": spent}})
 
-    found = radii(model, parse_question(header["request"]), tell)
+    def keep(center: int, ring: Ring) -> None:
+        answer({"ring": [center, asdict(ring.to_json())]})
+
+    found = radii(model, parse_question(header["request"]), tell, keep)
     answer({"radii": found.to_json()})
 
 

@@ -1,4 +1,4 @@
-"""The `lipcert` command: inspect, certify, radius, check, gate, serve.
+"""The `lipcert` command: inspect, certify, radius, check, gate, serve; the rest is `cli_*`.
 
 Exit codes are those of the interface: 0 certified, valid or passed; 1 violated, rejected or failed
 the gate; 2 undecided; 3 refused or misused; 4 failed. Heavy imports stand inside the commands, so
@@ -17,6 +17,14 @@ import typer
 from typer.exceptions import TyperException
 
 from service import terminal
+from service.cli_keys import api_keys
+from service.cli_signing import (
+    add_signing,
+    attestation_text,
+    keys_to_trust,
+    opened_text,
+    private_key,
+)
 
 if TYPE_CHECKING:
     from service.child import Outcome
@@ -37,12 +45,15 @@ app = typer.Typer(
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
+add_signing(app)
+app.add_typer(api_keys)
+
 
 @app.command()
 def inspect(model: ModelFile, as_json: AsJson = False) -> int:
     """What the importer understood: shapes, layers, patterns, and what blocks which method."""
     from service import child
-    from service.request_flags import read_bytes
+    from service.files import read_bytes
 
     outcome = child.inspect(read_bytes(model, "the model", MODEL_BYTES))
     if outcome.summary is None:
@@ -99,7 +110,8 @@ def certify(
 ) -> int:
     """The best proved bound within the budget, as a certificate. Ctrl-C keeps the best so far."""
     from service import child
-    from service.request_flags import Flags, read_bytes, request_from
+    from service.files import read_bytes, write_text
+    from service.request_flags import Flags, request_from
 
     flags = Flags(
         spec=spec,
@@ -125,7 +137,7 @@ def certify(
     if outcome.failure is not None:
         terminal.say(f"stopped early, the best bound is kept: {outcome.failure.error['detail']}")
     if out is not None:
-        _write(out, terminal.json_text(outcome.certificate))
+        write_text(out, terminal.json_text(outcome.certificate))
     if as_json:
         terminal.print_json(outcome.certificate)
     else:
@@ -155,9 +167,10 @@ def radius(
     out: Annotated[Path | None, typer.Option(help="Write the answer here, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """The largest ball around a point on which its label is proved, with the certificate."""
+    """The largest ball around a point on which its label is proved. Ctrl-C keeps the best."""
     from service import child
-    from service.request_flags import question_from, read_bytes
+    from service.files import read_bytes, write_text
+    from service.request_flags import question_from
 
     question = question_from(center, centers, norm, label, clip, seconds)
     data = read_bytes(model, "the model", MODEL_BYTES)
@@ -165,31 +178,39 @@ def radius(
         outcome = child.radii(data, question, seconds, show)
     if outcome.radii is None:
         return _explain(outcome, as_json=as_json)
+    if outcome.failure is not None:
+        terminal.say(f"stopped early, the best radii are kept: {outcome.failure.error['detail']}")
     if out is not None:
-        _write(out, terminal.json_text(outcome.radii))
+        write_text(out, terminal.json_text(outcome.radii))
     (terminal.print_json if as_json else terminal.print_radii)(outcome.radii)
     return OK if terminal.all_proved(outcome.radii) else UNDECIDED
 
 
 @app.command()
 def check(
-    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="The JSON file.")],
+    certificate: Annotated[
+        Path, typer.Argument(metavar="CERTIFICATE", help="The JSON file, or its signed envelope.")
+    ],
     model: Annotated[Path, typer.Option(help="The ONNX file that it is about.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="Require a signature by one of these keys: a key set, or a PEM file."),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """The independent checker: whether a certificate proves its claim about the model."""
-    from service.request_flags import read_bytes
+    from service.files import read_bytes
     from verifier.checker import check as verdict_on
     from verifier.errors import NotCheckable
 
-    verdict = verdict_on(
-        read_bytes(certificate, "the certificate", 2**30),
-        read_bytes(model, "the model", MODEL_BYTES),
-    )
+    text = read_bytes(certificate, "the certificate", 2**30)
+    data = read_bytes(model, "the model", MODEL_BYTES)
+    opened = opened_text(text, keys_to_trust(key))
+    verdict = opened.rejection or verdict_on(opened.certificate, data)
     if as_json:
-        terminal.print_json(terminal.verdict_json(verdict))
+        terminal.print_json(terminal.verdict_json(verdict) | {"signature": opened.signature})
     else:
-        terminal.print_verdict(verdict)
+        terminal.print_verdict(verdict, opened.signature)
     if verdict.valid:
         return OK
     return REFUSED if verdict.code == NotCheckable.code else NO
@@ -199,23 +220,40 @@ def check(
 def gate(
     model: ModelFile,
     policy: Annotated[Path, typer.Option(help="The rules, as YAML or JSON.")],
+    server: Annotated[
+        str | None,
+        typer.Option(help="Have the bounds proved by the service at this URL, and checked here."),
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    sarif: Annotated[Path | None, typer.Option(help="Write SARIF 2.1.0 here.")] = None,
+    attestation: Annotated[
+        Path | None, typer.Option(help="Write the decision here, signed: a SLSA VSA in DSSE.")
+    ] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="The private key that signs it ($LIPCERT_SIGNING_KEY).")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """A deployment gate: every property of the policy certified, checked, and compared."""
     from service import gate as gates
     from service import gate_report
-    from service.request_flags import read_bytes
+    from service.files import read_bytes, write_text
 
-    rules = gates.parse_policy(read_bytes(policy, "the policy", gates.POLICY_BYTES))
+    policy_text = read_bytes(policy, "the policy", gates.POLICY_BYTES)
+    rules = gates.parse_policy(policy_text)
+    signer = None if attestation is None else private_key(sign_key)
     data = read_bytes(model, "the model", MODEL_BYTES)
-    with terminal.progress_lines() as show:
-        decision = gates.decide(data, rules, show)
+    with terminal.progress_lines() as show, gates.prover(server) as certify:
+        decision = gates.decide(data, rules, show, certify)
     if markdown is not None:
-        _write(markdown, gate_report.markdown_text(decision))
+        write_text(markdown, gate_report.markdown_text(decision))
     if junit is not None:
-        _write(junit, gate_report.junit_text(decision))
+        write_text(junit, gate_report.junit_text(decision))
+    if sarif is not None:
+        write_text(sarif, terminal.json_text(gate_report.sarif_json(decision, str(model))))
+    if attestation is not None and signer is not None:
+        write_text(attestation, attestation_text(decision, policy_text, model.name, signer))
     if as_json:
         terminal.print_json(gate_report.decision_json(decision))
     else:
@@ -233,9 +271,19 @@ def serve(
     insecure_no_auth: Annotated[
         bool, typer.Option("--insecure-no-auth", help="Beyond loopback although there are no keys.")
     ] = False,
+    signing_key: Annotated[
+        Path | None, typer.Option(help="The private key that signs certificates.")
+    ] = None,
+    trusted_keys: Annotated[
+        Path | None, typer.Option(help="The key set that is published, its own among them.")
+    ] = None,
+    require_sandbox: Annotated[
+        str | None,
+        typer.Option(help="full or any: what must hold to start (full beyond loopback)."),
+    ] = None,
 ) -> int:
     """The REST service with its embedded database and workers."""
-    from verifier.errors import RequestRefused
+    from verifier.errors import InvalidRequest, RequestRefused
 
     try:
         from service.serve import serve as run_service
@@ -245,13 +293,20 @@ def serve(
             f"this installation cannot serve: module {error.name!r} is missing",
             fix="pip install 'lipcert[serve,verify]'",
         ) from error
+    if require_sandbox not in (None, "full", "any"):
+        raise InvalidRequest(
+            f"--require-sandbox {require_sandbox!r} does not exist", fix="use full or any"
+        )
     settings = from_environment(os.environ)
     settings = dataclasses.replace(
         settings,
         host=host or settings.host,
         port=settings.port if port is None else port,
         data=data or settings.data,
+        signing_key=signing_key or settings.signing_key,
+        trusted_keys=trusted_keys or settings.trusted_keys,
         insecure_no_auth=insecure_no_auth or settings.insecure_no_auth,
+        require_sandbox=None if require_sandbox is None else require_sandbox == "full",
     )
     return run_service(settings) or OK
 
@@ -289,21 +344,10 @@ def _misuse_text(error: TyperException) -> str:
 def _explain(outcome: Outcome, *, as_json: bool) -> int:
     """Says why there is no answer."""
     if outcome.failure is None:
-        terminal.say("interrupted before any bound was proved")
+        terminal.say("interrupted before anything was proved")
         return FAILED
     terminal.print_refusal(outcome.failure.error, as_json=as_json)
     return outcome.failure.exit_code
-
-
-def _write(path: Path, text: str) -> None:
-    from verifier.errors import InvalidRequest
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(
-            f"{str(path)!r} cannot be written: {error.strerror}", fix="give a writable path"
-        ) from error
 
 
 def _print_decision(decision: Decision) -> None:

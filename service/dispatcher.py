@@ -23,10 +23,12 @@ from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
+from service.logs import write_json_lines
 from service.settings import Settings, from_environment
+from service.signing_keys import read_private_key
 from service.store import leases
 from service.store.engine import Database, Watch, now_ms, open_database
-from service.store.jobs import Kind
+from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
 from service.store.migrate import wait_for_head
 from service.worker import Order
@@ -137,6 +139,7 @@ class Dispatcher:
             attempt.advance()
             if attempt.is_over:
                 attempt.close()
+                log.info("attempt ended", extra=_about(attempt.claim))
                 self._executor.cancel(attempt.handle)
                 del self._running[number]
 
@@ -196,41 +199,50 @@ class Dispatcher:
         verifying = sum(isinstance(attempt, Attempt) for attempt in self._running.values())
         kinds: list[Kind] = []
         if verifying < self._settings.slots:
-            kinds.append("verify")
+            kinds += ASKED
         if len(self._running) - verifying < self._settings.slots:
             kinds.append("inspect")
         return kinds
 
     def _start(self, claim: Claim) -> None:
-        settings, points = self._settings, self._settings.entry_points
-        blobs = self._tools.blobs
-        seconds = settings.inspect_s
-        request = None
-        if claim.kind == "verify":
-            request = dict(claim.request)
-            seconds = self._seconds(claim)
-            request["budget"] = {**claim.request["budget"], "seconds": seconds}
-            seconds += settings.budget_grace_s
+        settings, blobs = self._settings, self._tools.blobs
         order = Order(
             kind=claim.kind,
-            entry=points.verify if claim.kind == "verify" else points.inspect,
+            entry=getattr(settings.entry_points, claim.kind),
             model=str(blobs.place("models", claim.tenant, claim.model.removeprefix("sha256:"))),
             digest=claim.model,
-            request=request,
+            request=self._request(claim),
+            places=len(claim.request.get("centers", [None])),
             memory_bytes=settings.memory_bytes,
             threads=settings.threads,
             folder=str(blobs.temporary),
+            folders=settings.entry_points.folders,
         )
         handle = self._executor.submit(order)
-        kill_at = time.monotonic() + seconds
-        if claim.kind == "verify":
-            self._running[handle.number] = Attempt(claim, handle, kill_at, self._tools)
-        else:
+        log.info("attempt started", extra=_about(claim))
+        began = time.monotonic()
+        if claim.kind == "inspect":
+            kill_at = began + settings.inspect_s
             self._running[handle.number] = Inspection(claim, handle, kill_at, self._database)
+        else:
+            kill_at = began + self._seconds(claim) + settings.budget_grace_s
+            self._running[handle.number] = Attempt(claim, handle, kill_at, self._tools)
+
+    def _request(self, claim: Claim) -> dict[str, object]:
+        """What the child is asked, with the seconds that are left for it."""
+        match claim.kind:
+            case "verify":
+                budget = {**claim.request["budget"], "seconds": self._seconds(claim)}
+                return {**claim.request, "budget": budget}
+            case "radius":
+                return {**claim.request, "seconds": self._seconds(claim)}
+            case "inspect":
+                return {}
 
     def _seconds(self, claim: Claim) -> float:
         """The budget, cut at the time of day after which nobody wants the answer."""
-        seconds = float(claim.request["budget"]["seconds"])
+        budget = claim.request["budget"] if claim.kind == "verify" else claim.request
+        seconds = float(budget["seconds"])
         if claim.deadline is not None:
             # Not 0: a budget is above 0, and what a blink brings is a bound, too.
             seconds = min(seconds, max(0.1, (claim.deadline - now_ms()) / 1000))
@@ -263,14 +275,22 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     if not wait_for_head(database, MIGRATION_S):
         raise SystemExit("the database is not at the newest schema: start the API first")
     with _only_one(settings):
+        # Read before any child is forked, by this process alone.
+        key = None if settings.signing_key is None else read_private_key(settings.signing_key)
         executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
         executor.start()
-        bench = Bench(settings.entry_points.check)
+        bench = Bench(settings.entry_points)
         try:
-            Dispatcher(settings, Tools(settings, database, blobs, bench), executor).run(stop)
+            tools = Tools(settings, database, blobs, bench, key)
+            Dispatcher(settings, tools, executor).run(stop)
         finally:
             bench.close()
             database.close()
+
+
+def _about(claim: Claim) -> dict[str, object]:
+    """What a line of the log says of an attempt."""
+    return {"with": {"job": claim.job, "kind": claim.kind, "attempt": claim.attempt}}
 
 
 def main() -> int:
@@ -279,7 +299,7 @@ def main() -> int:
     With `--alone` as a container does: settings from the environment, until SIGTERM. With
     `--is-alive` it only tells, by its exit code, whether another one runs.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    write_json_lines()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides

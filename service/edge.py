@@ -5,15 +5,23 @@ to: a Host header with another name is DNS rebinding, an Origin on a write is a 
 """
 
 import json
+import logging
 import re
 import secrets
+import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.metrics import UNMATCHED, Metrics
 from service.problems import MEDIA_TYPE, Problem
 from service.settings import Settings
+
+log = logging.getLogger("lipcert.calls")
+
+#: Asked every few seconds by machines.
+PROBES = ("/healthz", "/metrics", "/readyz")
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -23,8 +31,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class Edge:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._hosts: Sequence[str] = settings.allowed_hosts
         if settings.is_loopback and not self._hosts:
             self._hosts = LOOPBACK_HOSTS
@@ -38,8 +47,12 @@ class Edge:
         request_id = _id_of(headers.get("x-request-id", b"").decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = request_id
 
+        status, began = 0, time.monotonic()
+
         async def send_named(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 added = [
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
@@ -48,10 +61,33 @@ class Edge:
             await send(message)
 
         refusal = self._refusal(scope["method"], headers)
-        if refusal is None:
-            await self._app(scope, receive, send_named)
-        else:
-            await _answer(send_named, refusal, request_id)
+        try:
+            if refusal is None:
+                await self._app(scope, receive, send_named)
+            else:
+                await _answer(send_named, refusal, request_id)
+        finally:
+            self._note(scope, status, time.monotonic() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count the call and log it: by its route, since a path may name what is secret."""
+        route = getattr(scope.get("route"), "path", None)
+        self._metrics.note(scope["method"], route, status, seconds)
+        level = logging.DEBUG if route in PROBES else logging.INFO
+        log.log(
+            level,
+            "%s %s %s",
+            scope["method"][:20],
+            route or UNMATCHED,
+            status,
+            extra={
+                "with": {
+                    "request_id": scope["state"]["request_id"],
+                    "status": status,
+                    "seconds": round(seconds, 6),
+                }
+            },
+        )
 
     def _refusal(self, method: str, headers: dict[str, bytes]) -> Problem | None:
         if not self._hosts:

@@ -17,7 +17,8 @@ unless the rule says `on_undecided: warn`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -202,6 +203,24 @@ def decide(
         exit_code=_exit_code(outcome_of_all, decisions),
         rules=tuple(decisions),
     )
+
+
+@contextmanager
+def prover(server: str | None) -> Generator[Certify]:
+    """What proves the bounds: a child of this process, or the service at this address."""
+    if server is None:
+        yield child.certify
+        return
+    # Here, not above: a gate without a service needs no client.
+    from service.client import Client
+    from service.remote import certify_at
+
+    with Client(server) as client:
+        yield lambda model, request, show: certify_at(client, model, request, show or _quiet)
+
+
+def _quiet(_: Mapping[str, object]) -> None:
+    """Progress that nobody looks at."""
 
 
 def _decide_rule(rule: Rule, model: bytes, outcome: Outcome) -> RuleDecision:

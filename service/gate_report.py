@@ -1,12 +1,15 @@
-"""A gate's decision as JSON, Markdown and JUnit XML."""
+"""A gate's decision as JSON, Markdown, JUnit XML and SARIF."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 from xml.etree import ElementTree
 
+from verifier.version import VERSION
+
 if TYPE_CHECKING:
-    from service.gate import Decision
+    from service.gate import Decision, RuleDecision
 
 
 def decision_json(decision: Decision) -> dict[str, object]:
@@ -71,6 +74,57 @@ def junit_text(decision: Decision) -> str:
             message = _xml(f"{rule.outcome}: {rule.reason}")
             ElementTree.SubElement(case, tag, {"type": rule.outcome, "message": message})
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def sarif_json(decision: Decision, model: str) -> dict[str, object]:
+    """The decision as SARIF 2.1.0: a rule for each of the policy's, a result for each decision.
+
+    Args:
+        decision: what became of the policy.
+        model: the model's file, as the place that results are about.
+    """
+    driver = {
+        "name": "lipcert",
+        "version": VERSION,
+        "rules": [
+            {
+                "id": rule.name,
+                "shortDescription": {"text": f"the Lipschitz constant is at most {rule.max_bound}"},
+            }
+            for rule in decision.rules
+        ],
+    }
+    place = {"physicalLocation": {"artifactLocation": {"uri": quote(model)}}}
+    results = [
+        {
+            "ruleId": rule.name,
+            "ruleIndex": number,
+            # `level` is for failures; GitHub shows errors and warnings.
+            "kind": "pass" if rule.outcome == "pass" else "fail",
+            "level": _level(rule),
+            "message": {"text": _message(rule)},
+            "locations": [place],
+        }
+        for number, rule in enumerate(decision.rules)
+    ]
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
+
+
+def _level(rule: RuleDecision) -> str:
+    if rule.outcome == "pass":
+        return "none"
+    return "error" if rule.is_blocking else "warning"
+
+
+def _message(rule: RuleDecision) -> str:
+    node = None if rule.failure is None else rule.failure.error.get("node")
+    where = "" if node is None else f" (node {node})"
+    proved = "none" if rule.bound is None else repr(rule.bound)
+    return f"{rule.outcome}: {rule.reason}{where}; bound {proved}, at most {rule.max_bound!r}"
 
 
 def _xml(text: str) -> str:

@@ -19,6 +19,8 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]  # Any: FastAPI's own typ
 
 _REASONS = {
     400: "Malformed body",
+    401: "No valid API key",
+    403: "Not allowed with this API key",
     404: "No such thing",
     405: "No such method",
     406: "No such representation",

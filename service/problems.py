@@ -125,6 +125,12 @@ OF_SERVICE: Sequence[Entry] = (
         fix="send the bytes again, or compute their SHA-256 again",
     ),
     Entry(
+        code="forbidden",
+        status=403,
+        title="The API key does not allow this.",
+        fix="use a key of the scope that `detail` names",
+    ),
+    Entry(
         code="host-refused",
         status=403,
         title="The Host header names another host.",
@@ -223,6 +229,12 @@ OF_SERVICE: Sequence[Entry] = (
         title="The body stopped coming.",
         fix="send it again",
         is_retryable=True,
+    ),
+    Entry(
+        code="unauthorized",
+        status=401,
+        title="The request has no valid API key.",
+        fix="send `Authorization: Bearer lck_...` with a key that is neither expired nor revoked",
     ),
     Entry(
         code="unsupported-media-type",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from service.files import read_bytes
 from verifier.errors import InvalidRequest
 from verifier.request_json import parse_request
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from verifier.property import Request
 
-SPEC_BYTES = 64 * 2**20  #: the most that a request or an array file may hold
 ARRAY_SUFFIXES = (".json", ".npy", ".npz")
 
 
@@ -101,27 +101,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise InvalidRequest(f"{text!r} is no number", fix="write --clip lower,upper") from None
-
-
-def read_bytes(path: Path, what: str, limit: int = SPEC_BYTES) -> bytes:
-    """A file's bytes.
-
-    Raises:
-        InvalidRequest: it cannot be read, or holds more than `limit` bytes.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InvalidRequest(
-            f"{what} {str(path)!r} cannot be read: {reason}", fix="give the path of a readable file"
-        ) from error
-    if limit < len(data):
-        raise InvalidRequest(
-            f"{what} {str(path)!r} has more than {limit} bytes", fix="give a smaller file"
-        )
-    return data
 
 
 def read_array(path: Path) -> list[float] | list[object]:

@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from service.access import Scope
+
 NormName: TypeAlias = Literal["l1", "l2", "linf"]
 Index: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False, strict=True)]
@@ -233,6 +235,22 @@ class SubmissionBody(RequestBody, EnvelopeBody):
     """A request for a job."""
 
 
+class QuestionBody(Body):
+    """Which balls around points keep their label: the largest is looked for."""
+
+    centers: Centers
+    norm: Literal["l2", "linf"] = "linf"
+    label: Index | None = Field(
+        default=None, description="of all points; default: the greatest output of each"
+    )
+    clip: ClipBody | None = Field(default=None, description="the input domain, for linf")
+    seconds: Positive = Field(default=60.0, description="for all points together")
+
+
+class RadiusBody(QuestionBody, EnvelopeBody):
+    """A question for a job."""
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 
@@ -279,23 +297,50 @@ class ProgressBody(BaseModel):
     lower: float | None
     gap: float | None
     phase: str | None
-    open: int | None
-    done: int | None
+    open: int | None = Field(description="parts that branch and bound has not done yet")
+    done: int | None = Field(description="steps of the phase; of radii, centers")
     eta_seconds: float | None
 
 
+class RingBody(BaseModel):
+    """The ball of one point; radius 0: nothing is proved."""
+
+    center: int = Field(description="counted from 0, as asked")
+    label: int | None = Field(description="null where nothing is proved and none was asked for")
+    radius: float
+    certificate: dict[str, object] | str | None = Field(
+        description="of the margins on the ball; in a job its id, null before the job's end"
+    )
+
+
+class RadiiBody(BaseModel):
+    """The radii of all points that the checker has accepted."""
+
+    model: ModelId
+    norm: str
+    radii: list[RingBody]
+    quantiles: dict[str, float | None]
+
+
 class JobBody(BaseModel):
-    """A job: `state` is what the machinery did, `verdict` what was found."""
+    """A job: `state` is what the machinery did, `verdict` what was found.
+
+    Of kind `verify` it has a property, method, options, budget and target; of kind `radius` a
+    question and radii, and its verdict is certified where every point has a ball.
+    """
 
     id: str
+    kind: Literal["verify", "radius"]
     state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
     verdict: Literal["certified", "violated", "undecided"] | None
     model: ModelId
-    property: dict[str, object]
-    method: str
-    options: dict[str, Option]
-    budget: BudgetBody
+    property: dict[str, object] | None
+    method: str | None
+    options: dict[str, Option] | None
+    budget: BudgetBody | None
     target: TargetBody | None
+    question: QuestionBody | None
+    radii: RadiiBody | None
     labels: dict[str, str]
     priority: int
     progress: ProgressBody
@@ -340,8 +385,33 @@ class CertificateSummaryBody(BaseModel):
 class CheckBody(Body):
     """A certificate to check again. Without `model` it is checked against the model it names."""
 
-    certificate: dict[str, object]
+    certificate: dict[str, object] = Field(description="bare, or in a signed envelope")
     model: ModelId | None = None
+
+
+class SignatureBody(BaseModel):
+    """Who signed an envelope."""
+
+    keyid: str
+    state: Literal["current", "retired", "not yet valid"] | None = Field(
+        description="of the key; null: none that this service trusts has signed"
+    )
+
+
+class PublicKeyBody(BaseModel):
+    """A key that verifies what this service signed."""
+
+    keyid: str
+    type: Literal["ed25519"]
+    public_key: str = Field(description="base64 of 32 bytes")
+    not_before: datetime | None
+    not_after: datetime | None
+
+
+class PublicKeysBody(BaseModel):
+    """The key set of this service, the retired keys too."""
+
+    keys: list[PublicKeyBody]
 
 
 class CheckAnswerBody(BaseModel):
@@ -351,6 +421,7 @@ class CheckAnswerBody(BaseModel):
     digest: str | None = Field(description="the certificate's id; null where it is malformed")
     reason: str
     code: str
+    signature: SignatureBody | None = Field(description="null where no envelope was given")
 
 
 class ModelListBody(BaseModel):
@@ -414,3 +485,36 @@ class ReadinessBody(BaseModel):
     executor: dict[str, object] | None
     telemetry: Literal["off"]
     sandbox: str
+
+
+class NewKeyBody(Body):
+    """An API key to be made."""
+
+    scope: Scope = Field(description="each allows what stands before it too")
+    label: Annotated[str, Field(max_length=200)] = ""
+    expires: AwareDatetime | None = None
+
+
+class KeyBody(BaseModel):
+    """An API key; its text is in the answer that makes it, and nowhere else."""
+
+    id: str
+    scope: Scope
+    label: str
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    last_used: datetime | None = Field(description="to the hour")
+
+
+class MadeKeyBody(KeyBody):
+    """A new API key, with its text."""
+
+    key: str
+
+
+class KeyListBody(BaseModel):
+    """A page of API keys."""
+
+    items: list[KeyBody]
+    next_cursor: str | None

@@ -12,20 +12,40 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import uvicorn
 
+from service import sandbox
 from service.app import create_app
 from service.blobs import Blobs
+from service.logs import write_json_lines
 from service.settings import Settings, from_environment
-from service.store.engine import open_database
+from service.signing_keys import keyid_of, read_private_key, read_trusted_keys
+from service.store import keys
+from service.store.engine import Database, open_database
 from service.store.migrate import migrate
 from verifier.errors import InvalidRequest
 
 RESTART_S = 0.5  #: before a dispatcher that died is started again
 STOP_S = 10.0
+
+#: What Python, its libraries and their threads look at; everything else stays here.
+PASSED_ON = (
+    "HOME",
+    "LANG",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONHASHSEED",
+    "PYTHONPATH",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+)
+PASSED_ON_PREFIXES = ("CUDA_", "LC_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_", "ORT_")
 
 log = logging.getLogger("lipcert.serve")
 
@@ -36,6 +56,9 @@ def serve(settings: Settings) -> int:
     Raises:
         InvalidRequest: the address is beyond loopback, and nothing would protect it.
     """
+    write_json_lines()
+    require_sandbox(settings, sandbox.available())
+    require_published_key(settings)
     prepare(settings)
     with listen(settings) as address:
         keeper = Keeper(settings)
@@ -49,12 +72,21 @@ def serve(settings: Settings) -> int:
 
 def prepare(settings: Settings) -> None:
     """Make the data directory ready, and refuse an address that is not safe."""
-    require_safe_bind(settings)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with ready_database(settings) as database, database.read() as connection:
+        require_safe_bind(settings, has_keys=keys.exist(connection))
     Blobs(settings.data).remove_stale()
+
+
+@contextmanager
+def ready_database(settings: Settings) -> Generator[Database]:
+    """The database at the newest schema, in a data directory that is made where there is none."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings.database)
-    migrate(database, settings.data / "migrate.lock")
-    database.close()
+    try:
+        migrate(database, settings.data / "migrate.lock")
+        yield database
+    finally:
+        database.close()
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -80,6 +112,8 @@ def serve_api(settings: Settings, address: socket.socket) -> None:
         uvicorn.Config(
             create_app(settings),
             log_level="warning",
+            log_config=None,  # ours
+            access_log=False,
             timeout_graceful_shutdown=3,
             server_header=False,
         )
@@ -90,18 +124,63 @@ def serve_api(settings: Settings, address: socket.socket) -> None:
         asyncio.run(_run(server, settings, address))
 
 
-def require_safe_bind(settings: Settings) -> None:
+def require_safe_bind(settings: Settings, *, has_keys: bool) -> None:
     """Refuse to serve strangers without keys.
 
     Raises:
-        InvalidRequest: the address is beyond loopback without `--insecure-no-auth`.
+        InvalidRequest: the address is beyond loopback, without keys or `--insecure-no-auth`.
     """
-    if not settings.is_loopback and not settings.insecure_no_auth:
+    if not settings.is_loopback and not has_keys and not settings.insecure_no_auth:
         raise InvalidRequest(
             f"host {settings.host!r} is reachable from other machines, and there are no keys",
-            fix="bind 127.0.0.1, or give --insecure-no-auth in full",
+            fix="make one with `lipcert api-keys new`, bind 127.0.0.1, or give "
+            "--insecure-no-auth in full",
             pointer="/host",
         )
+
+
+def require_published_key(settings: Settings) -> None:
+    """Refuse to sign what nobody could verify.
+
+    Raises:
+        InvalidRequest: a key signs, and its public key is not published, or is not current.
+    """
+    if settings.signing_key is None:
+        return
+    keyid = keyid_of(read_private_key(settings.signing_key).public_key())
+    known = () if settings.trusted_keys is None else read_trusted_keys(settings.trusted_keys)
+    states = [key.state(datetime.now(UTC)) for key in known if key.keyid == keyid]
+    if "current" not in states:
+        raise InvalidRequest(
+            f"key {keyid} signs, and is {states[0] if states else 'not'} in the published key set",
+            fix="give --trusted-keys with a key set in which it is current",
+            pointer="/trusted_keys",
+        )
+
+
+def require_sandbox(settings: Settings, available: str) -> None:
+    """Refuse to read strangers' models in less than a full sandbox, where that is wanted.
+
+    Raises:
+        InvalidRequest: it is wanted, or the address is beyond loopback, and a layer is missing.
+    """
+    is_wanted = settings.require_sandbox
+    if (not settings.is_loopback if is_wanted is None else is_wanted) and available != "full":
+        raise InvalidRequest(
+            f"the sandbox of this machine is {available}, and a full one is required",
+            fix="run on Linux 5.13 or newer that allows Landlock and seccomp, or give "
+            "--require-sandbox any",
+            pointer="/require_sandbox",
+        )
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the processes that read models may know of the environment."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+    }
 
 
 class Keeper:
@@ -141,6 +220,7 @@ class Keeper:
         # -c, not -m: a child of the forkserver imports the main module again if it has a name.
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", "from service.dispatcher import main; main()"],
+            env=without_secrets(os.environ),
             stdin=subprocess.PIPE,
             text=True,
             start_new_session=True,  # an interrupt on the terminal is the API's to handle
@@ -158,7 +238,9 @@ async def _run(server: uvicorn.Server, settings: Settings, address: socket.socke
         while not server.started:
             await asyncio.sleep(0.01)
         where = f"http://{settings.host}:{address.getsockname()[1]}"
-        sys.stderr.write(f"lipcert serves {where}, data in {settings.data}, sandbox partial\n")
+        sys.stderr.write(
+            f"lipcert serves {where}, data in {settings.data}, sandbox {sandbox.available()}\n"
+        )
 
     task = asyncio.create_task(announce())
     await server.serve(sockets=[address])
@@ -167,6 +249,7 @@ async def _run(server: uvicorn.Server, settings: Settings, address: socket.socke
 
 def main() -> None:
     """Serve the API alone, as its container does; settings from the environment."""
+    write_json_lines()
     insecure = "--insecure-no-auth" in sys.argv
     settings = replace(from_environment(os.environ), insecure_no_auth=insecure)
     prepare(settings)

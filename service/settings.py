@@ -19,13 +19,17 @@ class EntryPoints:
     """What the children call, as `module:function`. Only a program sets these, never a user."""
 
     verify: str = "verifier.verify:verify"
+    radius: str = "verifier.radius:radii"
     inspect: str = "verifier.verify:inspect"
     check: str = "verifier.checker:check"
+    check_radius: str = "verifier.checker:check_radius"
     preload: tuple[str, ...] = (
         "torch",
         "onnxruntime",
         "verifier.verify",
+        "verifier.radius",
     )  #: modules, imported before any fork
+    folders: tuple[str, ...] = ()  #: that children may write in; the verifier's need none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,9 @@ class Settings:
     port: int = 8321
     data: Path = field(default_factory=lambda: default_data_directory())
     insecure_no_auth: bool = False  #: a bind beyond loopback, although there are no keys
+    signing_key: Path | None = None  #: the private key that signs certificates
+    trusted_keys: Path | None = None  #: the public keys that are published, its own among them
+    require_sandbox: bool | None = None  #: a full one, or do not start; None: beyond loopback
     allowed_hosts: tuple[str, ...] = ()  #: beyond loopback: Host headers to accept; empty: all
 
     max_model_bytes: int = 512 * MEBIBYTE
@@ -81,10 +88,11 @@ class Settings:
         """The settings that `to_json` wrote."""
         members: dict[str, Any] = json.loads(text)  # Any: what to_json wrote
         points: dict[str, Any] = members.pop("entry_points")
-        preload = tuple(points.pop("preload"))
-        members["data"] = Path(members["data"])
+        points |= {name: tuple(points[name]) for name in ("preload", "folders")}
+        for name in ("data", "signing_key", "trusted_keys"):
+            members[name] = None if members[name] is None else Path(members[name])
         members["allowed_hosts"] = tuple(members["allowed_hosts"])
-        return cls(**members, entry_points=EntryPoints(**points, preload=preload))
+        return cls(**members, entry_points=EntryPoints(**points))
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -120,5 +128,7 @@ FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "host": str,
     "memory_bytes": int,
     "port": int,
+    "signing_key": Path,
     "slots": int,
+    "trusted_keys": Path,
 }

@@ -1,11 +1,12 @@
 """A submission read: what is malformed is refused before anything is stored.
 
-The request itself is read by `verifier.request_json`, as on the command line. What only a model
-can tell (its number of inputs) is checked here when the model has been read, else by the attempt.
+The request itself is read by `verifier.request_json`, a question about radii by
+`verifier.radius_json`, as on the command line. What only a model can tell (its number of inputs) is
+checked here when the model has been read, else by the attempt.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -22,6 +23,7 @@ from service.store.tables import idempotency
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
 from verifier.property import Indices, Margins, Request
+from verifier.radius_json import Question, question_json, refuse_misfit
 from verifier.regions import Everywhere
 from verifier.request_json import parse_request, request_json
 from verifier.version import VERSION
@@ -36,10 +38,17 @@ class Submission:
     """What a client asks for, in canonical form."""
 
     model: str
-    request: Request
+    request: Request | Question
     labels: Mapping[str, str]
     priority: int
     deadline: int | None
+
+    @property
+    def members(self) -> dict[str, object]:
+        """The request in JSON, every member present."""
+        if isinstance(self.request, Question):
+            return question_json(self.request)
+        return request_json(self.request)
 
     @property
     def fingerprint(self) -> str:
@@ -47,7 +56,7 @@ class Submission:
         return _digest(
             {
                 "model": self.model,
-                "request": request_json(self.request),
+                "request": self.members,
                 "labels": dict(self.labels),
                 "priority": self.priority,
                 "deadline": self.deadline,
@@ -55,9 +64,14 @@ class Submission:
         )
 
     @property
-    def key(self) -> str:
-        """The digest of the question: budget and labels do not change what is asked."""
-        asked = request_json(self.request)
+    def key(self) -> str | None:
+        """The digest of the question: budget and labels do not change what is asked.
+
+        None for radii, which are not answered from what is stored.
+        """
+        if isinstance(self.request, Question):
+            return None
+        asked = self.members
         return _digest(
             {
                 "model": self.model,
@@ -75,7 +89,8 @@ class Submission:
         return NewJob(
             tenant=tenant,
             model=self.model,
-            request=request_json(self.request),
+            kind="radius" if isinstance(self.request, Question) else "verify",
+            request=self.members,
             labels=self.labels,
             priority=self.priority,
             deadline=self.deadline,
@@ -83,8 +98,27 @@ class Submission:
         )
 
 
-def read_submission(members: Members, model: str | None) -> Submission:
-    """The submission that a JSON object states; `model`: the one that came in the same body.
+Read: TypeAlias = Callable[[object], Request | Question]
+
+
+def read_request(members: object) -> Request:
+    """The request that a JSON object states, with options that its method has.
+
+    Raises:
+        LipcertError, Problem: it is refused.
+    """
+    request = parse_request(members)
+    _refuse_unknown_options(request)
+    return request
+
+
+def read_submission(members: Members, model: str | None, read: Read = read_request) -> Submission:
+    """The submission that a JSON object states.
+
+    Args:
+        members: the request, and the members of the envelope around it.
+        model: the one that came in the same body.
+        read: reads the request; `parse_question` for one about radii.
 
     Raises:
         Problem: invalid-request, region-empty-interior.
@@ -93,8 +127,7 @@ def read_submission(members: Members, model: str | None) -> Submission:
     inner = {name: value for name, value in members.items() if name not in ENVELOPE}
     try:
         envelope = EnvelopeBody.model_validate(outer)
-        request = parse_request(inner)
-        _refuse_unknown_options(request)
+        request = read(inner)
     except ValidationError as error:
         raise _invalid(error) from error
     except LipcertError as error:
@@ -178,13 +211,23 @@ def sizes(summary: Members) -> tuple[int | None, int | None]:
     return _size(summary.get("input")), _size(summary.get("output"))
 
 
-def require_fit(request: Request, summary: Members) -> None:
+def require_fit(request: Request | Question, summary: Members) -> None:
     """Refuse what the model does not have.
 
     Raises:
         Problem: invalid-request.
     """
     inputs, outputs = sizes(summary)
+    if isinstance(request, Request):
+        _require_request(request, inputs, outputs)
+    elif inputs is not None and outputs is not None:
+        try:
+            refuse_misfit(request, inputs, outputs)
+        except LipcertError as error:
+            raise problem_of(error) from error
+
+
+def _require_request(request: Request, inputs: int | None, outputs: int | None) -> None:
     asked = request.property.entries
     where = "/property/monotone" if asked.monotone else "/property/{}/indices"
     if inputs is not None:
@@ -241,6 +284,8 @@ def _answer(connection: Connection, tenant: str, submission: Submission) -> Job 
     That is one that reached the gap that is asked for, decided the target (which is part of the
     key), or had at least the budget: a loose bound of a short run answers no long request.
     """
+    if submission.key is None or isinstance(submission.request, Question):
+        return None
     budget = submission.request.budget
     for job in certificates.answers(connection, tenant, submission.key):
         gap, theirs = job.progress["gap"], job.request["budget"]

@@ -87,6 +87,8 @@ def _progress_text(progress: Mapping[str, object]) -> str:
     seconds = cast("float", progress["seconds"])
     step = progress.get("iteration")
     phase = progress["phase"] if step is None else f"{progress['phase']}, step {step}"
+    waiting = progress.get("open")
+    phase = phase if waiting is None else f"{phase}, {waiting} open"
     return plain(f"{phase}: bound {upper}, lower bound {lower}, {seconds:.1f} s")
 
 
@@ -225,8 +227,8 @@ def _verdict_text(certificate: Mapping[str, object]) -> str | None:
     return f"{certificate['verdict']}, against the target {number(target['upper'])}"
 
 
-def print_verdict(verdict: Verdict) -> None:
-    """The checker's word, in a few lines on standard output."""
+def print_verdict(verdict: Verdict, signature: Mapping[str, object] | None) -> None:
+    """The checker's word and who signed, in a few lines on standard output."""
     proved = None if verdict.proved is None else ", ".join(map(number, verdict.proved[:LIST_ROWS]))
     rows = [
         ("certificate", "valid" if verdict.valid else "rejected"),
@@ -235,8 +237,15 @@ def print_verdict(verdict: Verdict) -> None:
         ("node", verdict.node),
         ("proved", proved),
         ("entries", None if verdict.entries is None else _span_text(verdict.entries)),
+        ("signature", None if signature is None else _signature_text(signature)),
     ]
     _print_rows([(name, value) for name, value in rows if value])
+
+
+def _signature_text(signature: Mapping[str, object]) -> str:
+    keyid = f"key {signature['keyid']}"
+    state = signature["state"]
+    return f"{keyid}, not verified: no trusted keys given" if state is None else f"{keyid}, {state}"
 
 
 def _span_text(entries: Interval) -> str:

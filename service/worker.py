@@ -22,43 +22,47 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from service import lifeline
+from service import lifeline, sandbox
 from verifier.errors import InvalidRequest, LipcertError, ResourceExhausted
 
-Frame: TypeAlias = Literal[b"S", b"P", b"C", b"R", b"M", b"E", b"H"]
+Frame: TypeAlias = Literal[b"S", b"P", b"C", b"B", b"R", b"M", b"E", b"H"]
 
-STARTED, PROGRESS, CERTIFICATE, RESULT, SUMMARY, ERROR, HELLO = (
-    b"S",  # the work begins
+STARTED, PROGRESS, CERTIFICATE, RING, RESULT, SUMMARY, ERROR, HELLO = (
+    b"S",  # the work begins, in this sandbox
     b"P",  # progress, JSON
     b"C",  # a better certificate, its JSON text
-    b"R",  # the last certificate, its JSON text
+    b"B",  # a larger ball: which center's, and its certificate's JSON text
+    b"R",  # the work is done; the last certificate, its JSON text, or nothing
     b"M",  # a model's summary, JSON
     b"E",  # why there is no result, JSON
     b"H",  # the answer to a probe, JSON
 )
 
 MAX_FILE_BYTES = 64 * 2**20
+PLACE_BYTES = 4  #: of a center's number, before its certificate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What a child has to do, and within which limits."""
 
-    kind: Literal["verify", "inspect", "probe"]
+    kind: Literal["verify", "radius", "inspect", "probe"]
     entry: str  #: `module:function` to call
     model: str = ""  #: path of the model's bytes
     digest: str = ""  #: their id
     request: Mapping[str, Any] | None = None  # Any: JSON that the service wrote itself
+    places: int = 1  #: that certificates may be of: the centers of radii
     memory_bytes: int = 0
     threads: int = 1
     folder: str = "/"  #: where the child's working directory is
+    folders: tuple[str, ...] = ()  #: that it may write in
 
 
 def run(order: Order, reports: Connection, life: Connection) -> None:
     """Do what is ordered and report; the target of the forked process."""
-    _enclose(order, life)
+    held = _enclose(order, life)
     tell = _teller(reports)
-    tell(STARTED, b"")
+    tell(STARTED, held.encode())
     try:
         _WORK[order.kind](order, tell)
     except MemoryError:
@@ -74,15 +78,10 @@ Tell: TypeAlias = Callable[[bytes, bytes], None]
 
 
 def _verify(order: Order, tell: Tell) -> None:
-    from verifier.certificate import Certificate
-    from verifier.certificate_json import certificate_json
     from verifier.request_json import parse_request
 
-    def text(certificate: Certificate) -> bytes:
-        return json.dumps(certificate_json(certificate), allow_nan=False).encode()
-
-    def on_certificate(certificate: Certificate) -> None:
-        tell(CERTIFICATE, text(certificate))
+    def on_certificate(certificate: Any) -> None:  # noqa: ANN401 - imported with the verifier
+        tell(CERTIFICATE, _text(certificate))
 
     def on_progress(progress: Any) -> None:  # noqa: ANN401 - the verifier's own record
         tell(
@@ -91,6 +90,7 @@ def _verify(order: Order, tell: Tell) -> None:
                 {
                     "phase": str(progress.phase)[:200],
                     "iteration": progress.iteration,
+                    "open": progress.open,
                     "seconds": progress.seconds,
                 }
             ),
@@ -103,7 +103,27 @@ def _verify(order: Order, tell: Tell) -> None:
         on_certificate=on_certificate,
         on_progress=on_progress,
     )
-    tell(RESULT, text(result))
+    tell(RESULT, _text(result))
+
+
+def _radius(order: Order, tell: Tell) -> None:
+    from verifier.radius_json import parse_question
+
+    def on_ring(place: int, ring: Any) -> None:  # noqa: ANN401 - the verifier's own record
+        tell(RING, place.to_bytes(PLACE_BYTES, "big") + _text(ring.certificate))
+
+    def on_progress(place: int, _low: float, _high: float) -> None:
+        tell(PROGRESS, _json({"phase": f"center {place}", "iteration": place}))
+
+    radii = load_entry(order.entry)
+    radii(_model(order), parse_question(order.request), on_progress, on_ring)
+    tell(RESULT, b"")
+
+
+def _text(certificate: Any) -> bytes:  # noqa: ANN401 - imported with the verifier
+    from verifier.certificate_json import certificate_json
+
+    return _json(certificate_json(certificate))
 
 
 def _inspect(order: Order, tell: Tell) -> None:
@@ -131,14 +151,13 @@ def _model(order: Order) -> bytes:
     return data
 
 
-def _enclose(order: Order, life: Connection) -> None:
-    """Set what this process may use, and tie its life to the supervisor's."""
+def _enclose(order: Order, life: Connection) -> str:
+    """Set what this process may use, and tie its life to the supervisor's; the sandbox's level."""
     os.setsid()  # a group of its own: a kill reaches what the child may start
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lifeline.die_with_parent()
     lifeline.die_with_pipe(life.fileno())
-    lifeline.gain_nothing()
     with suppress(OSError):  # where there is no such file, nothing kills by score either
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     os.umask(0o077)
@@ -149,6 +168,10 @@ def _enclose(order: Order, life: Connection) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
     if 1 < order.threads and "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(order.threads)
+    readable = [Path(order.model)]
+    if order.kind == "probe":
+        readable = [Path(f"/proc/{os.getppid()}/status")]
+    return sandbox.enclose(readable, writable=map(Path, order.folders))
 
 
 def _teller(reports: Connection) -> Tell:
@@ -212,5 +235,6 @@ _HEAVY = {"cvxpy", "numpy", "onnx", "onnxruntime", "scipy", "torch", "verifier.v
 _WORK: Mapping[str, Callable[[Order, Tell], None]] = {
     "inspect": _inspect,
     "probe": _probe,
+    "radius": _radius,
     "verify": _verify,
 }

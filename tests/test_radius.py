@@ -20,7 +20,8 @@ from verifier.errors import InvalidRequest
 from verifier.norms import Norm, NormPair
 from verifier.property import All, Indices, Margins, Property
 from verifier.quantiles import quantiles_of
-from verifier.radius import Question, Radii, parse_question, radii
+from verifier.radius import Radii, Ring, radii
+from verifier.radius_json import Question, parse_question, question_json
 from verifier.regions import Ball, CenterBox, Clip, Region
 
 NORMS = (Norm.LINF, Norm.L2)
@@ -87,7 +88,10 @@ def test_many_points_have_one_answer_each_and_quantiles() -> None:
     centers = tuple(map(tuple, np.random.default_rng(3).normal(size=(3, SIZE)).tolist()))
     clip = Clip(lower=-4.0, upper=4.0)
     question = Question(centers=centers, norm=Norm.LINF, clip=clip, seconds=2.5)
-    members = radii(network(2).network.model, question).to_json()
+    kept = dict[int, Ring]()
+    found = radii(network(2).network.model, question, on_ring=kept.__setitem__)
+    members = found.to_json()
+    assert kept == {place: ring for place, ring in enumerate(found.rings) if ring.radius}
     listed = members["radii"]
     assert isinstance(listed, list)
     sizes = sorted(entry["radius"] for entry in listed)
@@ -112,7 +116,7 @@ def _region(certificate: Certificate) -> CenterBox:
 def _wider(certificate: Certificate) -> Certificate:
     region = _region(certificate)
     assert isinstance(region.radius, float)
-    return _asked(certificate, region=replace(region, radius=1.05 * region.radius))
+    return _asked(certificate, region=replace(region, radius=4 * region.radius))
 
 
 def _as_ball(certificate: Certificate) -> Region:
@@ -175,11 +179,19 @@ def test_true_bounds_on_too_large_a_ball_prove_no_label() -> None:
         {"centers": [[0.0]], "seconds": 0},
         {"centers": [[0.0]], "norm": "l2", "clip": {"lower": 0, "upper": 1}},
         {"centers": [[0.0]], "colour": 1},
+        {"centers": [[0.0], [0.0, 1.0]]},
+        {"centers": [[2.0]], "clip": {"lower": 0, "upper": 1}},
     ],
 )
 def test_malformed_question_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequest):
         parse_question(value)
+
+
+def test_a_question_is_read_as_it_is_written() -> None:
+    clip = Clip(lower=-1.0, upper=1.0)
+    question = Question(centers=((0.5, 0.25),), label=1, clip=clip, seconds=2.0)
+    assert parse_question(question_json(question)) == question
 
 
 @pytest.mark.parametrize("members", [{"label": 3}, {"centers": ((0.0,),)}])

@@ -59,6 +59,7 @@ class Progress:
     seconds: float
     iteration: int | None = None  #: of the search that is running
     gap: float | None = None  #: which that search sees between its own two sides; not proved
+    open: int | None = None  #: parts of the region that branch and bound has not done yet
 
 
 def inspect(model: bytes) -> dict[str, object]:
@@ -335,6 +336,7 @@ class _Run:
                     seconds=self._clock.elapsed,
                     iteration=None if step is None else step.iteration,
                     gap=None if step is None else step.gap,
+                    open=None if step is None else step.open,
                 )
             )
 

@@ -29,13 +29,14 @@ class Improved:
     """The attempt has a better certificate. Unchecked bytes."""
 
     certificate: bytes
+    place: int = 0  #: of radii the center's number
 
 
 @dataclass(frozen=True, slots=True)
 class Resulted:
-    """The attempt's last certificate. Unchecked bytes."""
+    """The attempt is done; its last certificate, of a bound. Unchecked bytes."""
 
-    certificate: bytes
+    certificate: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

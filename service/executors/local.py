@@ -3,7 +3,8 @@
 The server is multiprocessing's forkserver: a fresh interpreter with one thread that imports the
 verifier once and forks for each attempt, in hundredths of a second instead of seconds. A thread
 here reads each child's pipe, so that a child which stalls in the middle of a frame stalls nobody
-else; of progress and certificates only the newest is kept.
+else; of progress and of the certificates for one
+place only the newest is kept.
 """
 
 import json
@@ -46,8 +47,10 @@ class _Child:
     pid: int
     life: Connection
     memory_bytes: int
+    places: int  #: that certificates may be of
     lock: threading.Lock = field(default_factory=threading.Lock)
-    heard: dict[type, Report] = field(default_factory=dict[type, Report])
+    #: by what it is, and of which place
+    heard: dict[tuple[type, int], Report] = field(default_factory=dict[tuple[type, int], Report])
     kill_at: float | None = None
 
 
@@ -75,19 +78,23 @@ class LocalExecutor:
             target=worker.run, args=(Order(kind="probe", entry=""), child_end, child_life)
         )
         began = time.monotonic()
+        held = "none"
         process.start()
         child_end.close()
         child_life.close()
         with suppress(EOFError):
             while True:
                 frame = reports.recv_bytes(MAX_JSON)
+                if frame[:1] == worker.STARTED:
+                    held = frame[1:].decode()
                 if frame[:1] == worker.HELLO:
                     self._probe = json.loads(frame[1:])
         process.join()
         life.close()
         if not self._probe:
             raise RuntimeError("the forkserver's first child did not answer")
-        self._probe = {**self._probe, "start_seconds": round(time.monotonic() - began, 3)}
+        spent = round(time.monotonic() - began, 3)
+        self._probe = {**self._probe, "sandbox": held, "start_seconds": spent}
 
     def submit(self, order: Order) -> Handle:
         """Start an attempt."""
@@ -100,7 +107,7 @@ class LocalExecutor:
         assert process.pid is not None, "a started process has a number"  # noqa: S101
         self._numbers += 1
         handle = Handle(self._numbers)
-        child = _Child(process.pid, life, order.memory_bytes)
+        child = _Child(process.pid, life, order.memory_bytes, order.places)
         self._children[handle.number] = child
 
         def listen() -> None:
@@ -124,7 +131,7 @@ class LocalExecutor:
                 heard, child.heard = child.heard, {}
             ordered = sorted(heard.values(), key=lambda report: _ORDER.index(type(report)))
             news.extend((Handle(number), report) for report in ordered)
-            if Ended in heard:
+            if ordered and isinstance(ordered[-1], Ended):
                 child.life.close()
                 del self._children[number]
         return news
@@ -167,7 +174,7 @@ def _listen(child: _Child, reports: Connection, max_frame: int) -> None:
     try:
         while True:
             frame = reports.recv_bytes(max_frame)
-            report = _report(frame[:1], frame[1:])
+            report = _report(frame[:1], frame[1:], child.places)
             if report is not None:
                 _hear(child, report)
     except EOFError:
@@ -179,16 +186,19 @@ def _listen(child: _Child, reports: Connection, max_frame: int) -> None:
 
 
 def _hear(child: _Child, report: Report) -> None:
+    place = report.place if isinstance(report, Improved) else 0
     with child.lock:
-        child.heard[type(report)] = report
+        child.heard[type(report), place] = report
 
 
-def _report(frame: bytes, payload: bytes) -> Report | None:
+def _report(frame: bytes, payload: bytes, places: int) -> Report | None:
     match frame:
         case worker.CERTIFICATE:
             return Improved(payload)
         case worker.RESULT:
-            return Resulted(payload)
+            return Resulted(payload or None)
+        case worker.RING:
+            return _ring(payload, places)
         case worker.PROGRESS:
             return Progressed(_object(payload))
         case worker.SUMMARY:
@@ -197,6 +207,18 @@ def _report(frame: bytes, payload: bytes) -> Report | None:
             return Erred(_object(payload))
         case _:
             return None
+
+
+def _ring(payload: bytes, places: int) -> Improved:
+    """A certificate behind four bytes that say of which place.
+
+    Raises:
+        ValueError: there is no such place.
+    """
+    place = int.from_bytes(payload[: worker.PLACE_BYTES], "big")
+    if places <= place:
+        raise ValueError("no such place")
+    return Improved(payload[worker.PLACE_BYTES :], place)
 
 
 def _object(payload: bytes) -> Mapping[str, object]:

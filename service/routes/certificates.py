@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.bodies import chunks, require_type
 from service.checking import Checker, CheckOrder
-from service.context import AtPlace, Context, InContext, next_link, time_text
+from service.context import AtPlace, Context, Reading, next_link, time_text
 from service.openapi import json_body, problems
 from service.problems import Problem
 from service.schemas import CertificateListBody, CheckAnswerBody, CheckBody
@@ -22,13 +22,15 @@ router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
 CertificatePath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 FOREVER = "max-age=31536000, immutable"
+JSON_TYPE = "application/json"
 JSON_TYPES = ("application/json", "application/*", "*/*")
+SIGNED_TYPE = "application/vnd.in-toto+json"
 
 
-@router.get("", response_model=CertificateListBody, responses=problems(422))
+@router.get("", response_model=CertificateListBody, responses=problems(401, 422))
 async def list_certificates(
     request: Request,
-    context: InContext,
+    context: Reading,
     place: AtPlace,
     model: str | None = None,
     kind: str | None = None,
@@ -48,13 +50,15 @@ async def list_certificates(
     "/{certificate_id}",
     response_class=Response,
     responses={
-        200: {"content": {"application/json": {"schema": {"type": "object"}}}},
+        200: {
+            "content": {name: {"schema": {"type": "object"}} for name in (JSON_TYPE, SIGNED_TYPE)}
+        },
         304: {"description": "a certificate never changes"},
     }
-    | problems(404, 406, 422),
+    | problems(401, 404, 406, 422),
 )
-async def show(request: Request, context: InContext, certificate_id: CertificatePath) -> Response:
-    """A certificate, in the canonical text whose parts its id names."""
+async def show(request: Request, context: Reading, certificate_id: CertificatePath) -> Response:
+    """A certificate, in the canonical text whose parts its id names, or signed, in an envelope."""
     return await answer(request, context, certificate_id)
 
 
@@ -65,27 +69,36 @@ async def answer(request: Request, context: Context, certificate_id: str) -> Res
         Problem: not-found, not-acceptable.
     """
     accepted = request.headers.get("accept", "*/*")
-    if not any(name in accepted for name in JSON_TYPES):
-        raise Problem("not-acceptable", "a certificate comes as application/json")
+    is_signed = SIGNED_TYPE in accepted
+    if not is_signed and not any(name in accepted for name in JSON_TYPES):
+        raise Problem("not-acceptable", f"a certificate comes as application/json or {SIGNED_TYPE}")
     stored = await context.read(lambda c: certificates.find(c, context.tenant, certificate_id))
     if stored is None:
         raise Problem("not-found", f"there is no certificate {certificate_id}")
-    etag = f'"{certificate_id}"'
-    # `public`: as long as there are no keys, whoever may ask may also see.
-    headers = {"ETag": etag, "Cache-Control": f"public, {FOREVER}"}
+    shelf, media_type = ("envelopes", SIGNED_TYPE) if is_signed else ("certificates", JSON_TYPE)
+    path = context.blobs.place(shelf, context.tenant, stored.blob)
+    if is_signed and not path.is_file():
+        raise Problem(
+            "not-acceptable",
+            "this certificate is not signed: the service had no key when it was proved",
+            fix="accept application/json, and sign it with `lipcert sign`",
+        )
+    etag = f'"{certificate_id}{"-signed" if is_signed else ""}"'
+    # Where there are no keys, whoever may ask may also see.
+    share = "public" if context.key is None else "private"
+    headers = {"ETag": etag, "Cache-Control": f"{share}, {FOREVER}", "Vary": "Accept"}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    path = context.blobs.place("certificates", context.tenant, stored.blob)
-    return FileResponse(path, media_type="application/json", headers=headers)
+    return FileResponse(path, media_type=media_type, headers=headers)
 
 
 @router.post(
     "/check",
     response_model=CheckAnswerBody,
     openapi_extra=json_body(CheckBody),
-    responses=problems(400, 404, 408, 413, 415, 422, 504),
+    responses=problems(400, 401, 404, 408, 413, 415, 422, 504),
 )
-async def check(request: Request, context: InContext) -> Response:
+async def check(request: Request, context: Reading) -> Response:
     """Have the independent checker check a certificate again, in a process of its own."""
     settings = context.settings
     require_type(request, ("application/json",))
@@ -98,6 +111,7 @@ async def check(request: Request, context: InContext) -> Response:
         order = CheckOrder(
             text=draft.path,
             wrapped=True,
+            trusted=settings.trusted_keys,
             models=context.blobs.folder("models", context.tenant),
             memory_bytes=settings.memory_bytes,
         )
@@ -112,12 +126,13 @@ async def check(request: Request, context: InContext) -> Response:
             "digest": outcome["id"],
             "reason": outcome["reason"],
             "code": outcome["code"],
+            "signature": outcome.get("signature"),
         }
     )
 
 
 def _check(order: CheckOrder, settings: Settings) -> Mapping[str, Any] | None:
-    checker = Checker(settings.entry_points.check)
+    checker = Checker(settings.entry_points)
     try:
         checker.begin(order)
         return checker.poll(settings.check_s)

@@ -10,10 +10,12 @@ from starlette.concurrency import run_in_threadpool
 
 import verifier.certificate
 from service import docs_page
-from service.context import Context, InContext
+from service.context import Context, Open, Reading
+from service.metrics import CONTENT_TYPE
 from service.openapi import problems
 from service.problems import Problem
-from service.schemas import HealthBody, ReadinessBody, VersionBody
+from service.schemas import HealthBody, PublicKeysBody, ReadinessBody, VersionBody
+from service.signing_keys import read_trusted_keys
 from service.store import leases
 from service.store.engine import HEAD, now_ms
 from verifier.certificate import FORMAT
@@ -22,8 +24,6 @@ from verifier.version import VERSION
 router = APIRouter(tags=["service"])
 
 SCHEMAS = pathlib.Path(verifier.certificate.__file__).parent / "schemas"
-
-SANDBOX = "partial(landlock, seccomp)"  #: what the children lack
 
 
 @router.get("/healthz", response_model=HealthBody)
@@ -37,7 +37,7 @@ async def healthz() -> Response:
     response_model=ReadinessBody,
     responses={503: {"model": ReadinessBody, "description": "something is missing"}},
 )
-async def readyz(context: InContext) -> Response:
+async def readyz(context: Open) -> Response:
     """Whether jobs can be taken and run."""
     report = await run_in_threadpool(_readiness, context)
     is_ready = report["status"] == "ready"
@@ -45,10 +45,30 @@ async def readyz(context: InContext) -> Response:
     return JSONResponse(report, status_code=200 if is_ready else 503, headers=headers)
 
 
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}} | problems(401),
+)
+async def metrics(request: Request, context: Reading) -> Response:
+    """Counts of calls, jobs and certificates, in Prometheus' text format."""
+    del context  # it is there to be let in
+    text = await run_in_threadpool(request.app.state.metrics.text)
+    return Response(text, media_type=CONTENT_TYPE)
+
+
 @router.get("/v1/version", response_model=VersionBody)
 async def version() -> Response:
     """What answers, and the certificate formats that it knows."""
     return JSONResponse({"version": VERSION, "formats": [FORMAT]})
+
+
+@router.get("/v1/public-keys", response_model=PublicKeysBody)
+async def public_keys(context: Open) -> Response:
+    """The keys that verify what this service signed, the retired ones too."""
+    path = context.settings.trusted_keys
+    keys = () if path is None else await run_in_threadpool(read_trusted_keys, path)
+    return JSONResponse({"keys": [key.to_json() for key in keys]})
 
 
 @router.get(
@@ -97,5 +117,5 @@ def _readiness(context: Context) -> dict[str, Any]:
         "dispatcher": executor is not None,
         "executor": executor,
         "telemetry": "off",
-        "sandbox": SANDBOX,
+        "sandbox": "none" if executor is None else executor["sandbox"],
     }

@@ -14,7 +14,7 @@ from service.bodies import (
     receive,
     require_type,
 )
-from service.context import AtPlace, Context, InContext, next_link, time_text
+from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
 from service.openapi import problems, raw_body
 from service.problems import Problem
 from service.schemas import ModelBody, ModelListBody
@@ -49,9 +49,9 @@ def model_json(model: Model) -> dict[str, object]:
     response_model=ModelBody,
     openapi_extra=raw_body(*MODEL_TYPES),
     responses={200: {"model": ModelBody, "description": "known already"}}
-    | problems(408, 413, 415, 422),
+    | problems(401, 403, 408, 413, 415, 422),
 )
-async def upload(request: Request, context: InContext) -> Response:
+async def upload(request: Request, context: Submitting) -> Response:
     """Upload a model. Its id is the SHA-256 of its bytes, so a repeated upload changes nothing."""
     return await _receive(request, context, announced_digest(request))
 
@@ -62,9 +62,9 @@ async def upload(request: Request, context: InContext) -> Response:
     response_model=ModelBody,
     openapi_extra=raw_body(*MODEL_TYPES),
     responses={200: {"model": ModelBody, "description": "known already"}}
-    | problems(408, 413, 415, 422),
+    | problems(401, 403, 408, 413, 415, 422),
 )
-async def upload_as(request: Request, context: InContext, model_id: ModelPath) -> Response:
+async def upload_as(request: Request, context: Submitting, model_id: ModelPath) -> Response:
     """Upload a model whose digest is known; bytes with another digest are refused."""
     expected = model_id.removeprefix("sha256:")
     announced = announced_digest(request)
@@ -73,8 +73,8 @@ async def upload_as(request: Request, context: InContext, model_id: ModelPath) -
     return await _receive(request, context, expected)
 
 
-@router.get("", response_model=ModelListBody, responses=problems(422))
-async def list_models(request: Request, context: InContext, place: AtPlace) -> Response:
+@router.get("", response_model=ModelListBody, responses=problems(401, 422))
+async def list_models(request: Request, context: Reading, place: AtPlace) -> Response:
     """All models, newest first."""
     page = await context.read(lambda c: models.page(c, context.tenant, place))
     return JSONResponse(
@@ -83,14 +83,14 @@ async def list_models(request: Request, context: InContext, place: AtPlace) -> R
     )
 
 
-@router.get("/{model_id}", response_model=ModelBody, responses=problems(404, 422))
-async def show(context: InContext, model_id: ModelPath) -> Response:
+@router.get("/{model_id}", response_model=ModelBody, responses=problems(401, 404, 422))
+async def show(context: Reading, model_id: ModelPath) -> Response:
     """A model and what reading it brought."""
     return JSONResponse(model_json(await _find(context, model_id)))
 
 
-@router.head("/{model_id}", responses=problems(404, 422))
-async def head(context: InContext, model_id: ModelPath) -> Response:
+@router.head("/{model_id}", responses=problems(401, 404, 422))
+async def head(context: Reading, model_id: ModelPath) -> Response:
     """Whether a model is here, and how many bytes it has."""
     model = await _find(context, model_id)
     response = Response(headers={"ETag": f'"{model.id}"'})
@@ -101,9 +101,9 @@ async def head(context: InContext, model_id: ModelPath) -> Response:
 @router.get(
     "/{model_id}/content",
     response_class=FileResponse,
-    responses={200: BYTES, 206: BYTES} | problems(404, 416, 422),
+    responses={200: BYTES, 206: BYTES} | problems(401, 404, 416, 422),
 )
-async def content(context: InContext, model_id: ModelPath) -> Response:
+async def content(context: Reading, model_id: ModelPath) -> Response:
     """The bytes."""
     await _find(context, model_id)
     digest = model_id.removeprefix("sha256:")
@@ -114,8 +114,8 @@ async def content(context: InContext, model_id: ModelPath) -> Response:
     )
 
 
-@router.delete("/{model_id}", status_code=204, responses=problems(404, 409, 422))
-async def delete(context: InContext, model_id: ModelPath) -> Response:
+@router.delete("/{model_id}", status_code=204, responses=problems(401, 403, 404, 409, 422))
+async def delete(context: Submitting, model_id: ModelPath) -> Response:
     """Delete a model. Its certificates stay."""
     await _find(context, model_id)
 

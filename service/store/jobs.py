@@ -21,8 +21,9 @@ from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import job
 
 State: TypeAlias = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
-Kind: TypeAlias = Literal["verify", "inspect"]
+Kind: TypeAlias = Literal["verify", "radius", "inspect"]
 
+ASKED: tuple[Kind, ...] = ("verify", "radius")  #: by a client
 ENDED: tuple[State, ...] = ("succeeded", "failed", "canceled", "expired")
 
 NO_PROGRESS: Mapping[str, object] = {
@@ -67,6 +68,7 @@ class Job:
     cancel_requested: bool
     deadline: int | None
     progress: Mapping[str, object]
+    incumbent: Mapping[str, Any] | None  #: the best that was checked
     certificate: str | None
     cached: bool
     error: Mapping[str, object] | None
@@ -90,10 +92,10 @@ def job_of(row: Columns) -> Job:
 
 
 def find(connection: Connection, tenant: str, job_id: str) -> Job | None:
-    """The verification job of this tenant, if there is one."""
+    """The job of this tenant, if there is one."""
     row = (
         connection.execute(
-            select(job).where(job.c.tenant == tenant, job.c.id == job_id, job.c.kind == "verify")
+            select(job).where(job.c.tenant == tenant, job.c.id == job_id, job.c.kind.in_(ASKED))
         )
         .mappings()
         .one_or_none()
@@ -105,7 +107,7 @@ def page(
     connection: Connection, tenant: str, place: Place, filters: Mapping[str, str]
 ) -> Page[Job]:
     """Jobs, newest first; `filters` by state, verdict or model."""
-    query = select(job).where(job.c.tenant == tenant, job.c.kind == "verify")
+    query = select(job).where(job.c.tenant == tenant, job.c.kind.in_(ASKED))
     for name, value in filters.items():
         query = query.where(job.c[name] == value)
     return page_of(connection, query, job.c.created, job.c.id, place, job_of)
@@ -155,7 +157,7 @@ def insert_answered(
 
 def cancel(connection: Connection, tenant: str, job_id: str, now: int) -> Job | None:
     """The job after the wish to cancel it: at once where it waits, else soon by its dispatcher."""
-    mine = [job.c.tenant == tenant, job.c.id == job_id, job.c.kind == "verify"]
+    mine = [job.c.tenant == tenant, job.c.id == job_id, job.c.kind.in_(ASKED)]
     change(
         connection,
         [*mine, job.c.state == "queued"],
@@ -181,7 +183,7 @@ def fail_waiting(
         select(job.c.id).where(
             job.c.tenant == tenant,
             job.c.model == model_id,
-            job.c.kind == "verify",
+            job.c.kind.in_(ASKED),
             job.c.state == "queued",
         )
     ).all()

@@ -136,7 +136,7 @@ def finish(
     progress: Mapping[str, object] | None = None,
     error: Mapping[str, object] | None = None,
 ) -> bool:
-    """End a verification: state, verdict, certificate and events at once; False: not ours."""
+    """End a job: state, verdict, certificate and events at once; False: not ours."""
     values = dict[str, object]() if progress is None else {"progress": dict(progress)}
     return _end(connection, mine.guards(), state, incumbent, error, now, values)
 
@@ -267,13 +267,14 @@ def _end(
     values: Mapping[str, object],
 ) -> bool:
     verdict = None if incumbent is None else incumbent["verdict"]
-    certificate_id = None if incumbent is None else incumbent["id"]
+    certificate_id = None if incumbent is None else incumbent.get("id")
     row = jobs.change(
         connection,
         guards,
         {
             **values,
             "state": state,
+            "incumbent": incumbent,
             "verdict": verdict,
             "certificate": certificate_id,
             "error": error,
@@ -286,21 +287,30 @@ def _end(
     )
     if row is None:
         return False
-    if incumbent is not None:
+    for accepted in _certificates(incumbent):
         # The same proof of another run has the same id, and is the same certificate.
         connection.execute(
             sqlite_insert(certificate)
             .values(
                 tenant=row["tenant"],
-                id=incumbent["id"],
-                blob=incumbent["blob"],
-                size=incumbent["size"],
+                id=accepted["id"],
+                blob=accepted["blob"],
+                size=accepted["size"],
                 model=row["model"],
-                kind=incumbent["kind"],
-                scope=incumbent["scope"],
-                summary=incumbent["summary"],
+                kind=accepted["kind"],
+                scope=accepted["scope"],
+                summary=accepted["summary"],
                 created=now,
             )
             .on_conflict_do_nothing()
         )
     return True
+
+
+def _certificates(incumbent: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The one of a bound, or those of radii."""
+    if incumbent is None:
+        return []
+    if "rings" in incumbent:
+        return [ring for ring in incumbent["rings"] if ring is not None]
+    return [incumbent]

@@ -35,7 +35,7 @@ job = Table(
     metadata,
     Column("id", String, primary_key=True),  # 128 random bits
     Column("tenant", String, nullable=False),
-    Column("kind", String, nullable=False),  # verify; inspect: reading an uploaded model
+    Column("kind", String, nullable=False),  # verify, radius; inspect: reading a model
     Column("state", String, nullable=False),
     Column("verdict", String),
     Column("model", String, nullable=False),
@@ -106,6 +106,21 @@ idempotency = Table(
     Column("created", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "key", name="pk_idempotency"),
     ForeignKeyConstraint(["job"], ["job.id"], name="fk_idempotency_job"),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", String, primary_key=True),  # 8 characters, part of the key's text
+    Column("tenant", String, nullable=False),
+    Column("digest", String, nullable=False),  # hex SHA-256 of the secret
+    Column("scope", String, nullable=False),  # read, submit, admin
+    Column("label", String, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("revoked", BigInteger),
+    Column("last_used", BigInteger),
+    Index("ix_api_key_list", "tenant", "created", "id"),
 )
 
 # Not a tenant's: which dispatcher is alive, for the readiness probe.

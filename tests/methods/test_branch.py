@@ -16,7 +16,7 @@ from verifier.certificate import TreeProof
 from verifier.checker import check
 from verifier.methods import branch
 from verifier.methods.clock import Clock
-from verifier.methods.progress import Aim
+from verifier.methods.progress import Aim, Step
 from verifier.norms import Norm, NormPair
 from verifier.onnx_import import load
 from verifier.property import All, Each, Outputs, Property
@@ -132,6 +132,17 @@ def test_the_same_request_has_the_same_tree() -> None:
         return answer.estimates, answer.proof.items[0].trees[0].kinds
 
     assert found() == found()
+
+
+def test_steps_say_how_many_cells_are_open() -> None:
+    tiny = tiny_of(5)
+    network = load(tiny.network.model).require_network()
+    steps: list[Step] = []
+    aim = Aim(gap=1e-6, report=steps.append)
+    list(branch.candidates(network, local(tiny, ("linf", "linf")), Clock.start(60.0), aim))
+    waiting = [step.open or 0 for step in steps]
+    assert [step.iteration for step in steps] == list(range(1, len(steps) + 1))
+    assert max(waiting) > 1
 
 
 @pytest.mark.parametrize("norms", [("l1", "l2"), ("linf", "l2")], ids="-".join)

@@ -9,25 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the children find the fakes by the same name
 
-from service_process import FAKES, Service, free_port
-
-from service.settings import Settings
-
-
-def settings_in(folder: Path) -> Settings:
-    """Limits small enough to be met in tests."""
-    return replace(
-        Settings(port=free_port(), data=folder / "data", entry_points=FAKES),
-        slots=2,
-        max_model_bytes=100_000,
-        max_json_bytes=50_000,
-        max_certificate_bytes=200_000,
-        upload_idle_s=1.0,
-        budget_grace_s=0.3,
-        check_s=10.0,
-        memory_bytes=2**30,
-        sweep_s=0.2,
-    )
+from service_process import Service, settings_in
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,10 @@ import json
 import mmap
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +23,7 @@ from typing import Any, cast
 from verifier.certificate import (
     Certificate,
     Claim,
+    ItemBound,
     ProductItem,
     ProductProof,
     Witness,
@@ -29,8 +32,9 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.errors import DiscontinuousOp, InvalidRequest, NotOnnx
-from verifier.norms import Norm
-from verifier.property import Request
+from verifier.norms import Norm, NormPair
+from verifier.property import Margins, Property, Request
+from verifier.radius_json import Question
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,27 @@ class Progress:
     seconds: float
     iteration: int | None = None
     gap: float | None = None
+    open: int | None = None
+
+
+@dataclass(frozen=True)
+class Ring:
+    """As the verifier's."""
+
+    label: int
+    radius: float
+    certificate: Certificate
+
+
+@dataclass(frozen=True)
+class Robust:
+    """As the checker's."""
+
+    valid: bool
+    code: str
+    reason: str
+    label: int | None = None
+    radius: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,9 @@ def inspect(data: bytes) -> dict[str, object]:
     plan = _plan(data)
     for step in plan["steps"]:
         if step == "die-reading":
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die()
+        if step == "escape":
+            _escape()
         if step == "read-slowly":
             time.sleep(5)
     return {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}
@@ -83,12 +110,31 @@ def verify(
         raise InvalidRequest("the region has another dimension", fix="give 3 numbers")
     on_progress(Progress("product", None, None, 0.0))
     for step in plan["steps"]:
+        if step == "divide":
+            on_progress(Progress("branch: dividing", None, None, 0.1, iteration=2, open=34))
         _take(step, data, request, on_certificate)
     if "lie" in plan["steps"]:
         return certificate(data, request, 0.9 * plan["bound"])
     if "other question" in plan["steps"]:
         return certificate(data, replace(request, target=9.0), plan["bound"])
     return certificate(data, request, plan["bound"])
+
+
+def radii(
+    data: bytes,
+    question: Question,
+    on_progress: Callable[[int, float, float], None],
+    on_ring: Callable[[int, Ring], None],
+) -> None:
+    """Does the steps; ["ring", [center, radius]] claims a ball."""
+    plan = _plan(data)
+    on_progress(0, 0.0, 1.0)
+    for step in plan["steps"]:
+        if isinstance(step, list) and cast("list[Any]", step)[0] == "ring":
+            place, radius = cast("list[Any]", step)[1]
+            on_ring(place, Ring(0, radius, ring_certificate(data, question, place, radius)))
+        else:
+            _take(step, data, Request(), lambda _: None)
 
 
 def _take(
@@ -113,7 +159,7 @@ def _count(path: Any) -> None:
 
 
 def _die(_: Any = None) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    signal.raise_signal(signal.SIGKILL)  # a kill is not the sandbox's to allow
 
 
 def _die_once(path: Any) -> None:
@@ -137,6 +183,20 @@ def _grow_shared(amount: Any) -> None:
 def _hang(_: Any) -> None:
     """Native code that holds the interpreter: no Python signal handler and no thread runs."""
     ctypes.PyDLL(None).sleep(600)
+
+
+def _escape(_: Any = None) -> None:
+    """What a hostile model would try first; a defect where any of it works."""
+    for attempt in (
+        lambda: Path("/etc/passwd").read_text(),
+        lambda: Path("/tmp/escaped").touch(),  # noqa: S108 - a place that everyone may write in
+        os.fork,
+        socket.socket,
+        lambda: os.kill(os.getppid(), 0),
+    ):
+        with suppress(PermissionError):
+            attempt()
+            raise AssertionError("the sandbox is open")
 
 
 def _jump(_: Any) -> None:
@@ -175,6 +235,7 @@ _STEPS: dict[str, Callable[[Any], None]] = {
     "crash": _crash,
     "die": _die,
     "die-once": _die_once,
+    "escape": _escape,
     "garbage": _send(b"Pnot json"),
     "grow": _grow,
     "grow-shared": _grow_shared,
@@ -205,9 +266,32 @@ def certificate(data: bytes, request: Request, bound: float) -> Certificate:
     )
 
 
+def ring_certificate(data: bytes, question: Question, place: int, radius: float) -> Certificate:
+    """The one margin's bound, on the ball."""
+    asked = Property(
+        scope="local",
+        norm=NormPair(question.norm, Norm.LINF),
+        region=question.ball(place, radius),
+        outputs=Margins(((0, 1),)),
+    )
+    plain = certificate(data, Request(property=asked), 1.0)
+    bounds = (ItemBound(bound=plain.claim.bound, margin=(0, 1)),)
+    return replace(plain, claim=replace(plain.claim, bounds=bounds), lower_bound=None)
+
+
+def check_radius(certificate: Certificate, data: bytes) -> Robust:
+    """Accepts every radius up to the model's own bound; the label is 0."""
+    radius = getattr(certificate.claim.property.region, "radius", None)
+    if radius is None or _plan(data)["bound"] < radius:
+        return Robust(False, "proof-refuted", f"{radius} is too large")
+    return Robust(True, "valid", "", label=0, radius=radius)
+
+
 def check(certificate: Certificate, data: bytes) -> Verdict:
     """Accepts every bound from the model's own up."""
     true = _plan(data)["bound"]
+    if "escape" in _plan(data)["steps"]:
+        _escape()
     if "not checkable" in _plan(data)["steps"]:
         return Verdict(False, "not-checkable", "op_7 is unknown to the checker", "op_7")
     if certificate.claim.bound is None or certificate.claim.bound < true:

@@ -23,6 +23,8 @@ FAKES = EntryPoints(
     verify="service_fakes:verify",
     inspect="service_fakes:inspect",
     check="service_fakes:check",
+    radius="service_fakes:radii",
+    check_radius="service_fakes:check_radius",
     preload=("service_fakes",),
 )
 
@@ -55,6 +57,26 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def settings_in(folder: Path) -> Settings:
+    """Limits small enough to be met in tests."""
+    return replace(
+        Settings(
+            port=free_port(),
+            data=folder / "data",
+            entry_points=replace(FAKES, folders=(str(folder.parent),)),
+        ),
+        slots=2,
+        max_model_bytes=100_000,
+        max_json_bytes=50_000,
+        max_certificate_bytes=200_000,
+        upload_idle_s=1.0,
+        budget_grace_s=0.3,
+        check_s=10.0,
+        memory_bytes=2**30,
+        sweep_s=0.2,
+    )
 
 
 class Service:

@@ -73,6 +73,22 @@ def test_death_in_the_middle_of_an_answer_keeps_those_before() -> None:
 
 
 @pytest.mark.usefixtures("script")
+@pytest.mark.parametrize(
+    "script",
+    ["say(ring=[1, {'label': 2, 'radius': 0.5, 'certificate': {}}]); os.kill(os.getpid(), 9)"],
+    indirect=True,
+)
+def test_radii_are_kept_when_the_search_dies() -> None:
+    outcome = child.radii(b"", {"centers": [[0.0], [1.0]], "norm": "l2"}, 1.0)
+    assert outcome.failure is not None
+    assert outcome.radii is not None
+    assert outcome.radii["radii"] == [
+        {"center": 0, "label": None, "radius": 0.0, "certificate": None},
+        {"center": 1, "label": 2, "radius": 0.5, "certificate": {}},
+    ]
+
+
+@pytest.mark.usefixtures("script")
 @pytest.mark.parametrize("script", ["os.close(0); os.kill(os.getpid(), 9)"], indirect=True)
 def test_child_that_dies_before_reading_is_a_failure() -> None:
     outcome = child.inspect(bytes(2**22))

@@ -21,6 +21,7 @@ from service.schemas import (
     BudgetBody,
     EnvelopeBody,
     PropertyBody,
+    QuestionBody,
     RequestBody,
     SubmissionBody,
 )
@@ -29,6 +30,7 @@ from verifier.errors import RequestRefused, all_errors
 from verifier.methods import lipsdp, propagation
 from verifier.options import RunOptions
 from verifier.property import Budget, Method, Property, Request
+from verifier.radius_json import Question, parse_question
 from verifier.request_json import parse_request
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,7 @@ def test_every_path_documents_its_problems() -> None:
         (RequestBody, Request, set[str]()),
         (PropertyBody, Property, {"bind"}),
         (BudgetBody, Budget, set[str]()),
+        (QuestionBody, Question, set[str]()),
     ],
 )
 def test_bodies_have_the_members_of_the_dataclasses(
@@ -170,9 +173,37 @@ def test_all_three_agree_on_a_property(value: Any) -> None:  # noqa: ANN401 - JS
     assert (_pydantic_accepts(request), schema.is_valid(request)) == (expected, expected)
 
 
-def _pydantic_accepts(value: object) -> bool:
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"centers": [[0]]},
+        {"centers": []},
+        {"centers": [0]},
+        {"centers": [[0]], "norm": "l2", "label": 1, "seconds": 2},
+        {"centers": [[0]], "norm": "l1"},
+        {"centers": [[0]], "label": True},
+        {"centers": [[0]], "seconds": 0},
+        {"centers": [[0]], "clip": {"lower": 0, "upper": 1}},
+        {"centers": [[0]], "clip": {"lower": 0}},
+        {"centers": [["0"]]},
+        {"centers": [[0]], "radius": 1},
+    ],
+    ids=str,
+)
+def test_pydantic_and_the_reader_agree_on_radii(value: Any) -> None:  # noqa: ANN401 - JSON
     try:
-        RequestBody.model_validate(value)
+        parse_question(value)
+    except RequestRefused:
+        is_read = False
+    else:
+        is_read = True
+    assert _pydantic_accepts(value, QuestionBody) == is_read
+
+
+def _pydantic_accepts(value: object, body: type[BaseModel] = RequestBody) -> bool:
+    try:
+        body.model_validate(value)
     except ValidationError:
         return False
     return True

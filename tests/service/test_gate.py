@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 import verifier.checker
 from service.child import FAILED, REFUSED, Failure, Outcome, failure_of
 from service.gate import Decision, decide, parse_policy
-from service.gate_report import decision_json, junit_text, markdown_text
+from service.gate_report import decision_json, junit_text, markdown_text, sarif_json
 from verifier.certificate import Certificate, Claim, ProductProof, Witness, log10_upper, verdict_of
 from verifier.certificate_json import certificate_json
 from verifier.checker import Verdict
@@ -264,3 +264,31 @@ def test_report_as_junit_counts(decision: Decision) -> None:
     suite = ElementTree.fromstring(junit_text(decision))  # noqa: S314 - written a line ago
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     assert suite.findall("testcase/failure")[0].get("type") == "undecided"
+
+
+@pytest.mark.usefixtures("accepting")
+@pytest.mark.parametrize(
+    ("bound", "lower", "on_undecided", "kind", "level"),
+    [
+        (9.0, 0.5, "fail", "pass", "none"),
+        (11.0, 10.5, "fail", "fail", "error"),
+        (11.0, 0.5, "fail", "fail", "error"),
+        (11.0, 0.5, "warn", "fail", "warning"),
+    ],
+)
+def test_sarif_says_what_to_look_at(
+    bound: float,
+    lower: float,
+    on_undecided: str,
+    kind: str,
+    level: str,
+) -> None:
+    rules = parse_policy(policy({**RULE, "on_undecided": on_undecided}))
+    report = sarif_json(decide(MODEL, rules, certify=answer(bound, lower)), "a model.onnx")
+    (run,) = json.loads(json.dumps(report))["runs"]
+    (result,) = run["results"]
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "one"
+    assert (result["kind"], result["level"]) == (kind, level)
+    (place,) = result["locations"]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == "a%20model.onnx"
+    assert report["version"] == "2.1.0"

@@ -14,6 +14,7 @@ from service_process import ROOT, Service, eventually, free_port, processes
 
 from service.serve import listen, require_safe_bind
 from service.settings import EntryPoints, Settings, from_environment
+from service.store.engine import HEAD
 from verifier.errors import InvalidRequest
 
 HEAVY = {"alembic", "cvxpy", "onnx", "onnxruntime", "scipy", "torch"}
@@ -61,7 +62,7 @@ def test_the_api_starts_fast(tmp_path: Path) -> None:
 def test_readiness_names_what_is_missing(own_service: Callable[..., Service]) -> None:
     service = own_service()
     report = service.client.get("/readyz").json()
-    assert (report["status"], report["migration"], report["telemetry"]) == ("ready", "0001", "off")
+    assert (report["status"], report["migration"], report["telemetry"]) == ("ready", HEAD, "off")
     assert report["executor"]["threads"] == 1
 
 
@@ -91,13 +92,13 @@ def test_one_dispatcher_for_a_data_directory(own_service: Callable[..., Service]
 def test_strangers_are_not_served_without_keys(host: str) -> None:
     settings = Settings(host=host)
     with pytest.raises(InvalidRequest, match="no keys"):
-        require_safe_bind(settings)
-    require_safe_bind(replace(settings, insecure_no_auth=True))
+        require_safe_bind(settings, has_keys=False)
+    require_safe_bind(replace(settings, insecure_no_auth=True), has_keys=False)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.5"])
 def test_this_machine_is_served(host: str) -> None:
-    require_safe_bind(Settings(host=host))
+    require_safe_bind(Settings(host=host), has_keys=False)
 
 
 def test_an_address_in_use_is_refused(service: Service) -> None:

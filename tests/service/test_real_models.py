@@ -6,11 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from service_process import ROOT, Service, free_port, problem
 
+from service import child
 from service.settings import Settings
-from verifier.certificate_reader import parse_certificate
+from tests.random_networks import relu
+from tests.tiny_networks import TinyBuilder
+from tests.tiny_topologies import gemm
+from verifier.certificate_json import certificate_id
+from verifier.certificate_reader import certificate_from_json, parse_certificate
+from verifier.checker import check_radius
 
 EXAMPLES = ROOT / "examples"
 
@@ -59,6 +66,35 @@ def test_a_local_bound_comes_from_the_same_call(real: Service) -> None:
     request["budget"] = {"seconds": 20}
     job = _submit(real, "relu_mlp", request)
     assert job["state"] == "succeeded", job["error"]
+
+
+def test_a_radius_is_the_one_that_the_command_finds(real: Service) -> None:
+    """The work is bounded by the bisection's end, so that both have the same radii to the bit."""
+    rng = np.random.default_rng(5)
+    builder = TinyBuilder(rng, (1, 2))
+    gemm(builder, rng.normal(size=(4, 2)), rng.normal(size=4))
+    relu(builder)
+    gemm(builder, rng.normal(size=(2, 4)), rng.normal(size=2))
+    data = builder.finished().model
+    question: dict[str, Any] = {"centers": [[0.5, 0.25]], "norm": "l2", "seconds": 60.0}
+    body = {"model": real.upload(data), **question}
+    job = real.client.post("/v1/radius", json=body, headers={"Prefer": "wait=60"}).json()
+    assert (job["state"], job["verdict"]) == ("succeeded", "certified")
+    answer = real.client.get(f"/v1/jobs/{job['id']}/radii").json()
+    (ring,) = answer["radii"]
+    assert check_radius(json.dumps(ring["certificate"]).encode(), data).radius == ring["radius"]
+    said = child.radii(data, question, 60.0).radii
+    assert said is not None
+    assert _without_resources(said) == _without_resources(answer)
+
+
+def _without_resources(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer with the ids in the place of certificates, which hold times."""
+    rings = [
+        {**ring, "certificate": certificate_id(certificate_from_json(ring["certificate"]))}
+        for ring in answer["radii"]
+    ]
+    return {**answer, "radii": rings}
 
 
 def test_a_model_is_described_and_its_sizes_are_known(real: Service) -> None:

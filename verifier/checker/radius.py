@@ -36,7 +36,9 @@ class Robust:
     """Whether a label holds on a ball, and which ball that is."""
 
     valid: bool
+    code: str  #: "valid", or why not, as of a verdict
     reason: str
+    node: str | None = None  #: what the checker cannot read
     label: int | None = None
     radius: float | None = None
 
@@ -53,13 +55,15 @@ def check_radius(certificate: Certificate | bytes, model: bytes) -> Robust:
     """
     verdict = check(certificate, model)
     if not verdict.valid:
-        return Robust(valid=False, reason=f"the certificate is rejected: {verdict.reason}")
+        said = f"the certificate is rejected: {verdict.reason}"
+        return Robust(valid=False, code=verdict.code, reason=said, node=verdict.node)
     try:
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
             return _concluded(read_certificate(certificate), model)
     except Exception as error:  # noqa: BLE001 (fail closed)
-        return Robust(valid=False, reason=rejection(error).reason)
+        why = rejection(error)
+        return Robust(valid=False, code=why.code, reason=why.reason, node=why.node)
 
 
 def _concluded(certificate: Certificate, model: bytes) -> Robust:
@@ -75,7 +79,9 @@ def _concluded(certificate: Certificate, model: bytes) -> Robust:
         margin = least - Fraction(float(values.upper[0, item.margin[1]]))
         if margin <= Fraction(item.bound) * Fraction(radius):
             raise NotProved(f"output {item.margin[1]} may reach output {label} on the ball")
-    return Robust(valid=True, reason="no other output reaches it", label=label, radius=radius)
+    return Robust(
+        valid=True, code="valid", reason="no other output reaches it", label=label, radius=radius
+    )
 
 
 def _ball(asked: Property) -> tuple[tuple[float, ...], float]:

@@ -18,6 +18,7 @@ class Step:
     phase: str  #: what is being sought, in a word or two
     iteration: int  #: counted from 1
     gap: float | None = None  #: the solver's own, relative; None where it has none
+    open: int | None = None  #: parts that wait to be bounded or divided; None where there are none
 
 
 Report: TypeAlias = Callable[[Step], None]

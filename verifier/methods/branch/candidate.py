@@ -44,8 +44,10 @@ def candidates(network: Network, asked: Property, clock: Clock, aim: Aim) -> Ite
     spent, shown, rounds = Clock.start(0.0), _FIRST_SHOWN, 0
     while search.advance() and search.leaves * per_leaf < clock.remaining:
         rounds += 1
-        phase = f"{len(search.frontier)} open cells"
-        aim.report(Step(phase=phase, iteration=rounds, gap=search.frontier.excess))
+        frontier = search.frontier
+        aim.report(
+            Step(phase="dividing", iteration=rounds, gap=frontier.excess, open=len(frontier))
+        )
         if shown < spent.elapsed:
             yield search.candidate()
             shown = _LATER_SHOWN * spent.elapsed
