@@ -115,6 +115,12 @@ class Normalise:
 
 
 Block: TypeAlias = Softmax | LogSoftmax | Normalise
+MOST_DERIVATIVES = 2**24  #: of one block; the checker forms no more
+
+
+def has_many_derivatives(block: Block) -> bool:
+    """Whether they are too many for a bound over a region."""
+    return MOST_DERIVATIVES < block.groups.numel() * block.groups.shape[1]
 
 
 def _placed(

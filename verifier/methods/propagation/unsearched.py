@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import Literal
 
 from verifier.certificate import Candidate, ForwardProof, PropagationProof
+from verifier.errors import TooLarge
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.propagation.candidate import Options, refuse_everywhere
 from verifier.methods.propagation.joint import bends
 from verifier.methods.propagation.work import MOST_JACOBIAN, multiplications
-from verifier.network.graph import Network
+from verifier.network.blocks import LogSoftmax, Normalise, Softmax, has_many_derivatives
+from verifier.network.graph import Grouped, Network
 from verifier.network.nodes import Affine
 from verifier.property import Property
 
@@ -24,12 +26,14 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
 
     Raises:
         InvalidRequest: the property selects what does not exist, or is not local.
+        TooLarge: a block has too many derivatives.
     """
     refuse_everywhere(asked)
     varying_inputs(asked, network.input_size)
     items = items_of(asked, network.output_size)
     lowered = network.lowered("compare", keeps_blocks=True)
     techniques: list[Literal["interval", "linear", "joint"]] = ["interval"]
+    _refuse_large(lowered)
     rows = sum(len(item.rows) for item in items)
     if options.technique == "linear" and _work(lowered, rows) < MOST_JACOBIAN:
         techniques.append("linear")
@@ -42,6 +46,21 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
             estimates=(0.0,) * len(items),
             proof=PropagationProof(patterns=network.patterns, forward=forward, technique=technique),
         )
+
+
+def _refuse_large(lowered: Network) -> None:
+    for node in lowered.nodes:
+        match node:
+            case Grouped(group=Softmax() | LogSoftmax() | Normalise() as block):
+                if has_many_derivatives(block):
+                    raise TooLarge(
+                        f"node {node.name!r} ({type(block).__name__}) has more derivatives than "
+                        "are bounded over a region",
+                        node=node.name,
+                        fix='ask for method "product" or "lipsdp"',
+                    )
+            case _:
+                pass
 
 
 def _work(lowered: Network, rows: int) -> float:

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray
 Rule: TypeAlias = Callable[["Call"], Emitted]
 
-MAX_DERIVATIVES: Final = 2**24  #: of one node; the checker forms no more
-
 
 def along(call: Call, x: Signal, axes: tuple[int, ...]) -> Int64[Tensor, "groups n"]:
     """The flat indices of every group that runs along these axes."""
