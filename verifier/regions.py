@@ -51,12 +51,20 @@ class CenterBox:
     clip: Clip | None = None
 
     def __post_init__(self) -> None:
-        _refuse_empty(*self._exact_ends())
+        # Where float64 numbers lie within each pair of ends, nothing is to be decided exactly.
+        fits = not isinstance(self.radius, tuple) or len(self.radius) == self.dimension
+        if not (fits and self._is_plainly_wide()):
+            _refuse_empty(*self._exact_ends())
 
     @property
     def dimension(self) -> int:
         """The number of coordinates."""
         return len(self.center)
+
+    def _is_plainly_wide(self) -> bool:
+        lower, upper = self._rounded_ends(outward=False)
+        is_finite = np.all(np.isfinite(lower)) and np.all(np.isfinite(upper))
+        return bool(is_finite and np.all(lower <= upper) and np.any(lower < upper))
 
     def _exact_ends(self) -> tuple[list[Fraction], list[Fraction]]:
         radii = self.radius if isinstance(self.radius, tuple) else (self.radius,) * self.dimension
