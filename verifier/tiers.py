@@ -33,6 +33,7 @@ _SECONDS_PER_PRODUCT = 2e-10  #: of a pass of the block recursion, by its multip
 _PASSES = 10  #: of a search by blocks that is worth to be begun
 _AT_ONCE = 3.0  #: seconds that a dense solution may take before anything else is tried
 _QUICK_SHARE = 0.1  #: of the clock, for that
+_SHARE_OF_GAP = 0.1  #: over a region, of the request's: the relaxation itself is no nearer
 _SHARED_SHARE = 0.3  #: of the clock, for scales that channels share where each neuron can have one
 
 
@@ -59,7 +60,11 @@ def tiers_of(request: Request, network: Network) -> list[Tier]:
         "product": Tier("product", lambda _, __: [product.candidate(network, asked)]),
         "propagation": Tier(
             "propagation",
-            lambda clock, _: [propagation.candidate(network, asked, propagating, clock)],
+            lambda clock, _: [
+                propagation.candidate(
+                    network, asked, propagating, clock, before_better="lipsdp" in names
+                )
+            ],
         ),
         "lipsdp": Tier("lipsdp", semidefinite.candidates),
         "branch": Tier("branch", lambda clock, aim: branch.candidates(network, asked, clock, aim)),
@@ -110,8 +115,11 @@ class _Semidefinite:
 
     def _over_region(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """With the region's slopes; of what is too large for them what holds everywhere."""
+        options = self.options
+        if options.gap == lipsdp.Options().gap:
+            options = replace(options, gap=max(options.gap, _SHARE_OF_GAP * aim.gap))
         try:
-            yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
+            yield lipsdp.candidate(self.network, self.asked, options, clock, aim)
         except TooLarge:
             everywhere = replace(self.asked, scope="global", region=Everywhere())
             if not _is_bounded_everywhere(self.network):
