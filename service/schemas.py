@@ -82,12 +82,13 @@ class EndsBoxBody(Body):
 
 
 class BallBody(Body):
-    """|x - center|_norm <= radius."""
+    """|x - center|_norm <= radius; `clip` holds the center."""
 
     type: Literal["ball"]
     norm: NormName
     center: Vector
     radius: Positive
+    clip: ClipBody | None = None
 
 
 Centers: TypeAlias = Annotated[list[Vector], Field(min_length=1, description="of one length")]
@@ -109,6 +110,7 @@ class BallsBody(Body):
     norm: NormName
     centers: Centers
     radius: Positive
+    clip: ClipBody | None = None
 
 
 class IndicesBody(Body):

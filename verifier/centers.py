@@ -41,6 +41,7 @@ from verifier.tiers import tiers_of
 WITNESS_SECONDS = 2.0  #: the most that a search for a lower bound may take
 WITNESS_SHARE = 0.1  #: of what is left of the budget, at most
 PUBLISH_SECONDS = 5.0  #: between two certificates on the way, at least
+PUBLISH_SHARE = 0.1  #: of the time, at most, for certificates on the way: each is proved as a whole
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class CenterRun:
     _best: dict[int, Certificate] = field(default_factory=dict[int, Certificate])
     _witness: Witness | None = None
     _published: Certificate | None = None
-    _last: float = 0.0  #: when that was, in seconds of the clock
+    _next: float = 0.0  #: when the next one is due, in seconds of the clock
     _seconds: dict[str, float] = field(default_factory=dict[str, float])
     _troubles: list[LipcertError] = field(default_factory=list[LipcertError])
 
@@ -75,7 +76,7 @@ class CenterRun:
                 break
             self.report("centers", done, self._greatest())
             self._refine(center, share)
-            if self._last + PUBLISH_SECONDS < self.clock.elapsed:
+            if self._next < self.clock.elapsed:
                 self._publish()
         self._publish()
         if self._published is None:
@@ -184,11 +185,13 @@ class CenterRun:
             self._witness,
             (),
         )
-        self._last = self.clock.elapsed
         known = self._published
         if known is not None and (known.claim, known.lower_bound) == (whole.claim, self._witness):
             return
+        spent = Clock.start(0.0)
         verdict = check(whole, self.case.model)
+        pause = max(PUBLISH_SECONDS, spent.elapsed / PUBLISH_SHARE)
+        self._next = self.clock.elapsed + pause
         if not verdict.valid:
             self._troubles.append(rejection("centers", Unproved(verdict)))
             return

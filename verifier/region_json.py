@@ -30,11 +30,13 @@ def parse_region(value: object, at: str = "/property/region") -> Region:
         case "box":
             return _box(members, at)
         case "ball":
-            refuse_unknown(members, at, {"type", "norm", "center", "radius"})
+            refuse_unknown(members, at, {"type", "norm", "center", "radius", "clip"})
             center = read_vector(members.get("center"), f"{at}/center")
-            radius = read_number(members.get("radius"), f"{at}/radius")
             return Ball(
-                norm=read_norm(members.get("norm"), f"{at}/norm"), center=center, radius=radius
+                norm=read_norm(members.get("norm"), f"{at}/norm"),
+                center=center,
+                radius=read_number(members.get("radius"), f"{at}/radius"),
+                clip=_clip(members, at),
             )
         case other:
             raise invalid(f"{at}/type", f"region type {other!r} is unknown", "use box or ball")
@@ -55,8 +57,7 @@ def region_json(region: Region) -> dict[str, object] | None:
         case EndsBox():
             ends = {"lower": list(region.lower), "upper": list(region.upper)}
         case Ball():
-            return {
-                "type": "ball",
+            ends = {
                 "norm": region.norm.value,
                 "center": list(region.center),
                 "radius": region.radius,
@@ -67,7 +68,7 @@ def region_json(region: Region) -> dict[str, object] | None:
             return {**alike, "centers": [list(part.center) for part in parts]}
     if region.clip is not None:
         ends["clip"] = {"lower": region.clip.lower, "upper": region.clip.upper}
-    return {"type": "box", **ends}
+    return {"type": "ball" if isinstance(region, Ball) else "box", **ends}
 
 
 # --- members -------------------------------------------------------------------------------------
@@ -94,14 +95,18 @@ def _centers(members: Object, at: str) -> Centers:
     return Centers(tuple(parts))
 
 
+def _clip(members: Object, at: str) -> Clip | None:
+    if members.get("clip") is None:
+        return None
+    ends = read_object(members["clip"], f"{at}/clip", {"lower", "upper"})
+    return Clip(
+        lower=read_number(ends.get("lower"), f"{at}/clip/lower"),
+        upper=read_number(ends.get("upper"), f"{at}/clip/upper"),
+    )
+
+
 def _box(members: Object, at: str) -> Region:
-    clip = None
-    if members.get("clip") is not None:
-        ends = read_object(members["clip"], f"{at}/clip", {"lower", "upper"})
-        clip = Clip(
-            lower=read_number(ends.get("lower"), f"{at}/clip/lower"),
-            upper=read_number(ends.get("upper"), f"{at}/clip/upper"),
-        )
+    clip = _clip(members, at)
     if "center" in members or "radius" in members:
         refuse_unknown(members, at, {"type", "center", "radius", "clip"})
         center = read_vector(members.get("center"), f"{at}/center")

@@ -51,12 +51,20 @@ class CenterBox:
     clip: Clip | None = None
 
     def __post_init__(self) -> None:
-        _refuse_empty(*self._exact_ends())
+        # Where float64 numbers lie within each pair of ends, nothing is to be decided exactly.
+        fits = not isinstance(self.radius, tuple) or len(self.radius) == self.dimension
+        if not (fits and self._is_plainly_wide()):
+            _refuse_empty(*self._exact_ends())
 
     @property
     def dimension(self) -> int:
         """The number of coordinates."""
         return len(self.center)
+
+    def _is_plainly_wide(self) -> bool:
+        lower, upper = self._rounded_ends(outward=False)
+        is_finite = np.all(np.isfinite(lower)) and np.all(np.isfinite(upper))
+        return bool(is_finite and np.all(lower <= upper) and np.any(lower < upper))
 
     def _exact_ends(self) -> tuple[list[Fraction], list[Fraction]]:
         radii = self.radius if isinstance(self.radius, tuple) else (self.radius,) * self.dimension
@@ -124,16 +132,25 @@ class EndsBox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ball:
-    """|x - center|_norm <= radius."""
+    """|x - center|_norm <= radius, intersected with `clip`, within which the center lies."""
 
     norm: Norm
     center: Vector
     radius: float
+    clip: Clip | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.radius < math.inf:
             raise RegionEmptyInterior(
                 f"the ball's radius is {self.radius}", fix="give a finite radius above 0"
+            )
+        if self.clip is None:
+            return
+        lower, upper = self.clip.lower, self.clip.upper
+        if not (lower < upper and all(lower <= x <= upper for x in self.center)):
+            raise RegionEmptyInterior(
+                f"the ball's center does not lie within [{lower}, {upper}]",
+                fix="give a center inside `clip`, lower < upper",
             )
 
     @property
@@ -142,17 +159,19 @@ class Ball:
         return len(self.center)
 
     def interval(self) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-        """Float64 ends of the least box around the ball, rounded outward."""
+        """Float64 ends of the least box around the ball, rounded outward, and clipped."""
         radius = Fraction(self.radius)
-        return _outward(
-            [Fraction(c) - radius for c in self.center], [Fraction(c) + radius for c in self.center]
-        )
+        lower, upper = [x - radius for x in self._exact()], [x + radius for x in self._exact()]
+        return _outward(*_clipped(lower, upper, self.clip))
 
     def contains(self, point: Sequence[float]) -> bool:
-        """Whether a point lies in the ball, decided exactly."""
+        """Whether a point lies in the region, decided exactly."""
         if len(point) != self.dimension or not all(map(math.isfinite, point)):
             return False
-        offsets = [abs(Fraction(x) - Fraction(c)) for x, c in zip(point, self.center, strict=True)]
+        clip = self.clip
+        if clip is not None and not all(clip.lower <= x <= clip.upper for x in point):
+            return False
+        offsets = [abs(Fraction(x) - c) for x, c in zip(point, self._exact(), strict=True)]
         radius = Fraction(self.radius)
         match self.norm:
             case Norm.L1:
@@ -161,6 +180,9 @@ class Ball:
                 return sum(offset * offset for offset in offsets) <= radius * radius
             case Norm.LINF:
                 return max(offsets) <= radius
+
+    def _exact(self) -> list[Fraction]:
+        return [Fraction(c) for c in self.center]
 
 
 Box: TypeAlias = CenterBox | EndsBox

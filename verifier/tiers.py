@@ -45,6 +45,7 @@ _SECONDS_PER_PRODUCT = 2e-10  #: of a pass of the block recursion, by its multip
 _PASSES = 10  #: of a search by blocks that is worth to be begun
 _AT_ONCE = 3.0  #: seconds that a dense solution may take before anything else is tried
 _QUICK_SHARE = 0.1  #: of the clock, for that
+_SHARE_OF_GAP = 0.1  #: over a region, of the request's: the relaxation itself is no nearer
 _SHARED_SHARE = 0.3  #: of the clock, for scales that channels share where each neuron can have one
 
 
@@ -86,7 +87,7 @@ def tiers_of(request: Request, network: Network, start: Growth | None = None) ->
         "product": Tier("product", lambda _, __: [product.candidate(everywhere(network), asked)]),
         "propagation": Tier(
             "propagation",
-            lambda clock, _: _propagated(network, asked, propagating, clock),
+            lambda clock, _: _propagated(network, asked, propagating, clock, "lipsdp" in names),
         ),
         "lipsdp": Tier("lipsdp", semidefinite.candidates),
         "branch": Tier(
@@ -128,12 +129,17 @@ def plan(request: Request) -> list[str]:
 
 
 def _propagated(
-    network: Network, asked: Property, options: propagation.Options, clock: Clock
+    network: Network,
+    asked: Property,
+    options: propagation.Options,
+    clock: Clock,
+    before_better: bool,
 ) -> Iterable[Candidate]:
     """What is searched for, or where there are blocks what the checker finds by itself."""
     if network.has_blocks:
         return propagation.unsearched(network, asked, options)
-    return [propagation.candidate(network, asked, options, clock)]
+    found = propagation.candidate(network, asked, options, clock, before_better=before_better)
+    return [found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +202,11 @@ class _Semidefinite:
 
     def _over_region(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """With the region's slopes; of what is too large for them what holds everywhere."""
+        options = self.options
+        if options.gap == lipsdp.Options().gap:
+            options = replace(options, gap=max(options.gap, _SHARE_OF_GAP * aim.gap))
         try:
-            yield lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
+            yield lipsdp.candidate(self.network, self.asked, options, clock, aim)
         except TooLarge:
             if unbounded_node(self.network) is not None:
                 raise

@@ -47,6 +47,7 @@ from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
 
 WITNESS_SECONDS = 2.0  #: the most that a search for a lower bound may take
+GLANCE_SECONDS = 0.25  #: where methods follow that are told when a bound is near enough
 WITNESS_SHARE = 0.2  #: of what is left of the budget, at most
 
 
@@ -238,12 +239,14 @@ class _Run:
         return replace(self._finished(self._best), report=self._reported(self._best))
 
     def _steps(self, tiers: list[Tier]) -> Iterator[Callable[[], None]]:
-        """The tiers, and the search for a witness before the last of them."""
-        for tier in tiers[:-1][:1]:
+        """The tiers, and the search for a witness: before the last, a glance after the first."""
+        *before, last = tiers
+        for place, tier in enumerate(before):
             yield lambda tier=tier: self._attempt(tier)
-        yield self._look_for_witness
-        for tier in tiers[1:] or tiers:
-            yield lambda tier=tier: self._attempt(tier)
+            if place == 0 and 1 < len(before):
+                yield lambda: self._look_for_witness(GLANCE_SECONDS)
+        yield lambda: self._look_for_witness(WITNESS_SECONDS)
+        yield lambda: self._attempt(last)
 
     def _attempt(self, tier: Tier) -> None:
         """Run one tier and keep its certificate where it is better."""
@@ -292,10 +295,10 @@ class _Run:
         if data is not None and self._listeners.checkpoint is not None:
             self._listeners.checkpoint(data)
 
-    def _look_for_witness(self) -> None:
+    def _look_for_witness(self, most: float) -> None:
         """Seek a lower bound with a share of the budget; only what the checker confirms counts."""
         self._report("witness")
-        seconds = min(WITNESS_SECONDS, WITNESS_SHARE * self._clock.remaining)
+        seconds = min(most, WITNESS_SECONDS, WITNESS_SHARE * self._clock.remaining)
         self._keep_higher(self._seek(Clock.start(seconds)))
 
     def _keep_higher(self, found: Witness | None) -> None:

@@ -78,7 +78,9 @@ class Grower:
 
     def __init__(self, network: Network, region: Place) -> None:
         self.small: Lowered = lowered(network, sorts="compare")
-        self._around = start_of(region)[0]
+        around, _ = start_of(region)
+        assert isinstance(around, Around)  # trees here are of regions that are not clipped
+        self._around = around
         self._signals = forward_bounds(network, self.small, region, FORWARD)
         self.gates = tuple(dict.fromkeys(self.small.gates.values()))
 

@@ -1,6 +1,6 @@
 """Every increment of a network as a linear map of xi = (dx, psi), and the gates' constraints.
 
-Walking the lowered network, a signal's increment is a matrix over xi with a proved error, and
+A signal's increment is a matrix over xi with a proved error, and
 
     a gate with slopes in [a, b]:   phi = m v + r psi,   |psi| <= |v|,   [a, b] within [m-r, m+r]
     a sort of n >= 3:               phi = mean(v) + sum_k h_k psi_k,   k = 1 .. n-1,
@@ -9,7 +9,8 @@ Walking the lowered network, a signal's increment is a matrix over xi with a pro
 h_k = (1, .., 1, -k, 0, .., 0) with k ones: orthogonal, orthogonal to 1, with |h_k|^2 = k(k+1).
 Sorting keeps the sum and is 1-Lipschitz, so its increment off the mean is not longer than v's.
 A gate with r = 0 is linear on the region and has no psi. m and r are float64 numbers and exact as
-such: only their products round.
+such: only their products round. Only the rows that enter a psi are wanted, and the output's: each
+is carried back through the lowered network, from its signal to xi.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import numpy as np
 from verifier.checker.arithmetic import UNIT, above, enlarged
 from verifier.checker.carry import Carried, Sparse, normal, push, summed
 from verifier.checker.definite import NotProved
-from verifier.checker.lowering import sources
-from verifier.checker.network import Affine, Elementwise, Network, Sort
+from verifier.checker.maps import Adjoint
+from verifier.checker.network import Affine, Elementwise, Sort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float64, Int64
 
     from verifier.checker.lowering import Lowered
+    from verifier.checker.network import Map, Node
+
+WORKING_ENTRIES = 2**22  #: the most coefficients of one signal at a time
 
 Slopes = tuple["Float64[np.ndarray, ' n']", "Float64[np.ndarray, ' n']"]
 
@@ -66,7 +70,7 @@ class Increments:
 def increments(
     lowered: Lowered, inputs: Int64[np.ndarray, " selected"], slopes: Mapping[str, Slopes]
 ) -> Increments:
-    """Every increment over xi.
+    """Every increment that a constraint reads, and the output's, over xi.
 
     Args:
         lowered: affine nodes, gates and sorts of three and more.
@@ -76,36 +80,172 @@ def increments(
     Raises:
         NotProved: an increment exceeds float64.
     """
-    network = lowered.network
-    start = np.zeros((len(inputs), network.input_size))
-    start[np.arange(len(inputs)), inputs] = 1.0
-    signals = {"": Carried(start)}
-    found = Increments(size=len(inputs), inputs=len(inputs))
-    last = _last_uses(network)
-    for place, node in enumerate(network.nodes):
+    walk = _Walk(lowered, inputs, slopes)
+    found = Increments(size=walk.size, inputs=len(inputs))
+    for node in lowered.network.nodes:
         match node:
-            case Affine():
-                parts = [push(term.map, signals[term.source]) for term in node.terms]
-                signals[node.name] = summed(parts).required_finite()
             case Elementwise():
-                name = lowered.gates[node.name]
-                signals[node.name] = _gate(found, name, signals[node.source], *slopes[node.name])
+                found.constraints.append(_of_gates(walk, lowered.gates[node.name], node))
             case Sort():
-                signals[node.name] = _sort(found, node, signals[node.source])
+                found.constraints.append(_of_sorts(walk, node))
             case _:
-                raise NotProved(f"node {node.name!r} was not lowered")
-        for name in [name for name in signals if last.get(name, -1) <= place]:
-            del signals[name]
-    found.output = signals[network.output]
+                pass
+    network = lowered.network
+    found.output = walk.over_xi(network.output, np.eye(network.output_size)).transposed()
     return found
 
 
-def _last_uses(network: Network) -> dict[str, int]:
-    """The last node that reads a signal; the output is read after all."""
-    last: dict[str, int] = {}
-    for place, node in enumerate(network.nodes):
-        last |= dict.fromkeys(sources(node), place)
-    return last | {network.output: len(network.nodes)}
+def _of_gates(walk: _Walk, name: str, node: Elementwise) -> Constraint:
+    free, places = walk.free[node.name], walk.places[node.name]
+    units = np.zeros((len(free), node.size))
+    units[np.arange(len(free)), free] = 1.0
+    ones = np.ones(len(free))
+    return Constraint(
+        name=name,
+        gates=node.size,
+        psis=1,
+        entering=_before(walk.over_xi(node.source, units), places),
+        share=ones,
+        owner=free,
+        coordinates=places,
+        weight=ones,
+    )
+
+
+def _of_sorts(walk: _Walk, node: Sort) -> Constraint:
+    count, width = node.groups.shape
+    length = np.array([float(k * (k + 1)) for k in range(1, width)])
+    size = walk.network.tensors[node.source]
+    rows = _helmert(node.groups, size).backward(np.eye(count * (width - 1)))
+    places = walk.places[node.name]
+    return Constraint(
+        name=node.name,
+        gates=count,
+        psis=width - 1,
+        entering=_before(walk.over_xi(node.source, rows), places),
+        share=np.tile(1 / length, count),
+        owner=np.repeat(np.arange(count, dtype=np.int64), width - 1),
+        coordinates=places,
+        weight=np.tile(length, count),
+    )
+
+
+def _before(rows: Carried, places: Int64[np.ndarray, " entries"]) -> Carried:
+    """The increments as columns; those at `places` and later do not enter them."""
+    end = int(places[0]) if len(places) else rows.value.shape[1]
+    return Carried(rows.value[:, :end].T, rows.errors()[:, :end].T)
+
+
+class _Walk:
+    """Functions of signals carried back to xi, whose psis are laid out first."""
+
+    def __init__(
+        self, lowered: Lowered, inputs: Int64[np.ndarray, " selected"], slopes: Mapping[str, Slopes]
+    ) -> None:
+        self.network = lowered.network
+        self._inputs = inputs
+        self.size = len(inputs)  #: of xi
+        self.free: dict[str, Int64[np.ndarray, " free"]] = {}  #: the entries of gates with a psi
+        self.places: dict[str, Int64[np.ndarray, " entries"]] = {}  #: of a node's psis in xi
+        self._centred: dict[str, Slopes] = {}
+        for node in self.network.nodes:
+            match node:
+                case Elementwise():
+                    middle, radius = _required(lowered.gates[node.name], *slopes[node.name])
+                    self._centred[node.name] = middle, radius
+                    self.free[node.name] = np.flatnonzero(radius > 0)
+                    self._place(node.name, len(self.free[node.name]))
+                case Sort():
+                    count, width = node.groups.shape
+                    self._place(node.name, count * (width - 1))
+                case Affine():
+                    pass
+                case _:
+                    raise NotProved(f"node {node.name!r} was not lowered")
+
+    def _place(self, name: str, count: int) -> None:
+        self.places[name] = self.size + np.arange(count)
+        self.size += count
+
+    def over_xi(self, signal: str, rows: Float64[np.ndarray, "k n"]) -> Carried:
+        """Exact linear functions of a signal's increment, as functions of xi.
+
+        Raises:
+            NotProved: a coefficient exceeds float64.
+        """
+        value, error = np.zeros((2, len(rows), self.size))
+        count = max(1, WORKING_ENTRIES // max(self.network.tensors.values()))
+        for begin in range(0, len(rows), count):
+            part = slice(begin, begin + count)
+            self._carry(signal, Carried(rows[part]), value[part], error[part])
+        return Carried(value, error)
+
+    def _carry(
+        self,
+        signal: str,
+        rows: Carried,
+        value: Float64[np.ndarray, "k xi"],
+        error: Float64[np.ndarray, "k xi"],
+    ) -> None:
+        """Back through the nodes, the last first; fills in the coefficients and their errors."""
+        pending = {signal: [rows]}
+        for node in reversed(self.network.nodes):
+            parts = pending.pop(node.name, None)
+            if parts is None:
+                continue
+            own = summed(parts).required_finite()
+            for source, moved in self._sources(node, own):
+                pending.setdefault(source, []).append(moved)
+            if node.name in self.places:
+                places, psis = self.places[node.name], self._psis(node, own)
+                value[:, places], error[:, places] = psis.value, psis.errors()
+        if "" in pending:
+            last = summed(pending[""]).required_finite().columns(self._inputs)
+            end = len(self._inputs)
+            value[:, :end], error[:, :end] = last.value, last.errors()
+
+    def _sources(self, node: Node, own: Carried) -> list[tuple[str, Carried]]:
+        """What a function of the node's increment is of the increments that enter it."""
+        match node:
+            case Affine():
+                return [(term.source, push(adjoint(term.map), own)) for term in node.terms]
+            case Elementwise():
+                return [(node.source, _scaled(own, self._centred[node.name][0]))]
+            case Sort():
+                means = Adjoint(_means(node, self.network.tensors[node.source]))
+                return [(node.source, push(means, own))]
+            case _:
+                raise NotProved(f"node {node.name!r} was not lowered")
+
+    def _psis(self, node: Node, own: Carried) -> Carried:
+        """And of the node's psis."""
+        if isinstance(node, Sort):
+            return push(_helmert(node.places, node.size), own)
+        free = self.free[node.name]
+        return _scaled(own.columns(free), self._centred[node.name][1][free])
+
+
+def _required(
+    name: str, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+) -> Slopes:
+    """The middles and radii of a gate's slopes."""
+    if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)) and np.all(lower <= upper)):
+        raise NotProved(f"node {name!r} has no finite slope range")
+    return centred(lower, upper)
+
+
+def adjoint(linear: Map) -> Map:
+    """The transpose of a map."""
+    return linear.of if isinstance(linear, Adjoint) else Adjoint(linear)
+
+
+def _scaled(rows: Carried, factor: Float64[np.ndarray, " n"]) -> Carried:
+    """Columns times factors."""
+    value = rows.value * factor
+    spread = np.abs(value) * UNIT
+    if rows.error is not None:
+        spread = spread + rows.error * np.abs(factor)
+    return Carried(value, normal(enlarged(spread, 4)))
 
 
 def centred(
@@ -126,77 +266,6 @@ def _difference_up(
     back = difference - one
     lost = (one - (difference - back)) - (other + back)
     return np.where(lost > 0, above(difference), difference)
-
-
-def _gate(
-    found: Increments,
-    name: str,
-    entering: Carried,
-    lower: Float64[np.ndarray, " n"],
-    upper: Float64[np.ndarray, " n"],
-) -> Carried:
-    if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)) and np.all(lower <= upper)):
-        raise NotProved(f"node {name!r} has no finite slope range")
-    middle, radius = centred(lower, upper)
-    free = np.flatnonzero(radius > 0)
-    leaving = _scaled(entering, middle, found.size + len(free))
-    places = found.size + np.arange(len(free))
-    leaving.value[places, free] = radius[free]
-    ones = np.ones(len(free))
-    found.constraints.append(
-        Constraint(
-            name=name,
-            gates=len(lower),
-            psis=1,
-            entering=entering.columns(free),
-            share=ones,
-            owner=free,
-            coordinates=places,
-            weight=ones,
-        )
-    )
-    found.size += len(free)
-    return leaving
-
-
-def _scaled(entering: Carried, factor: Float64[np.ndarray, " n"], height: int) -> Carried:
-    """Columns times factors, with zero rows below."""
-    value = np.zeros((height, len(factor)))
-    error = np.zeros_like(value)
-    value[: entering.rows] = entering.value * factor
-    spread = np.abs(value[: entering.rows]) * UNIT
-    if entering.error is not None:
-        spread = spread + entering.error * np.abs(factor)
-    error[: entering.rows] = normal(enlarged(spread, 4))
-    return Carried(value, error)
-
-
-def _sort(found: Increments, node: Sort, entering: Carried) -> Carried:
-    count, width = node.groups.shape
-    end = found.size + count * (width - 1)
-    places = np.arange(found.size, end, dtype=np.int64).reshape((count, width - 1))
-    length = np.array([float(k * (k + 1)) for k in range(1, width)])
-    contrasts = push(_helmert(node.groups, entering.value.shape[1]), entering)
-    found.constraints.append(
-        Constraint(
-            name=node.name,
-            gates=count,
-            psis=width - 1,
-            entering=contrasts,
-            share=np.tile(1 / length, count),
-            owner=np.repeat(np.arange(count, dtype=np.int64), width - 1),
-            coordinates=places.ravel(),
-            weight=np.tile(length, count),
-        )
-    )
-    found.size += places.size
-    mean = push(_means(node, entering.value.shape[1]), entering)
-    leaving = _scaled(mean, np.ones(node.size), found.size)
-    for k in range(1, width):
-        for position in range(k):
-            leaving.value[places[:, k - 1], node.places[:, position]] = 1.0
-        leaving.value[places[:, k - 1], node.places[:, k]] = -float(k)
-    return leaving
 
 
 def _helmert(groups: Int64[np.ndarray, "groups n"], in_size: int) -> Sparse:

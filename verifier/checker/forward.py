@@ -19,7 +19,7 @@ from verifier.checker.linearised import value_node
 from verifier.checker.lowering import sources
 from verifier.checker.network import Affine, Blocks, Elementwise, Maximum, Network, Product, Sort
 from verifier.checker.planes import planes
-from verifier.checker.substitution import Around, Gate, Lines, Substitution
+from verifier.checker.substitution import Around, Gate, Lines, Substitution, Within
 from verifier.checker.tangent import gates_of
 from verifier.norms import Norm
 from verifier.regions import Ball, CenterBox, EndsBox, Everywhere
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 SMALLEST_SLOPE = 2.0**-500
 
 
-def start_of(region: Place) -> tuple[Around, Interval]:
-    """What a region says of the input.
+def start_of(region: Place) -> tuple[Around | Within, Interval]:
+    """What a region says of the input, and the least box around it.
 
     Raises:
         NotProved: the region is everywhere.
@@ -50,11 +50,22 @@ def start_of(region: Place) -> tuple[Around, Interval]:
             raise _no_region()
         case Ball(norm=Norm.L1 | Norm.L2 as norm):
             centre, radius = np.array([region.center]), np.full((1, 1), region.radius)
-            return Around(centre=centre, radius=radius, norm=norm), _box(region)
+            ball, box = Around(centre=centre, radius=radius, norm=norm), _box(region)
+            return ball if region.clip is None else Within(ball, around_box(box)), box
         case Ball() | CenterBox() | EndsBox():
             box = _box(region)
-            centre, radius = box.centred()
-            return Around(centre=centre, radius=radius, norm=Norm.LINF), box
+            return around_box(box), box
+
+
+def around_box(box: Interval) -> Around:
+    """A box, or one for each batch row, as what is known of the input."""
+    centre, radius = box.centred()
+    return Around(centre=centre, radius=radius, norm=Norm.LINF)
+
+
+def is_box(start: Start) -> bool:
+    """Whether nothing but a box is known of the input."""
+    return isinstance(start, Around) and start.norm is Norm.LINF
 
 
 def _box(region: Place) -> Interval:
@@ -87,7 +98,7 @@ def forward_bounds(
 
 
 def bounds_around(
-    network: Network, lowered: Lowered, start: tuple[Around, Interval], proof: ForwardProof
+    network: Network, lowered: Lowered, start: tuple[Start, Interval], proof: ForwardProof
 ) -> dict[str, Interval]:
     """The same of what is known of the input, in one batch row or many."""
     return _walked(network, lowered, start, proof).signals
@@ -105,7 +116,7 @@ def forward_walk(
 
 
 def _walked(
-    network: Network, lowered: Lowered, start: tuple[Around, Interval], proof: ForwardProof
+    network: Network, lowered: Lowered, start: tuple[Start, Interval], proof: ForwardProof
 ) -> Substitution:
     walk = _Walk(network, lowered, *start, proof)
     for node in lowered.network.nodes:
@@ -158,7 +169,7 @@ class _Walk:
         self,
         network: Network,
         lowered: Lowered,
-        around: Around,
+        around: Start,
         box: Interval,
         proof: ForwardProof,
     ) -> None:
@@ -169,7 +180,7 @@ class _Walk:
         }
         self._gates = lowered.gates
         self._proof = proof
-        self._is_box = around.norm is Norm.LINF
+        self._is_box = is_box(around)
         nodes = lowered.network.nodes
         self._entering: dict[str, list[Elementwise | Blocks]] = {}
         for node in nodes:

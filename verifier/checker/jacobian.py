@@ -29,7 +29,7 @@ from verifier.checker.joint_products import SlopeLines, joint_lines
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Adjoint, identity
 from verifier.checker.network import Affine, Term
-from verifier.checker.substitution import Around, Exactly, Gate, Lines, Substitution
+from verifier.checker.substitution import Around, Exactly, Gate, Lines, Substitution, Within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,7 +180,7 @@ class Along:
     def join(self, graph: Substitution) -> None:
         """Put the network's nodes, under names of their own, before those of a reversed graph."""
         forward = self.forward
-        assert isinstance(forward.start, Around)  # noqa: S101 (a region)
+        assert isinstance(forward.start, Around | Within)  # noqa: S101 (a region)
         graph.nodes = (*(_renamed(node) for node in forward.nodes), *graph.nodes)
         graph.sizes = {
             **{value_of(name): size for name, size in forward.sizes.items()},

@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from verifier.certificate import ForwardProof
-from verifier.checker.forward import bounds_around, forward_bounds, start_of, substitution_of
+from verifier.checker.forward import (
+    around_box,
+    bounds_around,
+    forward_bounds,
+    is_box,
+    start_of,
+    substitution_of,
+)
 from verifier.checker.intervals import Interval
 from verifier.checker.network import Elementwise
-from verifier.checker.substitution import Around, Within
-from verifier.norms import Norm
+from verifier.checker.substitution import Within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -101,8 +107,8 @@ class Boxes:
         """The engine over the region, or over the boxes of a chunk; gates have no lines yet."""
         start = self._around
         if chunk.has_boxes:
-            boxes = _around(chunk.signals[""])
-            start = boxes if start.norm is Norm.LINF else Within(start, boxes)
+            boxes = around_box(chunk.signals[""])
+            start = boxes if is_box(start) else Within(start, boxes)
         return substitution_of(self._small.network, start, dict(chunk.signals))
 
     def _chunk(self, kind: int, has_boxes: bool, group: Sequence[tuple[Part, _Bounds]]) -> Chunk:
@@ -133,7 +139,7 @@ class Boxes:
         for begin in range(0, len(boxes), self._boxes):
             some = boxes[begin : begin + self._boxes]
             box = _stacked([{"": box} for _, box in some])[""]
-            start = (_around(box), box)
+            start = (around_box(box), box)
             found = bounds_around(self._network, self._small, start, self._forward)
             bounds = {name: b.intersected(self._whole[name]) for name, b in found.items()}
             has_points = np.ones(len(some), np.bool_)
@@ -157,11 +163,6 @@ class Boxes:
 def _cuts_of(part: Part) -> _Cuts:
     """What the cuts say of the input."""
     return tuple(sorted((n[1], ends) for n, ends in part.ends.items() if n[0] == ""))
-
-
-def _around(boxes: Interval) -> Around:
-    centre, radius = boxes.centred()
-    return Around(centre=centre, radius=radius, norm=Norm.LINF)
 
 
 def _stacked(bounds: Sequence[Mapping[str, Interval]]) -> _Bounds:

@@ -119,7 +119,7 @@ class Around:
 class Within:
     """The input is in both sets."""
 
-    first: Around
+    first: Around | Within
     second: Around
 
     def greatest(
@@ -185,7 +185,7 @@ class Substitution:
     nodes: Sequence[Affine | Gate]
     sizes: Mapping[str, int]
     start: Start
-    second: tuple[str, Around] | None = None  #: another input, by name
+    second: tuple[str, Around | Within] | None = None  #: another input, by name
     signals: dict[str, Interval]
     lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
     _formed: dict[tuple[str, int], Float64[np.ndarray, "n m"]] = field(

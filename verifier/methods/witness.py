@@ -160,7 +160,7 @@ class _Climb:
         domain = self._domain
         if domain.norm is not None:
             length = norm_of(domain.norm, normal)[:, None]
-            return domain.center + normal / length * domain.reach * share.sqrt()
+            return self._within(domain.center + normal / length * domain.reach * share.sqrt())
         if domain.reach.isinf().any():
             return normal * 10 ** (4 * share - 2)
         inside = 2 * self._uniform(count, size) - 1

@@ -47,6 +47,9 @@ class Pool:
         if domain.norm is not None:
             length = norm_of(domain.norm, u)
             u = u[length < 1] if 0 < len(self._u) else u / length.clamp(min=1.0)[:, None]
+        if domain.clip is not None:
+            x = domain.middle(domain.center + domain.reach * u, torch.zeros_like(u))
+            u = (x - domain.center) / domain.reach
         if not len(u):
             return
         x = domain.center + domain.reach * u

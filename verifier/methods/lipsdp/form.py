@@ -1,8 +1,7 @@
 """One canonical form for every network: increments as matrices over xi = (dx, psi).
 
 Let x, y be two points, dx the increment of the inputs that vary, and psi one free number for every
-gate that is neither constant nor linear. Walking the graph in topological order, the increment of
-every signal is a matrix times xi:
+gate that is neither constant nor linear. The increment of every signal is a matrix times xi:
 
     v = V xi                                       enters a gate
     phi = m v + r psi,       |psi| <= |v|          leaves it: every secant's slope is in [a, b],
@@ -15,21 +14,22 @@ every signal is a matrix times xi:
 (2): sorting keeps the sum and is 1-Lipschitz. Affine maps are exact and add nothing.
 
 Names: the rows v, or Q'v, of all psi together are `inflow`, Y is `outflow`; `owner[j]` is the
-multiplier of psi_j, one for each gate and one for each sorted group. Each matrix is walked with
-its noise: how far, entry by entry, its numbers may be from what exact arithmetic would give,
+multiplier of psi_j, one for each gate and one for each sorted group. Only their rows are wanted,
+and most gates of a region are linear: functions c'v are carried back to xi, those of many inputs
+no further than they reach. Each has its noise: how far, entry by entry, its numbers may be from
+what exact arithmetic would give,
 
-    |fl(A V) - A V_true| <= |A| (noise + gamma |V|).                                        (3)
+    |fl(A'c) - A'c_true| <= |A|' (noise + gamma |c|).                                       (3)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name that every reader of torch knows)
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
@@ -50,6 +50,7 @@ from verifier.network.nodes import Affine, Elementwise, Product
 
 UNIT = 2.0**-53  #: of rounding
 _TOLD = 16.0  #: entries up to this multiple of their noise are taken for 0
+_AT_ONCE = 2**22  #: entries of the functions that are carried at a time
 LARGEST_XI = 6500  #: entries of xi beyond which dense matrices take hours, and many gigabytes
 
 
@@ -132,18 +133,7 @@ def form_of(
             f"and at most {LARGEST_XI} are allowed",
             fix='ask for method "product", or "propagation" on a smaller region',
         )
-    walk = _Walk(network.input_size, inputs)
-    for node in network.nodes:
-        match node:
-            case Affine():
-                walk.affine(node)
-            case Elementwise():
-                walk.elementwise(node, slopes[node.gate])
-            case Grouped(group=GroupSort() as sort):
-                walk.sort(node, sort)
-            case Grouped() | Product():
-                raise TypeError(f"node {node.name!r} is not lowered")
-    return walk.form(network.output)
+    return _Walk(network, inputs, slopes).form()
 
 
 def columns_of(network: Network, inputs: int, slopes: Mapping[str, Slopes]) -> int:
@@ -177,107 +167,187 @@ def helmert(count: int) -> Float64[Tensor, "n n_minus_1"]:
     return columns / (steps * (steps + 1)).sqrt()
 
 
-class _Walk:
-    """The signals met so far, transposed: one row for each entry of xi that exists by then."""
+class _Columns:
+    """Where the psis of each node stand in xi, and which multiplier each has."""
 
-    def __init__(self, input_size: int, inputs: Int64[Tensor, " selected"]) -> None:
-        self._inputs = len(inputs)
-        start = torch.zeros(len(inputs), input_size, dtype=torch.float64)
-        start[torch.arange(len(inputs)), inputs] = 1.0
-        self._signals: dict[str, Tensor] = {"": start}
-        self._noise: dict[str, Tensor] = {"": torch.zeros_like(start)}
-        self._inflow: list[Tensor] = []
-        self._inflow_noise: list[Tensor] = []
-        self._owner: list[Tensor] = []
-        self._gates: list[GateArray] = []
-        self._columns = len(inputs)
+    def __init__(self, inputs: int) -> None:
+        self.size = inputs
+        self.owner: list[Tensor] = []
+        self.gates: list[GateArray] = []
+        self.of: dict[str, slice] = {}  #: by node
         self._multipliers = 0
 
-    def affine(self, node: Affine) -> None:
-        """The sum of the terms' matrices."""
-        parts = [term.map.apply(self._signals[term.source]) for term in node.terms]
-        noises = [self._pushed(term.source, term.map) for term in node.terms]
-        if 1 < len(parts):
-            share = (len(parts) + 2) * UNIT
-            noises = [noise + share * part.abs() for noise, part in zip(noises, parts, strict=True)]
-        self._signals[node.name] = _total(parts)
-        self._noise[node.name] = _total(noises)
-
-    def _pushed(self, source: str, linear: LinearMap) -> Float64[Tensor, "xi out"]:
-        """Equation (3) for one map; unit vectors read its columns, and nothing rounds."""
-        share = 0.0 if source == "" else UNIT * _roundings(linear)
-        noise, absolute = self._noise[source], linear.absolute()
-        return absolute.apply(noise + share * self._signals[source].abs() if share else noise)
-
-    def elementwise(self, node: Elementwise, slopes: Slopes) -> None:
-        """Equation (1)."""
-        entering = self._signals[node.source]
-        active = _active(slopes)
-        middle = (slopes.lower + slopes.upper) / 2
-        leaving = _grown(entering * middle, self._columns)
-        fresh = entering.new_zeros(len(active), entering.shape[1])
-        fresh[torch.arange(len(active)), active] = ((slopes.upper - slopes.lower) / 2)[active]
-        self._signals[node.name] = torch.cat([leaving, fresh])
-        noise = self._noise[node.source]
-        rounded = _grown((noise + 2 * UNIT * entering.abs()) * middle.abs(), self._columns)
-        self._noise[node.name] = _grown(rounded, self._columns + len(active))
-        self._add(node.gate, node.size, active, entering[:, active], noise[:, active], 1)
-
-    def sort(self, node: Grouped, sort: GroupSort) -> None:
-        """Equation (2)."""
-        entering = self._signals[node.source]
-        count, size = sort.groups.shape
-        grouped = entering[:, sort.groups]
-        basis = helmert(size).to(entering)
-        means = grouped.mean(dim=-1, keepdim=True).expand_as(grouped)
-        leaving = torch.empty_like(entering)
-        leaving[:, sort.places] = means
-        fresh = entering.new_zeros(count, size - 1, entering.shape[1])
-        group, psi = torch.arange(count)[:, None, None], torch.arange(size - 1)[None, :, None]
-        fresh[group, psi, sort.places[:, None, :]] = basis.T
-        self._signals[node.name] = torch.cat([_grown(leaving, self._columns), fresh.flatten(0, 1)])
-        inflow = (grouped @ basis).flatten(1)
-        noise = (self._noise[node.source] + (size + 4) * UNIT * entering.abs())[:, sort.groups]
-        rounded = torch.empty_like(entering)
-        rounded[:, sort.places] = noise.mean(dim=-1, keepdim=True).expand_as(noise)
-        self._noise[node.name] = _grown(rounded, self._columns + inflow.shape[1])
-        inflow_noise = (noise @ basis.abs()).flatten(1)
-        self._add(node.name, count, torch.arange(count), inflow, inflow_noise, size - 1)
-
-    def _add(
-        self,
-        gate: str,
-        size: int,
-        active: Tensor,
-        inflow: Float64[Tensor, "xi psis"],
-        noise: Float64[Tensor, "xi psis"],
-        psis: int,
-    ) -> None:
-        self._gates.append(GateArray(gate=gate, size=size, active=active, psis=psis))
-        self._inflow.append(inflow)
-        self._inflow_noise.append(noise)
-        count = len(active)
-        self._owner.append((self._multipliers + torch.arange(count)).repeat_interleave(psis))
+    def add(self, node: Elementwise | Grouped, gate: GateArray) -> None:
+        """The next psis."""
+        count = len(gate.active)
+        self.gates.append(gate)
+        self.owner.append((self._multipliers + torch.arange(count)).repeat_interleave(gate.psis))
         self._multipliers += count
-        self._columns += inflow.shape[1]
+        self.of[node.name] = slice(self.size, self.size + count * gate.psis)
+        self.size += count * gate.psis
 
-    def form(self, output: str) -> Form:
-        """What the walk met, and the matrix of the output."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Linear functions of a signal, one each row, and their noise."""
+
+    value: Float64[Tensor, "k n"]
+    noise: Float64[Tensor, "k n"]
+    is_read: bool = False  #: the rows are units: a product with them rounds nothing
+
+    def __add__(self, other: _Rows) -> _Rows:
+        value = self.value + other.value
+        return _Rows(value, self.noise + other.noise + UNIT * value.abs())
+
+    def scaled(self, factor: Float64[Tensor, " n"]) -> _Rows:
+        """The columns by their factors."""
+        noise = (self.noise + 2 * UNIT * self.value.abs()) * factor.abs()
+        return _Rows(self.value * factor, noise)
+
+    def pulled(self, linear: LinearMap) -> _Rows:
+        """Equation (3)."""
+        exact = self.is_read and not isinstance(linear, Composed)
+        share = 0.0 if exact else UNIT * _roundings(linear)
+        noise = self.noise + share * self.value.abs() if share else self.noise
+        noise = linear.absolute().adjoint(noise) if bool(noise.any()) else None
+        value = linear.adjoint(self.value)
+        return _Rows(value, torch.zeros_like(value) if noise is None else noise)
+
+
+class _Walk:
+    """Functions of signals carried back to xi."""
+
+    def __init__(
+        self, network: Network, inputs: Int64[Tensor, " selected"], slopes: Mapping[str, Slopes]
+    ) -> None:
+        self._network, self._inputs, self._slopes = network, inputs, slopes
+        self._columns = _Columns(len(inputs))
+        for node in network.nodes:
+            match node:
+                case Affine():
+                    pass
+                case Elementwise():
+                    active = _active(slopes[node.gate])
+                    own = GateArray(gate=node.gate, size=node.size, active=active, psis=1)
+                    self._columns.add(node, own)
+                case Grouped(group=GroupSort(groups=groups)):
+                    count, size = groups.shape
+                    every = torch.arange(count)
+                    own = GateArray(gate=node.name, size=count, active=every, psis=size - 1)
+                    self._columns.add(node, own)
+                case Grouped() | Product():
+                    raise TypeError(f"node {node.name!r} is not lowered")
+
+    def form(self) -> Form:
+        """All that enters a psi, and the output."""
+        found = [self._entering(node) for node in self._network.nodes]
+        empty = torch.zeros(0, self._columns.size, dtype=torch.float64)
         inflow, inflow_noise = _told(
-            _stacked(self._inflow, self._columns), _stacked(self._inflow_noise, self._columns)
+            torch.cat([empty, *(each.value for each in found if each is not None)]),
+            torch.cat([empty, *(each.noise for each in found if each is not None)]),
         )
-        outflow, outflow_noise = _told(
-            _grown(self._signals[output], self._columns), _grown(self._noise[output], self._columns)
-        )
+        units = torch.eye(self._network.output_size, dtype=torch.float64)
+        outflow = self._over_xi(self._network.output, units)
+        value, noise = _told(outflow.value, outflow.noise)
         return Form(
-            inputs=self._inputs,
-            inflow=inflow.T.contiguous(),
-            outflow=outflow.T.contiguous(),
-            inflow_noise=inflow_noise.T.contiguous(),
-            outflow_noise=outflow_noise.T.contiguous(),
-            owner=torch.cat([torch.arange(0), *self._owner]),
-            gates=tuple(self._gates),
+            inputs=len(self._inputs),
+            inflow=inflow,
+            outflow=value,
+            inflow_noise=inflow_noise,
+            outflow_noise=noise,
+            owner=torch.cat([torch.arange(0), *self._columns.owner]),
+            gates=tuple(self._columns.gates),
         )
+
+    def _entering(self, node: Node) -> _Rows | None:
+        """V of a node's psis; None for nodes that have none."""
+        size = self._network.sizes[node.name]
+        match node:
+            case Elementwise():
+                active = _active(self._slopes[node.gate])
+                units = torch.zeros(len(active), size, dtype=torch.float64)
+                units[torch.arange(len(active)), active] = 1.0
+                return self._over_xi(node.source, units)
+            case Grouped(group=GroupSort(groups=groups)):
+                count, width = groups.shape
+                rows = torch.zeros(count, width - 1, size, dtype=torch.float64)
+                group = torch.arange(count)[:, None, None]
+                psi = torch.arange(width - 1)[None, :, None]
+                rows[group, psi, groups[:, None, :]] = helmert(width).T
+                noise = 2 * UNIT * rows.flatten(0, 1).abs()
+                return self._over_xi(node.source, rows.flatten(0, 1), noise)
+            case _:
+                return None
+
+    def _over_xi(
+        self,
+        signal: str,
+        value: Float64[Tensor, "k n"],
+        noise: Float64[Tensor, "k n"] | None = None,
+    ) -> _Rows:
+        """Functions of a signal's increment as functions of xi, some rows at a time."""
+        count = max(1, _AT_ONCE // max(self._network.sizes.values()))
+        parts: list[_Rows] = []
+        for begin in range(0, len(value), count):
+            some = value[begin : begin + count]
+            if noise is None:
+                rows = _Rows(some, torch.zeros_like(some), is_read=True)
+            else:
+                rows = _Rows(some, noise[begin : begin + count])
+            parts.append(self._carried(signal, rows))
+        empty = value.new_zeros(0, self._columns.size)
+        return _Rows(
+            torch.cat([empty, *(part.value for part in parts)]),
+            torch.cat([empty, *(part.noise for part in parts)]),
+        )
+
+    def _carried(self, signal: str, rows: _Rows) -> _Rows:
+        """The same of few rows: back through the nodes, the last first."""
+        pending = {signal: rows}
+        shape = (len(rows.value), self._columns.size)
+        found = _Rows(rows.value.new_zeros(shape), rows.value.new_zeros(shape))
+        for node in reversed(self._network.nodes):
+            if (own := pending.pop(node.name, None)) is None:
+                continue
+            for source, part in self._through(node, own, found):
+                pending[source] = pending[source] + part if source in pending else part
+        if "" in pending:
+            found.value[:, : len(self._inputs)] = pending[""].value[:, self._inputs]
+            found.noise[:, : len(self._inputs)] = pending[""].noise[:, self._inputs]
+        return found
+
+    def _through(self, node: Node, own: _Rows, found: _Rows) -> list[tuple[str, _Rows]]:
+        """Functions of a node's sources in the place of those of the node; psis join `found`."""
+        match node:
+            case Affine():
+                return [(term.source, own.pulled(term.map)) for term in node.terms]
+            case Elementwise():
+                slopes, place = self._slopes[node.gate], self._columns.of[node.name]
+                active = _active(slopes)
+                psis = own.scaled((slopes.upper - slopes.lower) / 2)
+                found.value[:, place] = psis.value[:, active]
+                found.noise[:, place] = psis.noise[:, active]
+                return [(node.source, own.scaled((slopes.lower + slopes.upper) / 2))]
+            case Grouped(group=GroupSort() as sort):
+                psis, means = _through_sort(sort, own)
+                place = self._columns.of[node.name]
+                found.value[:, place], found.noise[:, place] = psis.value, psis.noise
+                return [(node.source, means)]
+            case Grouped() | Product():
+                raise TypeError(f"node {node.name!r} is not lowered")
+
+
+def _through_sort(sort: GroupSort, own: _Rows) -> tuple[_Rows, _Rows]:
+    """Equation (2): functions of the psis, and of what enters."""
+    size = sort.groups.shape[1]
+    basis = helmert(size).to(own.value)
+    value = own.value[:, sort.places]
+    noise = (own.noise + (size + 4) * UNIT * own.value.abs())[:, sort.places]
+    means, rounded = torch.zeros_like(own.value), torch.zeros_like(own.value)
+    means[:, sort.groups] = value.mean(dim=-1, keepdim=True).expand_as(value)
+    rounded[:, sort.groups] = noise.mean(dim=-1, keepdim=True).expand_as(noise)
+    psis = _Rows((value @ basis).flatten(1), (noise @ basis.abs()).flatten(1))
+    return psis, _Rows(means, rounded)
 
 
 def _roundings(linear: LinearMap) -> int:
@@ -298,24 +368,8 @@ def _roundings(linear: LinearMap) -> int:
 
 
 def _told(
-    values: Float64[Tensor, "xi n"], noise: Float64[Tensor, "xi n"]
-) -> tuple[Float64[Tensor, "xi n"], Float64[Tensor, "xi n"]]:
+    values: Float64[Tensor, "n xi"], noise: Float64[Tensor, "n xi"]
+) -> tuple[Float64[Tensor, "n xi"], Float64[Tensor, "n xi"]]:
     """The entries that can be told from their noise; the others are 0, and noise themselves."""
     is_noise = values.abs() <= _TOLD * noise
     return values.masked_fill(is_noise, 0.0), noise + torch.where(is_noise, values.abs(), 0.0)
-
-
-def _stacked(parts: list[Tensor], rows: int) -> Float64[Tensor, "rows n"]:
-    empty = torch.zeros(rows, 0, dtype=torch.float64)
-    return torch.cat([empty, *(_grown(part, rows) for part in parts)], dim=1)
-
-
-def _total(parts: Sequence[Float64[Tensor, "_ n"]]) -> Float64[Tensor, "rows n"]:
-    """The sum of matrices over xi of several lengths."""
-    rows = max(part.shape[0] for part in parts)
-    return sum((_grown(part, rows) for part in parts[1:]), _grown(parts[0], rows))
-
-
-def _grown(part: Float64[Tensor, "some n"], rows: int) -> Float64[Tensor, "rows n"]:
-    """The same matrix over a longer xi."""
-    return F.pad(part, (0, 0, 0, rows - part.shape[0]))

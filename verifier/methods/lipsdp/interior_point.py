@@ -33,8 +33,9 @@ import torch
 from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 
+from verifier.methods.lipsdp.conjugate import Conjugate, Effort, is_worth
 from verifier.methods.lipsdp.inequality import Inequality, Point, ones
-from verifier.methods.lipsdp.newton import Products, newton_factor, solved
+from verifier.methods.lipsdp.newton import Factored, Products
 from verifier.methods.lipsdp.panels import symmetric
 from verifier.methods.lipsdp.step_length import longest_step
 
@@ -42,6 +43,7 @@ CENTRING = 12.0  #: from the usual start
 CENTRING_WARM = 4.0  #: from near the optimum
 _SHORTEST = 1e-6  #: a step shorter than this is a stall
 _SHORTENED = 0.8  #: what is left of a step that leaves the cone
+_ROUGHEST, _FINEST = 0.1, 1e-5  #: what conjugate gradients may leave of a right side
 _TRIALS = 60  #: of shorter ones: the last is below _SHORTEST
 
 
@@ -104,6 +106,7 @@ def solve(
     best = _Best(ones(problem), value, torch.full_like(value, -math.inf))
     live = torch.arange(len(value), device=value.device)
     state, holds = _start(problem, centring)
+    effort = Effort(gives_up=not is_worth(problem))
     for iteration in range(1, iterations + 1):
         if not bool(holds.all()):
             live, problem, state = live[holds], problem[holds], state[holds]
@@ -117,7 +120,8 @@ def solve(
             live, problem, state, dual = live[goes], problem[goes], state[goes], dual[goes]
         if not len(live):
             break
-        state, holds = _step(problem, state, dual)
+        open_gap = float(((best.value - best.lower) / best.value)[live].min())
+        state, holds = _step(problem, state, dual, (effort, open_gap))
     else:
         best.improve(problem[holds], _tightened(problem[holds], state[holds]), live[holds])
     return Solved(point=best.point, value=best.value, lower=best.lower)
@@ -196,14 +200,32 @@ def _dual_objective(
     return (_inner(state.dual, problem.fixed) + 2 * roots - missed) / traces.level
 
 
+def _system(
+    problem: Inequality,
+    state: _State,
+    products: tuple[Products, Products],
+    paced: tuple[Effort, float],
+) -> Factored | Conjugate:
+    """H, formed or applied: whichever costs less."""
+    point = state.point
+    curvature = 2 * problem.weights / point.inputs**3 + state.dual_inputs / point.inputs
+    effort, gap = paced
+    if not effort.gives_up:
+        # Far from the optimum a rough direction leads as far as an exact one.
+        tolerance = min(max(0.3 * gap, _FINEST), _ROUGHEST)
+        system = Conjugate(problem, state.slack, products, curvature, effort, tolerance)
+        if bool(system.holds.all()):
+            return system
+    return Factored.of(problem, *products, curvature)
+
+
 def _step(
-    problem: Inequality, state: _State, dual: Products
+    problem: Inequality, state: _State, dual: Products, paced: tuple[Effort, float]
 ) -> tuple[_State, Bool[Tensor, " batch"]]:
     """The states after a predictor-corrector step, and which of them did not stall."""
     point = state.point
     inverse = Products.of(problem, state.inverse)
-    curvature = 2 * problem.weights / point.inputs**3 + state.dual_inputs / point.inputs
-    factor, holds = newton_factor(problem, dual, inverse, curvature)
+    system = _system(problem, state, (dual, inverse), paced)
     climb = Point(
         level=torch.ones_like(point.level),
         gates=torch.zeros_like(point.gates),
@@ -211,7 +233,7 @@ def _step(
     )
 
     # Predictor: straight to mu = 0.
-    first = _Direction.of(problem, state, inverse, solved(problem, factor, climb * -1.0))
+    first = _Direction.of(problem, state, inverse, system.solve(climb * -1.0))
     reach = first.lengths(state, share=1.0, accuracy=6)
     mu = _complementarity(problem, state, first, (0.0, 0.0))
     kept = _sigma(_complementarity(problem, state, first, reach) / mu)
@@ -223,11 +245,9 @@ def _step(
     right = inverse.traces(problem) * (kept * mu) + (climb + problem.adjoint(second)) * -1.0
     right = Point(level=right.level, gates=right.gates, inputs=right.inputs + missing)
     added = second.neg_().add_(target[..., None] * state.inverse)
-    last = _Direction.of(
-        problem, state, inverse, solved(problem, factor, right), added=(added, missing)
-    )
+    last = _Direction.of(problem, state, inverse, system.solve(right), added=(added, missing))
     share = 0.8 + 0.18 * torch.minimum(*reach)
-    return _moved(state, last, last.lengths(state, share=share, accuracy=12), holds)
+    return _moved(state, last, last.lengths(state, share=share, accuracy=12), system.holds)
 
 
 def _sigma(share: Float64[Tensor, " batch"]) -> Float64[Tensor, " batch"]:

@@ -72,11 +72,21 @@ def newton_factor(
         inverse: of V.
         curvature: f'' + u/e, of the inputs.
     """
-    outputs = problem.outputs
-    x_c, v_c = dual.spread, inverse.spread
-    count = problem.multipliers
-    size = 1 + count + curvature.shape[-1]
+    first = 1 + problem.multipliers
     # Only the upper triangle is read.
+    matrix = upper_hessian(problem, dual, inverse, first + curvature.shape[-1])
+    if problem.drive.shape[-1]:
+        _fill_inputs(problem, dual, inverse, matrix)
+        matrix.diagonal(dim1=-2, dim2=-1)[..., first:].add_(curvature)
+    return factored(matrix)
+
+
+def upper_hessian(
+    problem: Inequality, dual: Products, inverse: Products, size: int
+) -> Float64[Tensor, "*batch variables variables"]:
+    """H of level and gates, its upper triangle, in the corner of a matrix of this size."""
+    x_c, v_c, outputs = dual.spread, inverse.spread, problem.outputs
+    first = 1 + problem.multipliers
     matrix = x_c.new_zeros(*x_c.shape[:-2], size, size)
     among = slice(0, outputs)
     matrix[..., 0, 0] = (dual.matrix[..., among, among] * inverse.matrix[..., among, among]).sum(
@@ -84,12 +94,9 @@ def newton_factor(
     )
     level = dual.matrix[..., among, outputs:] * inverse.matrix[..., among, outputs:]
     level = (level - x_c[..., among, :] * v_c[..., among, :]).sum(dim=-2)
-    matrix[..., 0, 1 : 1 + count] = problem.pooled(level)
-    matrix[..., 1 : 1 + count, 1 : 1 + count] = _gates(problem, dual, inverse)
-    if problem.drive.shape[-1]:
-        _fill_inputs(problem, dual, inverse, matrix)
-        matrix.diagonal(dim1=-2, dim2=-1)[..., 1 + count :].add_(curvature)
-    return _factored(matrix)
+    matrix[..., 0, 1:first] = problem.pooled(level)
+    matrix[..., 1:first, 1:first] = _gates(problem, dual, inverse)
+    return matrix
 
 
 def _gates(
@@ -105,7 +112,7 @@ def _gates(
     gates -= crossed.mT.contiguous()
     if problem.multipliers == len(problem.owner):
         return gates
-    return _pooled_rows(problem, _pooled_rows(problem, mirrored(gates)).mT)
+    return pooled_rows(problem, pooled_rows(problem, mirrored(gates)).mT)
 
 
 def _fill_inputs(
@@ -121,7 +128,7 @@ def _fill_inputs(
     matrix[..., 0, first:] = -(x_f[..., :outputs, :] * v_f[..., :outputs, :]).sum(dim=-2)
     gates = problem.mixed(dual.spread.mT @ drive) * problem.mixed(inverse.spread.mT @ drive)
     gates -= x_f[..., outputs:, :] * v_f[..., outputs:, :]
-    matrix[..., 1:first, first:] = _pooled_rows(problem, gates)
+    matrix[..., 1:first, first:] = pooled_rows(problem, gates)
     matrix[..., first:, first:] = _upper_inputs(problem, dual) * _upper_inputs(problem, inverse)
 
 
@@ -134,17 +141,33 @@ def _upper_inputs(
     return upper_product(problem.mix.mT @ (problem.drive.mT @ products.drive), problem.mix)
 
 
-def solved(
-    problem: Inequality, factor: Float64[Tensor, "*batch variables variables"], right: Point
-) -> Point:
-    """H^-1 right."""
-    flat = torch.cat([right.level[..., None], right.gates, right.inputs], dim=-1)
-    out = torch.cholesky_solve(flat[..., None], factor)[..., 0]
-    first = 1 + problem.multipliers
-    return Point(level=out[..., 0], gates=out[..., 1:first], inputs=out[..., first:])
+@dataclass(frozen=True, slots=True, eq=False)
+class Factored:
+    """H by its Cholesky factor."""
+
+    problem: Inequality
+    factor: Float64[Tensor, "*batch variables variables"]
+    holds: Bool[Tensor, "*batch"]
+
+    @staticmethod
+    def of(
+        problem: Inequality,
+        dual: Products,
+        inverse: Products,
+        curvature: Float64[Tensor, "*batch inputs"],
+    ) -> Factored:
+        """H, formed and factored."""
+        return Factored(problem, *newton_factor(problem, dual, inverse, curvature))
+
+    def solve(self, right: Point) -> Point:
+        """H^-1 right."""
+        flat = torch.cat([right.level[..., None], right.gates, right.inputs], dim=-1)
+        out = torch.cholesky_solve(flat[..., None], self.factor)[..., 0]
+        first = 1 + self.problem.multipliers
+        return Point(level=out[..., 0], gates=out[..., 1:first], inputs=out[..., first:])
 
 
-def _pooled_rows(
+def pooled_rows(
     problem: Inequality, matrix: Float64[Tensor, "*batch psis n"]
 ) -> Float64[Tensor, "*batch multipliers n"]:
     """Sums over the psis of each multiplier."""
@@ -154,7 +177,7 @@ def _pooled_rows(
     return pooled.index_add_(-2, problem.owner, matrix)
 
 
-def _factored(
+def factored(
     matrix: Float64[Tensor, "*batch n n"],
 ) -> tuple[Float64[Tensor, "*batch n n"], Bool[Tensor, "*batch"]]:
     """Cholesky's factor; near the optimum rounding may ask for a little more on the diagonal."""

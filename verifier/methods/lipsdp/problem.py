@@ -19,7 +19,14 @@ from verifier.methods.lipsdp.form import UNIT, Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
 from verifier.methods.lipsdp.panels import panels_of
 from verifier.methods.lipsdp.rounding import LEAST_EXPONENT, CertificateMatrix
-from verifier.methods.lipsdp.start import FACTOR, FACTOR_LINF, beyond_range, forward_start, freed
+from verifier.methods.lipsdp.start import (
+    FACTOR,
+    FACTOR_LINF,
+    beyond_range,
+    forward_start,
+    freed,
+    leaning,
+)
 
 MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its diagonal
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
@@ -448,7 +455,7 @@ def _unit(problem: Inequality, gates: Float64[Tensor, " multipliers"], *, hurrie
         raise beyond_range()
     start = problem.balanced(bare.at_level(level.clamp(min=LEAST_LEVEL)))
     varies = LEAST_LEVEL < level
-    found = start if hurried else freed(problem, start)
+    found = start if hurried else leaning(problem, freed(problem, start))
     return Point(
         level=torch.where(varies, found.level, start.level),
         gates=torch.where(varies[:, None], found.gates, start.gates),

@@ -41,6 +41,7 @@ from verifier.norms import Norm, NormPair
 _SECONDS_PER_CUBE = 1e-9  #: of one step of the interior-point method, by the order of T
 _BATCH_ENTRIES = 1 << 18  #: of the matrices T that are solved side by side
 _LARGE = 400  #: rows of T from which on margins are bisected, and starts hurried when time is up
+_UNFELT_MARGIN = 2e-7  #: a margin up to which no smaller one is sought
 _PROVED = 1e-8  #: the share of a bound that making it strict may cost
 
 
@@ -257,17 +258,25 @@ class _Rows:
             return found
         shown: Multipliers | None = None
         first, beyond = 0, len(EXTRA_MARGINS)
+        # Few need more than a little: of large ones, whose tests are long, what is lost is tried.
+        is_large = _LARGE <= scaled.problem.rows
+        place = self._place_of_loss(rows, found) if is_large else first
         while first < beyond:
-            # Few need more than a little: of large ones, whose tests are long, the middle is tried.
-            place = first if scaled.problem.rows < _LARGE else (first + beyond) // 2
             margin = EXTRA_MARGINS[place]
             strict = repaired(scaled.problem, point, margin)
             found = self.family.certified(scaled, strict, rows, margin=margin)
             if self._is_shown(rows, found):
-                shown, beyond = found, place
+                shown, beyond = found, first if margin <= _UNFELT_MARGIN else place
             else:
                 first = place + 1
+            place = (first + beyond) // 2 if is_large else first
         return self._grown(scaled, strict, rows) if shown is None else shown
+
+    def _place_of_loss(self, rows: Float64[Tensor, "selected outputs"], found: Multipliers) -> int:
+        """The least of the margins that are above what a test would lose; or the greatest."""
+        tested = self.family.tested(rows, found)
+        loss = tested.loss() if tested.is_in_range else math.inf
+        return min(sum(margin < loss for margin in EXTRA_MARGINS), len(EXTRA_MARGINS) - 1)
 
     def _grown(
         self, scaled: Scaled, point: Point, rows: Float64[Tensor, "selected outputs"]

@@ -27,6 +27,8 @@ FACTOR_LINF = 2.0
 _ROOM = 1.3  #: the level above the least, in shares of it, where (2) is looked at
 _UNEVEN = 3.0  #: quotients of (2) are let be up to this multiple of their median
 _GREATEST_RAISE = 1e6
+_LEAST_FELT = 0.3  #: inputs that the outputs feel less, in shares of the mean, count as so much
+_SIZES = (1.4, 1.0, 0.7, 0.5, 0.35, 0.25)  #: of such inputs, by the sum of w/e
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,4 +136,41 @@ def _raised(problem: Inequality, start: Point) -> Point:
             gates=torch.where(holds[..., None], gates, start.gates),
             inputs=start.inputs,
         )
+    )
+
+
+def leaning(problem: Inequality, start: Point) -> Point:
+    """The start with inputs e by what the outputs feel of them, where that bounds better.
+
+    With X of rank one, the optimal e_k is sqrt(w_k) / |F_k'x|, and x = (1, -T_ww^-1 T_wo) for
+    one output; of several, the root of the squares takes the place of |F_k'x|.
+    """
+    if problem.weights.shape[-1] < 2:
+        return start
+    outputs = problem.outputs
+    slack = problem.slack(start.at_level(torch.zeros_like(start.level)))
+    factor, _ = torch.linalg.cholesky_ex(slack[..., outputs:, outputs:])
+    through = -torch.cholesky_solve(slack[..., outputs:, :outputs], factor)
+    unit = torch.eye(outputs).to(through).expand(*through.shape[:-2], outputs, outputs)
+    image = torch.cat([unit, through], dim=-2)
+    felt = problem.mixed((problem.drive.mT @ image).mT).norm(dim=-2)
+    felt = torch.maximum(felt, _LEAST_FELT * felt.mean(dim=-1, keepdim=True)).clamp(min=1e-300)
+    inputs = problem.weights.sqrt() / felt
+    mass = (problem.weights / inputs).sum(dim=-1) / (problem.weights / start.inputs).sum(dim=-1)
+    best = start
+    for size in _SIZES:
+        best = _better(problem, best, inputs * (mass * size)[..., None])
+    return best
+
+
+def _better(problem: Inequality, known: Point, inputs: Float64[Tensor, "*batch inputs"]) -> Point:
+    """The known point, or the one with these inputs at its least level where that bounds better."""
+    bare = Point(level=torch.zeros_like(known.level), gates=known.gates, inputs=inputs)
+    level = least_level(problem.slack(bare), problem.outputs)
+    found = problem.balanced(bare.at_level(level))
+    nearer = (0 < level) & (problem.objective(found) < problem.objective(known))
+    return Point(
+        level=torch.where(nearer, found.level, known.level),
+        gates=torch.where(nearer[..., None], found.gates, known.gates),
+        inputs=torch.where(nearer[..., None], found.inputs, known.inputs),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -27,7 +27,7 @@ from verifier.methods.propagation.jacobian import Jacobian
 from verifier.methods.propagation.joint import Along, along, bends
 from verifier.methods.propagation.norms import norm_bound
 from verifier.methods.propagation.tighten import Slopes, tightened_lines
-from verifier.methods.propagation.work import MOST_JACOBIAN, jacobian_work
+from verifier.methods.propagation.work import MOST_BEFORE, MOST_JACOBIAN, jacobian_work
 from verifier.methods.weights import fronted, plain_norms
 from verifier.network.graph import Network
 from verifier.network.tangent import tangent
@@ -51,19 +51,37 @@ class Options:
     branch: bool = False  #: divide the region, too, until the gap is reached; `auto` does anyway
 
 
-def candidate(network: Network, asked: Property, options: Options, clock: Clock) -> Candidate:
+def candidate(
+    network: Network,
+    asked: Property,
+    options: Options,
+    clock: Clock,
+    *,
+    before_better: bool = False,
+) -> Candidate:
     """Bounds of every item over the region, and how they are proved again.
 
     When the clock runs out during the linear technique, or the network is too large for it, the
     answer is that of intervals.
 
+    Args:
+        network: not lowered.
+        asked: the property.
+        options: of the method.
+        clock: what may be spent.
+        before_better: semidefinite bounds follow, so that of networks of straight pieces less is
+            spent here.
+
     Raises:
         InvalidRequest: the property selects what does not exist, or is not local.
     """
     question = _Question.of(network, asked)
+    steps = options.steps
+    if before_better and not bends(question.lowered):
+        question, steps = replace(question, most=MOST_BEFORE), 0
     lines = Slopes()
     if options.technique == "linear":
-        lines = question.tilted(options.steps, clock)
+        lines = question.tilted(steps, clock)
     if options.technique == "linear":
         forward, entering = affordable(question.lowered, question.domain, lines)
     else:
@@ -108,6 +126,7 @@ class _Question:
     norm: NormPair
     items: tuple[Item, ...]
     inputs: Int64[Tensor, " selected"]  #: those in which x and y can differ
+    most: float = MOST_JACOBIAN  #: multiplications that lines of the Jacobian may cost
 
     @staticmethod
     def of(network: Network, asked: Property) -> _Question:
@@ -171,7 +190,7 @@ class _Question:
     ) -> _Entries | None:
         """The Jacobian by lines; None where it costs too much, or the clock ran out."""
         rows = sum(len(item.rows) for item in self.items)
-        if MOST_JACOBIAN < jacobian_work(self.measured, ranges, rows, len(self.inputs)):
+        if self.most < jacobian_work(self.measured, ranges, rows, len(self.inputs)):
             return None
         jacobian = self._jacobian(ranges, clock, along)
         try:

@@ -18,6 +18,7 @@ from verifier.network.nodes import Elementwise, Lowered, Product
 
 MOST_FORWARD = 5e10  #: multiplications for the bounds of all pre-activations, by lines
 MOST_JACOBIAN = 1e10  #: and for the Jacobian's, which semidefinite bounds better where it is large
+MOST_BEFORE = 1e9  #: for those where semidefinite bounds follow, which are better in any case
 
 
 def multiplications(linear: LinearMap) -> int:
