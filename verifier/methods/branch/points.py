@@ -85,15 +85,6 @@ class Pool:
         # A cell holds a point that has all of its sides: products of signs sum up to their number.
         return sides @ self._sides.T == known.sum(dim=1, keepdim=True)
 
-    def nearest(
-        self,
-        inside: Bool[Tensor, "planes points"],
-        normal: Float64[Tensor, "planes inputs"],
-    ) -> Float64[Tensor, "planes inputs"]:
-        """Of the points that are inside, for every plane the one farthest along its normal."""
-        ahead = torch.where(inside, normal @ self._u.T, -torch.inf)
-        return self._u[ahead.argmax(dim=1)]
-
     def shown(self, inside: Bool[Tensor, "cells points"]) -> tuple[Bool[Tensor, "cells psis"], ...]:
         """Of which gates points of the cells show the side below, and the side above."""
         counts = inside.double()
