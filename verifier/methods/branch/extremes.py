@@ -42,6 +42,7 @@ class Reached:
     most: Float64[Tensor, " problems"]
     weights: Float64[Tensor, "problems m"]  #: y, numbers of float32
     is_empty: Bool[Tensor, " problems"]
+    point: Float64[Tensor, "problems n"]  #: the last u: the farthest, where the method came to it
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -76,6 +77,7 @@ def reached(
         most=torch.cat([part.most for part in parts]),
         weights=torch.cat([part.weights for part in parts]),
         is_empty=torch.cat([part.is_empty for part in parts]),
+        point=torch.cat([part.point for part in parts]),
     )
 
 
@@ -98,6 +100,7 @@ def _reached(
         most=torch.where(dual.is_empty, torch.inf, most),
         weights=weights,
         is_empty=dual.is_empty & (most < -_EMPTY * (least.abs() + size)),
+        point=dual.point.clamp(-1.0, 1.0),
     )
 
 
@@ -124,12 +127,14 @@ class _Dual:
 
     weights: Float64[Tensor, "problems m"]
     is_empty: Bool[Tensor, " problems"]
+    point: Float64[Tensor, "problems n"]
 
 
 def _solved(state: _Dictionaries, enough: Float64[Tensor, " problems"]) -> _Dual:
     """Dictionary after dictionary, of the problems that are not at their ends."""
     count, m = state.basic.shape
     weights, is_empty = state.table.new_zeros(count, m), torch.zeros(count, dtype=torch.bool)
+    point = state.table.new_zeros(count, state.other.shape[1])
     left, pending = torch.arange(count), torch.ones(count, dtype=torch.bool)
     for _ in range(_ROUNDS):
         move = state.move()
@@ -139,6 +144,7 @@ def _solved(state: _Dictionaries, enough: Float64[Tensor, " problems"]) -> _Dual
             ended = left[fresh]
             weights[ended] = torch.where(move.is_ray[:, None], move.ray, state.weights())[fresh]
             is_empty[ended] = move.is_ray[fresh] & (_INSIDE < move.beyond[fresh])
+            point[ended] = state.point()[fresh]
             pending = pending & ~ends
             # What has ended goes along, to no purpose, until it is worth a copy of the others.
             if int(pending.sum()) < _WORTH * len(left):
@@ -147,8 +153,8 @@ def _solved(state: _Dictionaries, enough: Float64[Tensor, " problems"]) -> _Dual
         if not len(left):
             break
         state.advance(move)
-    weights[left[pending]] = state.weights()[pending]
-    return _Dual(weights, is_empty)
+    weights[left[pending]], point[left[pending]] = state.weights()[pending], state.point()[pending]
+    return _Dual(weights, is_empty, point)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -206,6 +212,17 @@ class _Dictionaries:
         """Y of (3)."""
         return self._of_slacks(-self._rises)
 
+    def point(self) -> Float64[Tensor, "problems n"]:
+        """U of (1)."""
+        m, at = self.basic.shape[1], self._at()
+        found = at.new_zeros(len(at), m + at.shape[1]).scatter(1, self.other, at)
+        return found.scatter(1, self.basic, self._basic_at(at))[:, m:]
+
+    def _basic_at(self, at: Float64[Tensor, "problems n"]) -> Float64[Tensor, "problems m"]:
+        """The basic variables, by the others."""
+        bodies, shift = self.table[:, :-1, :-1], self.table[:, :-1, -1:]
+        return torch.baddbmm(shift, bodies, at[:, :, None])[:, :, 0]
+
     def _of_slacks(self, others: Float64[Tensor, "problems n"]) -> Float64[Tensor, "problems m"]:
         """Numbers of others, by s."""
         m, n = self.basic.shape[1], self.other.shape[1]
@@ -216,8 +233,7 @@ class _Dictionaries:
         """The next step."""
         m = self.basic.shape[1]
         place = torch.arange(len(self.basic))
-        bodies = self.table[:, :m, :-1]
-        x = torch.baddbmm(self.table[:, :m, -1:], bodies, self._at()[:, :, None])[:, :, 0]
+        x = self._basic_at(self._at())
         is_boxed = m <= self.basic
         low = torch.where(is_boxed, -1.0 - x, -x)
         high = torch.where(is_boxed, x - 1.0, -torch.inf)

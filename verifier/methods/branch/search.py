@@ -121,7 +121,7 @@ class Search:
         """Every cell in two."""
         sides = torch.stack([cell.sides for cell in cells])
         felt = (NO_SHARE < results.shares.amax(dim=0)) & (sides == 0) & self._question.kinks.known
-        gates = gates_to_divide(self._question, results.shares, felt)
+        gates = gates_to_divide(self._question, cells, results.shares, felt)
         divisible = felt.any(dim=1).tolist()
         for place, cell in enumerate(cells):
             if divisible[place]:

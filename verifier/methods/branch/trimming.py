@@ -25,17 +25,22 @@ from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell, Trims
 
 _LEAST = 0.05  #: share of an interval whose loss is worth a trim
+_INWARDS = 0.02  #: from the farthest points of a cell to their mean
 _OUTSIDE = 1e-9  #: by how much more planes are taken to reach, against the size of their terms
 
 
 def trimmed(question: Question, pool: Pool, cells: Sequence[Cell]) -> list[bool]:
-    """Narrow the cells, and tell which of them may have points; the others are closed."""
+    """Narrow the cells, and tell which of them may have points; the others are closed.
+
+    The points that functions reach are tried for the slopes there.
+    """
     state = _State.of(cells, pool)
     leads = question.kinks.known & (question.values.spread != 0).any(dim=0)
     for block in question.form.blocks:
         asked = _asked(question, state, block, leads)
         if bool(asked.any()):
-            _narrow(question, cells, state, asked, leads, block.stop)
+            answer, where = _narrow(question, cells, state, asked, leads, block.stop)
+            pool.tried(_inner(answer, where, len(cells)), [cells[k].task for k in where.tolist()])
     for cell, sides, ends in zip(cells, state.sides, state.ends, strict=True):
         cell.sides, cell.ends = sides, ends
     return (~state.is_empty).tolist()
@@ -94,8 +99,8 @@ def _narrow(
     asked: Bool[Tensor, "2 cells psis"],
     leads: Bool[Tensor, " psis"],
     stop: int,
-) -> None:
-    """The trims of one node's gates, and what they leave."""
+) -> tuple[Reached, Int64[Tensor, " problems"]]:
+    """The trims of one node's gates, and what they leave; the problems, and their cells."""
     found = planes(question, state.sides, state.ends, stop)
     asked = asked[:, :, :stop] & found.usable
     cell, psi, above = asked.permute(1, 2, 0).nonzero().unbind(dim=1)
@@ -117,6 +122,16 @@ def _narrow(
     _trim(
         cells, state, places.of(chosen), most[chosen].clamp(min=0.0), answer.weights[chosen], index
     )
+    return answer, cell
+
+
+def _inner(
+    answer: Reached, cell: Int64[Tensor, " problems"], cells: int
+) -> Float64[Tensor, "problems inputs"]:
+    """The farthest points, moved towards the mean of those of their cells."""
+    count = torch.bincount(cell, minlength=cells).clamp(min=1)
+    total = answer.point.new_zeros(cells, answer.point.shape[1]).index_add(0, cell, answer.point)
+    return answer.point + _INWARDS * ((total / count[:, None])[cell] - answer.point)
 
 
 def _repeats(
