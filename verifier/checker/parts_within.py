@@ -127,7 +127,7 @@ class Boxes:
         ).only(has_points)
 
     def _cuts_by_signal(self, parts: Sequence[Part]) -> dict[str, Float64[np.ndarray, "cuts 4"]]:
-        """What cuts say of gates: the part, the entry, its ends; cuts of the input are in the box."""
+        """What cuts say of gates, not of the input: the part, the entry, its ends."""
         found: dict[str, list[tuple[float, ...]]] = {name: [] for name in self._gates}
         for row, part in enumerate(parts):
             for (name, entry), ends in part.ends.items():

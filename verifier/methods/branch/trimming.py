@@ -3,7 +3,8 @@
 Node by node, from the first on: the planes of a node's gates, with what the intervals before it
 are, reach so far in the polytope of the cell's walls and no farther (`extremes`). What is beyond
 has no point of the cell. Gates that enter no others are asked about their kinks alone, and only
-where no known point shows that both sides have points.
+where no known point shows that both sides have points; so are all gates where inputs are many: a
+few half-spaces of them hardly narrow anything.
 
 Walls are the planes of the cuts that made the cell, of this node and earlier ones. Sides that trims
 found follow from those.
@@ -26,6 +27,7 @@ from verifier.methods.branch.tree import Cell, Trims
 
 _LEAST = 0.05  #: share of an interval whose loss is worth a trim
 _INWARDS = 0.02  #: from the farthest points of a cell to their mean
+MOST_INPUTS = 128  #: with which intervals are narrowed short of their kinks
 _OUTSIDE = 1e-9  #: by how much more planes are taken to reach, against the size of their terms
 
 
@@ -36,6 +38,8 @@ def trimmed(question: Question, pool: Pool, cells: Sequence[Cell]) -> list[bool]
     """
     state = _State.of(cells, pool)
     leads = question.kinks.known & (question.values.spread != 0).any(dim=0)
+    if MOST_INPUTS < question.network.input_size:
+        leads = torch.zeros_like(leads)
     for block in question.form.blocks:
         asked = _asked(question, state, block, leads)
         if bool(asked.any()):
