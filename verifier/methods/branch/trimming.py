@@ -25,7 +25,7 @@ from verifier.methods.branch.points import Pool
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell, Trims
 
-_LEAST = 0.05  #: share of an interval whose loss is worth a trim
+_LEAST = 0.1  #: share of an interval whose loss is worth a trim
 _INWARDS = 0.02  #: from the farthest points of a cell to their mean
 MOST_INPUTS = 128  #: with which intervals are narrowed short of their kinks
 _OUTSIDE = 1e-9  #: by how much more planes are taken to reach, against the size of their terms
