@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.table import Table
 from benchmarks.yardsticks import Case, answer, cases, ratio, seconds_from_arguments
-from verifier.certificate import Certificate
+from verifier.certificate import CUT, Certificate
 
 EIGHT = 8 / 255
 #: File, radius, and the constant; None where it is not known.
@@ -87,7 +87,7 @@ def spent_branching(certificate: Certificate | None) -> Spent:
     seconds = sum(a.seconds for a in certificate.attempts if a.method == "branch")
     proof = certificate.proof
     trees = [tree for item in proof.items for tree in item.trees] if proof.kind == "tree" else []
-    return Spent(seconds, sum(len(tree.kinds) // 2 + 1 for tree in trees))
+    return Spent(seconds, sum(tree.kinds.count(CUT) + 1 for tree in trees))
 
 
 def best_peer(known: list[Case], name: str, radius: float) -> tuple[float | None, float | None]:

@@ -195,22 +195,25 @@ class Tree:
 
     A cut divides what enters one gate at a number t: the lower part has z <= t, the upper part
     t <= z, so that the two cover their parent. A cut of the input does the same to a coordinate.
+    A trim is a cut one part of which is shown to be empty at once; only the other one follows.
     """
 
     output: int | None  #: position among the item's outputs; None: all of them jointly
-    kinds: tuple[int, ...]  #: of every node: CUT, or a leaf's: EMPTY, INEQUALITY, JACOBIAN
-    gates: tuple[int, ...]  #: of every cut: which of the proof's `gates` it divides
-    entries: tuple[int, ...]  #: of every cut: the neuron
-    places: Float64[np.ndarray, " cuts"]  #: of every cut: t
-    #: for each empty leaf, one number >= 0 for each cut above it, the root's first: with them the
-    #: cuts contradict each other
+    #: of every node: CUT, a leaf's: EMPTY, INEQUALITY, JACOBIAN, or a trim's: BELOW, ABOVE, by the
+    #: part that is left
+    kinds: tuple[int, ...]
+    gates: tuple[int, ...]  #: of every cut and trim: which of the proof's `gates` it divides
+    entries: tuple[int, ...]  #: of every cut and trim: the neuron
+    places: Float64[np.ndarray, " cuts"]  #: of every cut and trim: t
+    #: for each empty leaf and each trim one number >= 0 for each cut (not trim) above it, the
+    #: root's first: with them, and 1 for the trim itself, the cuts contradict each other
     weights: Float64[np.ndarray, " weights"]
     rows: tuple[int, ...]  #: of every inequality leaf: which of the item's rows it takes
     levels: Float64[np.ndarray, " inequalities"]  #: rho or s, in the place of the row's own
     scales: Float64[np.ndarray, " inequalities"]  #: by which all of the row's multipliers grow
 
 
-CUT, EMPTY, INEQUALITY, JACOBIAN = range(4)  #: the kinds of a tree's nodes
+CUT, EMPTY, INEQUALITY, JACOBIAN, BELOW, ABOVE = range(6)  #: the kinds of a tree's nodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

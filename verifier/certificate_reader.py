@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias, TypeVar, cast, get_args
 import numpy as np
 
 from verifier.certificate import (
+    ABOVE,
     FORMAT,
-    JACOBIAN,
     Attempt,
     BlockNorm,
     CentersProof,
@@ -410,7 +410,7 @@ def _tree(value: object, at: str) -> Tree:
 
 def _node_kind(value: object, at: str) -> int:
     kind = _index(value, at)
-    if JACOBIAN < kind:
+    if ABOVE < kind:
         raise MalformedCertificate(f"{at}: {kind} is no kind of a tree's node")
     return kind
 

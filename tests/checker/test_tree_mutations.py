@@ -13,6 +13,8 @@ import pytest
 from tests.checker.oracles import dense_network
 from tests.checker.trees import FORWARD, tree_proof
 from verifier.certificate import (
+    ABOVE,
+    BELOW,
     CUT,
     EMPTY,
     INEQUALITY,
@@ -201,7 +203,10 @@ EDITS: Mapping[str, Edit] = {
     "a place infinite": lambda t: replace(t, places=np.append(np.inf, t.places[1:])),
     "places far": lambda t: replace(t, places=t.places + 10.0),
     "sides exchanged": swapped,
-    "a kind beyond": lambda t: with_kind(t, leaf(t, JACOBIAN), 4),
+    "a kind beyond": lambda t: with_kind(t, leaf(t, JACOBIAN), 6),
+    "a cell become a trim": lambda t: with_kind(t, leaf(t, JACOBIAN), BELOW),
+    "a cut become a trim": lambda t: with_kind(t, 0, ABOVE),
+    "an empty leaf become a trim": lambda t: with_kind(t, leaf(t, EMPTY), BELOW),
     "a kind negative": lambda t: with_kind(t, leaf(t, JACOBIAN), -1),
     "an inequality of no row": lambda t: replace(
         with_kind(t, leaf(t, JACOBIAN), INEQUALITY),
@@ -404,8 +409,8 @@ def test_a_chain_of_a_thousand_cuts_is_checked() -> None:
     assert judge(claimed(deep(1000), 1e3), network()).valid
 
 
-@pytest.mark.parametrize("kind", [4, -1, 1.0, True, "1", None])
-def test_the_reader_knows_four_kinds_of_nodes(kind: object) -> None:
+@pytest.mark.parametrize("kind", [6, -1, 1.0, True, "1", None])
+def test_the_reader_knows_six_kinds_of_nodes(kind: object) -> None:
     members = certificate_json(claimed(true_proof(), true_bound()))
     proof = members["proof"]
     assert isinstance(proof, dict)

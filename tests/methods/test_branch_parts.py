@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,14 @@ from scipy.optimize import linprog  # type: ignore[import-untyped] # scipy ships
 from tests.tiny_topologies import tiny_network
 from verifier.methods.branch.bounding import bounded
 from verifier.methods.branch.cells import increments, sides_of
+from verifier.methods.branch.extremes import Polytopes, reached
 from verifier.methods.branch.feasible import decide
 from verifier.methods.branch.planes import planes
+from verifier.methods.branch.points import Pool
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.roots import roots
+from verifier.methods.branch.tree import Cell
+from verifier.methods.branch.trimming import trimmed
 from verifier.norms import Norm, NormPair
 from verifier.onnx_import import load
 from verifier.property import Each, Property
@@ -92,19 +97,81 @@ def test_jacobians_of_cells_are_those_of_their_points(seed: int) -> None:
     assert torch.allclose(found, wanted[:, :, about.varying.bool()], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0], ids=str)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_points_lie_within_the_planes_of_their_cells(seed: int) -> None:
-    """Whichever of the sides are known: half of them, at random."""
+def test_points_lie_within_the_planes_of_their_cells(seed: int, share: float) -> None:
+    """Whichever of the sides are known: half of them, at random; in intervals of any width."""
     about = question(seed)
     u = points(about)
-    sides = sides_of(about, about.domain.center + about.domain.reach * u)
+    x = about.domain.center + about.domain.reach * u
+    sides = sides_of(about, x)
     random = torch.Generator().manual_seed(3)
     kept = torch.rand(sides.shape, dtype=torch.float64, generator=random) < 0.5
-    found = planes(about, torch.where(kept, sides, 0.0))
+    ends = torch.stack([about.values.least, about.values.greatest])
+    t = entering(about, x)[:, None, :]
+    near = torch.where(about.kinks.known, t + share * (ends - t), ends)
+    found = planes(about, torch.where(kept, sides, 0.0), near)
     values = found.offset + (found.normal @ u[None, :, :, None])[..., 0]
     below, above = sides < 0, 0 < sides
     assert bool((-1e-9 <= values[0][below & found.usable[0]]).all())
     assert bool((-1e-9 <= values[1][above & found.usable[1]]).all())
+
+
+def entering(about: Question, x: torch.Tensor) -> torch.Tensor:
+    """What enters the gates, less their kinks."""
+    signals = about.lowered.signals(x)
+    z = [signals[gate.node.source][:, gate.entries] for gate in about.gates]
+    return torch.cat(z, dim=1) - about.kinks.place
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_point_of_a_cell_is_trimmed_off(seed: int) -> None:
+    """Cells of random sides, those of points that are not known to the pool among them."""
+    about = question(seed)
+    pool = Pool(about)
+    x = about.domain.center + about.domain.reach * points(about)
+    t, known = entering(about, x), about.kinks.known
+    cells: list[Cell] = []
+    for place, sides in enumerate(sides_of(about, x)):
+        cell = roots(about)[0] if place == 0 else replace(cells[0], parent=None, trims=[])
+        walls = known & ((torch.arange(len(sides)) + place) % 3 == 0)
+        cell.walls, cell.sides = walls, torch.where(walls, sides, 0.0)
+        cells.append(cell)
+    before = torch.stack([cell.ends for cell in cells]).clone()
+    assert all(trimmed(about, pool, cells))
+    after = torch.stack([cell.ends for cell in cells])
+    assert bool((after[:, 0] <= t)[:, known].all())
+    assert bool((t <= after[:, 1])[:, known].all())
+    assert bool((before[:, 0] <= after[:, 0]).all() and (after[:, 1] <= before[:, 1]).all())
+    sides = torch.stack([cell.sides for cell in cells])
+    assert bool(((sides == 0) | (sides == sides_of(about, x))).all())
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 4), (12, 16)], ids=str)
+def test_functions_reach_as_far_as_a_general_solver_says(shape: tuple[int, int]) -> None:
+    rows, size = shape
+    random = torch.Generator().manual_seed(size)
+    gradient = torch.randn(9, rows, size, dtype=torch.float64, generator=random)
+    offset = torch.randn(9, rows, dtype=torch.float64, generator=random) + 0.2 * size**0.5
+    cell = torch.arange(9).repeat(3)
+    functions = torch.randn(27, size, dtype=torch.float64, generator=random)
+    never = torch.full((27,), -torch.inf, dtype=torch.float64)
+    found = reached(Polytopes(gradient=gradient, offset=offset), cell, functions, never)
+    for place in range(27):
+        own, shift = gradient[cell[place]], offset[cell[place]]
+        solved = linprog(
+            -functions[place].numpy(),
+            A_ub=-own.numpy(),
+            b_ub=shift.numpy(),
+            bounds=[(-1, 1)] * size,
+        )
+        assert bool(found.is_empty[place]) == (solved.status == 2)
+        pulled = found.weights[place] @ own
+        if solved.status == 2:
+            assert float(found.weights[place] @ shift + pulled.abs().sum()) < 0
+        else:
+            assert -1e-9 <= float(found.most[place]) + solved.fun <= 1e-5
+    assert bool((0 <= found.weights).all())
 
 
 @pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])

@@ -29,7 +29,7 @@ from verifier.checker.substitution import Within
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float64
 
     from verifier.checker.lowering import Lowered
     from verifier.checker.network import Network
@@ -116,11 +116,11 @@ class Boxes:
         count = len(group) // len(signals[""].lower)
         lower = {name: np.repeat(signals[name].lower, count, axis=0) for name in self._gates}
         upper = {name: np.repeat(signals[name].upper, count, axis=0) for name in self._gates}
-        for row, (part, _) in enumerate(group):
-            for (name, entry), ends in part.ends.items():
-                if name:  # cuts of the input are in the box
-                    lower[name][row, entry] = max(lower[name][row, entry], ends[0])
-                    upper[name][row, entry] = min(upper[name][row, entry], ends[1])
+        for name, rows in self._cuts_by_signal([part for part, _ in group]).items():
+            row, entry = rows[:, 0].astype(np.int64), rows[:, 1].astype(np.int64)
+            # No part has two intervals of an entry.
+            lower[name][row, entry] = np.maximum(lower[name][row, entry], rows[:, 2])
+            upper[name][row, entry] = np.minimum(upper[name][row, entry], rows[:, 3])
         has_points = np.ones(len(group), np.bool_)
         for name in self._gates:
             has_points &= ~np.any(upper[name] < lower[name], axis=1)
@@ -131,6 +131,15 @@ class Boxes:
             signals=signals,
             entering={name: Interval(lower[name], upper[name]) for name in self._gates},
         ).only(has_points)
+
+    def _cuts_by_signal(self, parts: Sequence[Part]) -> dict[str, Float64[np.ndarray, "cuts 4"]]:
+        """What cuts say of gates, not of the input: the part, the entry, its ends."""
+        found: dict[str, list[tuple[float, ...]]] = {name: [] for name in self._gates}
+        for row, part in enumerate(parts):
+            for (name, entry), ends in part.ends.items():
+                if name:
+                    found[name].append((row, entry, *ends))
+        return {name: np.array(rows) for name, rows in found.items() if rows}
 
     def _learn(self, missing: Iterable[_Cuts]) -> None:
         """Bounds in the boxes that cuts leave of the input; None where that is shown empty."""

@@ -9,7 +9,7 @@ that the checker decides about, as all others. Knows no network and no search; n
 
 from verifier.checkpoint.archive import MOST_BYTES, Checkpoint, read_checkpoint
 from verifier.checkpoint.chunks import cut, join
-from verifier.checkpoint.growth import ELSEWHERE, Growth, Node, Root, Row, Split, unusable
+from verifier.checkpoint.growth import ELSEWHERE, Growth, Node, Root, Row, Split, Trim, unusable
 
 __all__ = [
     "ELSEWHERE",
@@ -20,6 +20,7 @@ __all__ = [
     "Root",
     "Row",
     "Split",
+    "Trim",
     "cut",
     "join",
     "read_checkpoint",

@@ -4,6 +4,9 @@
     kinds, bounds     of every node
     split_kinds, split_gates, split_entries, split_places     of every cut
     weights           of every empty leaf, one for each cut above it
+    trim_counts       of every node
+    trim_gates, trim_entries, trim_kinks, trim_ends, trim_sides     of every trim
+    trim_weights      of every trim, one for each cut above it
     rows              of every leaf with a bound: which row of the next two
     gate_multipliers, input_multipliers
     points            a row for each
@@ -37,6 +40,7 @@ from verifier.checkpoint.growth import (
     Row,
     Split,
     SplitKind,
+    Trim,
     folded,
     unusable,
 )
@@ -61,6 +65,13 @@ ARRAYS: Mapping[str, tuple[str, int]] = {
     "split_entries": ("<i8", 1),
     "split_places": ("<f8", 1),
     "weights": ("<f8", 1),
+    "trim_counts": ("<i8", 1),
+    "trim_gates": ("<i8", 1),
+    "trim_entries": ("<i8", 1),
+    "trim_kinks": ("<f8", 1),
+    "trim_ends": ("<f8", 1),
+    "trim_sides": ("<i8", 1),
+    "trim_weights": ("<f4", 1),
     "rows": ("<i8", 1),
     "gate_multipliers": ("<f8", 2),
     "input_multipliers": ("<f8", 2),
@@ -163,14 +174,22 @@ def _arrays(growth: Growth) -> Arrays:
     rows = {id(row): row for row in leaves}
     numbers = {key: number for number, key in enumerate(rows)}
     weights = [node.weights for node in nodes if node.weights is not None]
-    listed: dict[str, Sequence[object]] = {
+    trims = [trim for node in nodes for trim in node.trims]
+    listed: dict[str, Sequence[object] | Array] = {
         "kinds": [node.kind for node in nodes],
         "bounds": [node.bound for node in nodes],
         "split_kinds": [SPLIT_KINDS.index(split.kind) for split in splits],
         "split_gates": [split.gate for split in splits],
         "split_entries": [split.entry for split in splits],
         "split_places": [split.place for split in splits],
-        "weights": np.concatenate([np.zeros(0), *weights]).tolist(),
+        "weights": np.concatenate([np.zeros(0), *weights]),
+        "trim_counts": [len(node.trims) for node in nodes],
+        "trim_gates": [trim.split.gate for trim in trims],
+        "trim_entries": [trim.split.entry for trim in trims],
+        "trim_kinks": [trim.split.place for trim in trims],
+        "trim_ends": [trim.at for trim in trims],
+        "trim_sides": [trim.is_below for trim in trims],
+        "trim_weights": np.concatenate([np.zeros(0), *(trim.weights for trim in trims)]),
         "rows": [numbers[id(row)] for row in leaves],
         "gate_multipliers": [row.gates for row in rows.values()],
         "input_multipliers": [row.inputs for row in rows.values()],
@@ -239,6 +258,26 @@ def _heads(value: object) -> list[tuple[int, int | None]]:
     return heads
 
 
+class _Runs:
+    """An array of numbers that is taken run by run."""
+
+    def __init__(self, numbers: Array) -> None:
+        self._numbers, self._place = numbers, 0
+
+    def taken(self, count: int) -> Array:
+        """The next ones."""
+        run = self._numbers[self._place : self._place + count]
+        if len(run) != count:
+            raise unusable("ends in the middle of weights")
+        self._place += count
+        return run
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all were taken."""
+        return self._place == len(self._numbers)
+
+
 class _Feed:
     """The arrays, read from their beginnings on."""
 
@@ -246,7 +285,8 @@ class _Feed:
         self._listed: dict[str, Iterator[Any]] = {  # Any: numbers, by array
             name: iter(array.tolist()) for name, array in arrays.items() if array.ndim == 1
         }
-        self._weights, self._place = arrays["weights"], 0
+        self._weights = _Runs(arrays["weights"])
+        self._trims = _Runs(arrays["trim_weights"])
         tables = arrays["gate_multipliers"], arrays["input_multipliers"]
         if len(tables[0]) != len(tables[1]):
             raise unusable("has multipliers that do not fit together")
@@ -264,9 +304,10 @@ class _Feed:
         self._gates = gates
         start = [(Node(kind=CUT), 0) for _ in range(count)]
         nodes = [folded(one, self._step, _with_children) for one in start]
-        del self._listed["weights"]
+        for name in ("weights", "trim_weights"):
+            del self._listed[name]
         is_over = all(next(numbers, None) is None for numbers in self._listed.values())
-        if not is_over or self._place != len(self._weights):
+        if not (is_over and self._weights.is_over and self._trims.is_over):
             raise unusable("has more numbers than its trees need")
         return nodes
 
@@ -275,6 +316,8 @@ class _Feed:
         node.kind, node.bound = self._next("kinds"), self._next("bounds")
         if node.kind not in self._fill:
             raise unusable(f"has a node of kind {node.kind}")
+        count = self._next("trim_counts")
+        node.trims = tuple(self._trim(depth) for _ in range(count))
         self._fill[node.kind](node, depth)
         if node.kind != CUT:
             return node
@@ -294,10 +337,18 @@ class _Feed:
         node.split = Split(gate=gate, entry=entry, place=place, kind=_kind(kind))
 
     def _empty(self, node: Node, depth: int) -> None:
-        node.weights = self._weights[self._place : self._place + depth]
-        if len(node.weights) != depth:
-            raise unusable("ends in the middle of weights")
-        self._place += depth
+        node.weights = self._weights.taken(depth)
+
+    def _trim(self, depth: int) -> Trim:
+        gate, entry = self._next("trim_gates"), self._next("trim_entries")
+        if not 0 <= gate < self._gates:
+            raise unusable("has a trim that is unknown")
+        return Trim(
+            split=Split(gate=gate, entry=entry, place=self._next("trim_kinks")),
+            at=self._next("trim_ends"),
+            is_below=bool(self._next("trim_sides")),
+            weights=self._trims.taken(depth),
+        )
 
     def _leaf(self, node: Node, _depth: int) -> None:
         row = self._next("rows")

@@ -11,11 +11,11 @@ from verifier.errors import InvalidRequest
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Float64
+    from jaxtyping import Float32, Float64
 
 Problem = TypeVar("Problem")
 
-ELSEWHERE = 4  #: the kind of a node below which another chunk goes on; others are a tree's
+ELSEWHERE = -1  #: the kind of a node below which another chunk goes on; others are a tree's
 
 SplitKind: TypeAlias = Literal["threshold"]
 
@@ -40,6 +40,16 @@ class Row:
     inputs: Float64[np.ndarray, " inputs"]
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Trim:
+    """An interval of a part that was narrowed: beyond a number there is no point of it."""
+
+    split: Split  #: the kink that the number counts from
+    at: float
+    is_below: bool  #: whether z - place <= at is left, or at <= z - place
+    weights: Float32[np.ndarray, " depth"]  #: how much each cut above counts in that
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Node:
     """One part. Its kind is that of a tree's node in a proof, or ELSEWHERE."""
@@ -50,6 +60,7 @@ class Node:
     children: tuple[Node, Node] | None = None  #: of a CUT: below, above
     row: Row | None = None  #: of a leaf with a bound
     weights: Float64[np.ndarray, " depth"] | None = None  #: of an EMPTY one, the root's first
+    trims: tuple[Trim, ...] = ()  #: in the order in which they were found
 
     def preorder(self) -> Iterator[Node]:
         """The node and all below it: a node, its lower part, its upper part."""

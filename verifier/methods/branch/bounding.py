@@ -14,6 +14,7 @@ from verifier.methods.branch.cells import Increments, increments
 from verifier.methods.branch.multipliers import Point, Systems, drops, lowered
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell, Multipliers
+from verifier.methods.branch.trimming import MOST_INPUTS
 from verifier.norms import Norm
 
 _STEPS = 3  #: of Newton's method in every cell
@@ -77,16 +78,39 @@ def bounded(question: Question, cells: Sequence[Cell]) -> Bounded:
 
 
 def gates_to_divide(
-    question: Question, shares: Float64[Tensor, "2 cells psis"], felt: Bool[Tensor, "cells psis"]
+    question: Question,
+    cells: Sequence[Cell],
+    shares: Float64[Tensor, "2 cells psis"],
+    felt: Bool[Tensor, "cells psis"],
 ) -> list[int]:
-    """Of every cell: the greatest of min + .1 max over the first node that has gates felt.
+    """Of every cell the gate with the greatest score, over the first node that has gates felt.
 
-    In this order planes of later nodes become exact.
+    In this order planes of later nodes become exact. The score is min + max/10 of what the sides
+    save; where intervals are narrowed, so that later gates feel it, it is min + max and the room
+    between the gate's lines, as far as they do: for t in [l, u]
+
+        -2 l u / (u - l) sum_k |V_kj| max share_k / (u_k - l_k).
     """
     score = shares.amin(dim=0) + 0.1 * shares.amax(dim=0)
+    if question.network.input_size <= MOST_INPUTS:
+        score = shares.sum(dim=0) + _felt_later(question, cells, shares.amax(dim=0), felt)
     node = torch.where(felt, question.kinks.gate, len(question.kinks.gates))
     first = node == node.amin(dim=1, keepdim=True)
     return torch.where(felt & first, score, -1.0).argmax(dim=1).tolist()
+
+
+def _felt_later(
+    question: Question,
+    cells: Sequence[Cell],
+    shares: Float64[Tensor, "cells psis"],
+    felt: Bool[Tensor, "cells psis"],
+) -> Float64[Tensor, "cells psis"]:
+    """The room between the lines of gates, by the shares of those that it widens."""
+    ends = torch.stack([cell.ends for cell in cells])
+    least, greatest = ends[:, 0].clamp(max=0.0), ends[:, 1].clamp(min=0.0)
+    width = (greatest - least).clamp(min=1e-300)
+    room = torch.where(felt, -2 * least * greatest / width, 0.0)
+    return room * (torch.where(felt, shares / width, 0.0) @ question.values.spread.abs())
 
 
 def _increments(question: Question, cells: Sequence[Cell]) -> Increments:

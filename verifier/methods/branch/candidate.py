@@ -22,7 +22,7 @@ _SETTING_OUT = 0.5  #: the share of the clock that bounds of whole trees may tak
 _FIRST_SHOWN = 10.0  #: seconds until trees that are not done are shown
 _AT_ONCE = 0.1  #: the share of the clock that the check of trees to go on from may take before
 _LATER_SHOWN = 3.0  #: the factor to the next time
-_CHECKED_LEAF = 5e-4  #: seconds that the checker takes for a leaf of a small network
+_CHECKED_LEAF = 1e-3  #: seconds that the checker takes for a leaf of a small network, and its trims
 _CHECKED_CUBE = 5e-9  #: and by the cube of its gates
 
 

@@ -7,15 +7,15 @@ believed: a search betters them, and the checker decides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from verifier.checkpoint import ELSEWHERE, Growth, Node, Root, Row, Split, unusable
+from verifier.checkpoint import ELSEWHERE, Growth, Node, Root, Row, Split, Trim, unusable
 from verifier.methods.branch.question import Question
-from verifier.methods.branch.tree import Cell, Multipliers
+from verifier.methods.branch.tree import Cell, Multipliers, Trims
 from verifier.methods.clock import Clock
 
 _EVERY = 5.0  #: seconds between two checkpoints, at least
@@ -86,10 +86,18 @@ def cells_of(question: Question, growth: Growth) -> list[Cell]:
     cells: list[Cell] = []
     for task, root in zip(question.tasks, growth.roots, strict=True):
         sides = torch.zeros_like(question.kinks.place)
-        cell = Cell(task=task, sides=sides, bound=root.node.bound, multipliers=none)
+        cell = Cell(
+            task=task,
+            sides=sides,
+            ends=torch.stack([question.values.least, question.values.greatest]),
+            walls=torch.zeros_like(sides, dtype=torch.bool),
+            bound=root.node.bound,
+            multipliers=none,
+        )
         pending = [(cell, root.node)]
         while pending:
             here, node = pending.pop()
+            _trim(here, node, psis)
             _restore(here, node, none, known)
             if node.children is not None:
                 pending.extend(
@@ -111,9 +119,9 @@ def _node_of(question: Question, root: Cell, rows: dict[Multipliers, Row]) -> No
     """A tree from its leaves up: parts come after what they are parts of."""
     nodes: dict[Cell, Node] = {}
     for cell in reversed(list(root.preorder())):
-        node = Node(kind=cell.kind, bound=cell.bound)
+        node = Node(kind=cell.kind, bound=cell.bound, trims=tuple(_trims(question, cell)))
         if cell.children is not None:
-            node.split = _split(question, cell)
+            node.split = _split(question, cell.cut)
             node.children = (nodes.pop(cell.children[0]), nodes.pop(cell.children[1]))
         elif cell.weights is not None:
             node.weights = cell.weights[cell.path()].numpy()
@@ -129,10 +137,45 @@ def _row(multipliers: Multipliers, rows: dict[Multipliers, Row]) -> Row:
     return rows[multipliers]
 
 
-def _split(question: Question, cell: Cell) -> Split:
+def _split(question: Question, psi: int) -> Split:
     kinks = question.kinks
-    gate, entry = int(kinks.gate[cell.cut]), int(kinks.entry[cell.cut])
-    return Split(gate=gate, entry=entry, place=float(kinks.place[cell.cut]))
+    gate, entry = int(kinks.gate[psi]), int(kinks.entry[psi])
+    return Split(gate=gate, entry=entry, place=float(kinks.place[psi]))
+
+
+def _trims(question: Question, cell: Cell) -> Iterator[Trim]:
+    path = cell.path() if cell.trims else []
+    for trims in cell.trims:
+        parts = zip(trims.psi.tolist(), trims.at.tolist(), trims.is_below.tolist(), strict=True)
+        for (psi, at, is_below), weights in zip(parts, trims.weights[:, path], strict=True):
+            split = _split(question, psi)
+            yield Trim(split=split, at=at, is_below=is_below, weights=weights.numpy())
+
+
+def _trim(cell: Cell, node: Node, psis: dict[Split, int]) -> None:
+    """The trims of a cell, and what they leave of it."""
+    if not node.trims:
+        return
+    path = cell.path()
+    weights = torch.zeros(len(node.trims), len(cell.sides), dtype=torch.float32)
+    found: list[int] = []
+    for place, trim in enumerate(node.trims):
+        psi = psis.get(trim.split)
+        if psi is None:
+            raise unusable("trims what is no gate's")
+        found.append(psi)
+        weights[place, path] = torch.from_numpy(trim.weights.copy())
+        cell.ends[int(trim.is_below), psi] = trim.at
+        if trim.at == 0:
+            cell.sides[psi] = -1.0 if trim.is_below else 1.0
+    cell.trims.append(
+        Trims(
+            psi=torch.tensor(found),
+            is_below=torch.tensor([trim.is_below for trim in node.trims]),
+            at=torch.tensor([trim.at for trim in node.trims], dtype=torch.float64),
+            weights=weights,
+        )
+    )
 
 
 def _psis(question: Question) -> dict[Split, int]:

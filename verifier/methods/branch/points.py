@@ -6,16 +6,20 @@ the constant is not below.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from verifier.methods.branch.cells import sides_of
-from verifier.methods.branch.question import Question
+from verifier.methods.branch.question import Question, Task
 from verifier.methods.duality import norm_of
 
 _MOST = 6000  #: points that are kept, the newest
 _FIRST = 256  #: random ones
+_TRIED = 2**18  #: coordinates of points that are tried at a time
+_JOINED = 8  #: of those that are tried
 
 
 class Pool:
@@ -82,20 +86,34 @@ class Pool:
             if self.steepest[item] < float(value):
                 self.steepest[item], self.best[item] = float(value), x[place]
 
+    def tried(self, u: Float64[Tensor, "points inputs"], tasks: Sequence[Task]) -> None:
+        """Points, each with a task whose slope it may raise: the few best ones join.
+
+        Args:
+            u: of the box around the region.
+            tasks: as many.
+        """
+        if any(len(task.rows) != 1 for task in tasks):
+            self.add(u[:: 1 + len(u) // _JOINED])
+            return
+        question = self._question
+        places = torch.tensor([int(self._own[task.item][task.output or 0]) for task in tasks])
+        known = torch.tensor([self.steepest[task.item] for task in tasks], dtype=torch.float64)
+        functionals = torch.nn.functional.one_hot(places, sum(map(len, self._own))).double()
+        x = question.domain.center + question.domain.reach * u
+        size = max(1, _TRIED // x.shape[1])
+        slopes = [
+            question.measure.slope(question.derivatives.pulled(*some) * question.varying)
+            for some in zip(x.split(size), functionals.split(size), strict=True)
+        ]
+        excess = torch.cat(slopes) - known
+        self.add(u[excess.topk(min(_JOINED, len(u))).indices])
+
     def within(self, sides: Float64[Tensor, "cells psis"]) -> Bool[Tensor, "cells points"]:
         """Which points lie in which cells."""
         known = sides != 0
         # A cell holds a point that has all of its sides: products of signs sum up to their number.
         return sides @ self._sides.T == known.sum(dim=1, keepdim=True)
-
-    def nearest(
-        self,
-        inside: Bool[Tensor, "planes points"],
-        normal: Float64[Tensor, "planes inputs"],
-    ) -> Float64[Tensor, "planes inputs"]:
-        """Of the points that are inside, for every plane the one farthest along its normal."""
-        ahead = torch.where(inside, normal @ self._u.T, -torch.inf)
-        return self._u[ahead.argmax(dim=1)]
 
     def shown(self, inside: Bool[Tensor, "cells points"]) -> tuple[Bool[Tensor, "cells psis"], ...]:
         """Of which gates points of the cells show the side below, and the side above."""

@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float64
+from torch import Tensor
 
 from verifier.certificate import (
+    ABOVE,
+    BELOW,
     CUT,
     INEQUALITY,
     LmiRow,
@@ -89,26 +92,51 @@ def _of_inputs(
 
 def _tree(question: Question, root: Cell, rows: _Rows) -> Tree:
     kinks = question.kinks
-    cells = list(root.preorder())
-    cuts = torch.tensor([cell.cut for cell in cells if cell.kind == CUT], dtype=torch.int64)
-    leaves = [cell for cell in cells if cell.kind == INEQUALITY]
+    nodes = _Nodes()
+    leaves: list[Cell] = []
+    for cell in root.preorder():
+        nodes.add(cell)
+        if cell.kind == INEQUALITY:
+            leaves.append(cell)
+    cuts = torch.tensor(nodes.psis, dtype=torch.int64)
+    at = torch.tensor(nodes.at, dtype=torch.float64)
     levels, scales = _levels(question, leaves)
     return Tree(
         output=root.task.output,
-        kinds=tuple(cell.kind for cell in cells),
+        kinds=tuple(nodes.kinds),
         gates=tuple(kinks.gate[cuts].tolist()),
         entries=tuple(kinks.entry[cuts].tolist()),
-        places=kinks.place[cuts].numpy(),
-        weights=_weights(cells),
+        places=(kinks.place[cuts] + at).numpy(),
+        weights=torch.cat([torch.zeros(0, dtype=torch.float64), *nodes.weights]).numpy(),
         rows=tuple(rows.number(cell) for cell in leaves),
         levels=levels,
         scales=scales,
     )
 
 
-def _weights(cells: Sequence[Cell]) -> Float64[np.ndarray, " weights"]:
-    parts = [cell.weights[cell.path()] for cell in cells if cell.weights is not None]
-    return torch.cat([torch.zeros(0, dtype=torch.float64), *parts]).numpy()
+@dataclass(slots=True)
+class _Nodes:
+    """The nodes of a tree so far: every cell's trims, then the cell."""
+
+    kinds: list[int] = field(default_factory=list[int])
+    psis: list[int] = field(default_factory=list[int])
+    at: list[float] = field(default_factory=list[float])
+    weights: list[Float64[Tensor, " weights"]] = field(default_factory=list[Tensor])
+
+    def add(self, cell: Cell) -> None:
+        """The next one in preorder."""
+        path = cell.path() if cell.trims or cell.weights is not None else []
+        for trims in cell.trims:
+            self.kinds += torch.where(trims.is_below, BELOW, ABOVE).tolist()
+            self.psis += trims.psi.tolist()
+            self.at += trims.at.tolist()
+            self.weights.append(trims.weights[:, path].double().flatten())
+        self.kinds.append(cell.kind)
+        if cell.kind == CUT:
+            self.psis.append(cell.cut)
+            self.at.append(0.0)
+        if cell.weights is not None:
+            self.weights.append(cell.weights[path])
 
 
 def _levels(

@@ -28,8 +28,6 @@ from verifier.norms import Norm, NormPair
 from verifier.property import Property
 from verifier.regions import Bounded, Everywhere
 
-_UNBOUNDED = 1e30  #: in the place of infinity, which times 0 is nan
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Kinks:
@@ -51,16 +49,14 @@ class Kinks:
 class Values:
     """What enters the gates, as `planes` puts it: t = offset + drive (x - c) + spread psi.
 
-    Open psis lie between low_slope t + low_shift and high_slope t + high_shift.
+    Over the region t lies between `least` and `greatest`, infinite where there is no kink to cut.
     """
 
     drive: Float64[Tensor, "psis inputs"]
     spread: Float64[Tensor, "psis psis"]
     offset: Float64[Tensor, " psis"]
-    low_slope: Float64[Tensor, " psis"]
-    low_shift: Float64[Tensor, " psis"]
-    high_slope: Float64[Tensor, " psis"]
-    high_shift: Float64[Tensor, " psis"]
+    least: Float64[Tensor, " psis"]
+    greatest: Float64[Tensor, " psis"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -229,45 +225,29 @@ def _gates(
 def _values(
     lowered: Network, gates: tuple[Gate, ...], region: Bounded, form: Form, forward: ForwardProof
 ) -> Values:
-    """Where a gate has no kink to cut, its psi is left without bounds."""
+    """Where a gate has no kink to cut, nothing is said of t."""
     entering = forward_bounds(lowered, region, "linear", forward.lines)
-    lines = [_lines(gate, *entering[gate.node.gate]) for gate in gates]
-    low_slope, low_shift, high_slope, high_shift = (
-        torch.cat([torch.zeros(0, dtype=torch.float64), *(each[i] for each in lines)])
-        for i in range(4)
-    )
+    ends = [_ends(gate, *entering[gate.node.gate]) for gate in gates]
+    none = torch.zeros(0, dtype=torch.float64)
     size = lowered.input_size
     return Values(
         drive=form.inflow[:, :size],
         spread=form.inflow[:, size:],
         offset=_at_center(lowered, gates, Domain.of(region, size)),
-        low_slope=low_slope,
-        low_shift=low_shift,
-        high_slope=high_slope,
-        high_shift=high_shift,
+        least=torch.cat([none, *(least for least, _ in ends)]),
+        greatest=torch.cat([none, *(greatest for _, greatest in ends)]),
     )
 
 
-def _lines(
+def _ends(
     gate: Gate, lower: Float64[Tensor, " n"], upper: Float64[Tensor, " n"]
-) -> tuple[Float64[Tensor, " psis"], ...]:
-    """The lines around every psi, by its gate's own around phi."""
-    none = torch.zeros(len(gate.entries), dtype=torch.float64)
+) -> tuple[Float64[Tensor, " psis"], Float64[Tensor, " psis"]]:
+    """The ends of t."""
     if gate.function is None:
-        return none, none - _UNBOUNDED, none, none + _UNBOUNDED
-    function = gate.function
-    kink = function.breaks[0]
-    below, least, above, greatest = function.relaxation(lower, upper)
-    left, right = (torch.zeros_like(lower) + slope for slope in function.slopes)
-    middle, reach = (left + right) / 2, (right - left).abs() / 2
-    at_kink = function.forward(torch.full_like(lower, kink))
-    found = (
-        (below - middle) / reach,
-        (least + below * kink - at_kink) / reach,
-        (above - middle) / reach,
-        (greatest + above * kink - at_kink) / reach,
-    )
-    return tuple(each[gate.entries] for each in found)
+        none = torch.full((len(gate.entries),), torch.inf, dtype=torch.float64)
+        return -none, none
+    kink = gate.function.breaks[0]
+    return lower[gate.entries] - kink, upper[gate.entries] - kink
 
 
 def _at_center(

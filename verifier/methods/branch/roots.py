@@ -37,8 +37,16 @@ def roots(question: Question) -> list[Cell]:
             point, value = lowered(systems, point, steps=steps, share=share)
         bound = float(value.bound(point, systems.in_linf))
         multipliers = Multipliers(1 / point.gates[0], 1 / point.inputs[0])
-        sides = torch.zeros(psis, dtype=torch.float64)
-        cells.append(Cell(task=task, sides=sides, bound=bound, multipliers=multipliers))
+        cells.append(
+            Cell(
+                task=task,
+                sides=torch.zeros(psis, dtype=torch.float64),
+                ends=torch.stack([question.values.least, question.values.greatest]),
+                walls=torch.zeros(psis, dtype=torch.bool),
+                bound=bound,
+                multipliers=multipliers,
+            )
+        )
     return cells
 
 

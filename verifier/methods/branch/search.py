@@ -4,9 +4,9 @@ One frontier holds the cells of all trees. A cell is done when its bound is at m
 its item, (1 + gap/2) times the steepest slope met so far. What happens to a cell, in this order:
 
     emptied     no point of it is known, and a linear program shows that there is none
+    trimmed     the intervals of what enters its gates are narrowed, past kinks where that is shown
     settled     no open gate reaches the output any more: the Jacobian is known
     bounded     Newton's method on its multipliers, from those of its parent
-    tightened   a gate that no known point shows on both sides is on one: the other half is empty
     divided     at the gate whose halves' bounds, by the cell's own multipliers, are least
 
 Points of cells, from the linear programs that show cells not empty, raise the steepest slope.
@@ -31,13 +31,13 @@ from verifier.methods.branch.bounding import (
     settled,
 )
 from verifier.methods.branch.checkpoint import growth_of
-from verifier.methods.branch.emptiness import cut_away, tightened, without_empty
+from verifier.methods.branch.emptiness import without_empty
 from verifier.methods.branch.frontier import Frontier
-from verifier.methods.branch.planes import Planes, planes
 from verifier.methods.branch.points import Pool
 from verifier.methods.branch.proof import SLACK, proof_of
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell
+from verifier.methods.branch.trimming import trimmed
 from verifier.methods.progress import Aim
 
 _ENTRIES = 2**20  #: of the matrices of a batch
@@ -115,22 +115,19 @@ class Search:
     def _treat(self, cells: list[Cell]) -> None:
         """All that may happen to cells."""
         question = self._question
-        found = planes(question, torch.stack([cell.sides for cell in cells]))
-        places = _true(without_empty(self.pool, cells, found))
-        cells, found = [cells[place] for place in places], found.of(places)
+        cells = _chosen(cells, without_empty(question, self.pool, cells))
+        cells = _chosen(cells, trimmed(question, self.pool, cells)) if cells else []
         if not cells:
             return
         known = settled(question, cells)
-        self._continue([cells[place] for place in _true(known)])
-        places = _true(not each for each in known)
-        if not places:
+        self._continue(_chosen(cells, known))
+        cells = _chosen(cells, [not each for each in known])
+        if not cells:
             return
-        cells, found = [cells[place] for place in places], found.of(places)
         results = bounded(question, cells)
-        places = _true(not self._is_done(cell) for cell in cells)
+        places = [place for place, cell in enumerate(cells) if not self._is_done(cell)]
         if places:
-            chosen = [cells[place] for place in places]
-            self._divide(chosen, found.of(places), results.of(places))
+            self._divide([cells[place] for place in places], results.of(places))
 
     def _continue(self, cells: Sequence[Cell]) -> None:
         """Cells with one Jacobian of which no point is known are divided until that is decided."""
@@ -144,19 +141,15 @@ class Search:
                 child.kind = kind
                 self._wait(child)
 
-    def _divide(self, cells: list[Cell], found: Planes, results: Bounded) -> None:
-        """Every cell by the gates that are on one side, or else in two."""
+    def _divide(self, cells: list[Cell], results: Bounded) -> None:
+        """Every cell in two."""
         sides = torch.stack([cell.sides for cell in cells])
-        weight = results.shares.amax(dim=0)
-        felt = (NO_SHARE < weight) & (sides == 0) & self._question.kinks.known
-        fixed = tightened(self.pool, found, sides, felt, weight)
-        gates = gates_to_divide(self._question, results.shares, felt)
+        felt = (NO_SHARE < results.shares.amax(dim=0)) & (sides == 0) & self._question.kinks.known
+        gates = gates_to_divide(self._question, cells, results.shares, felt)
         divisible = felt.any(dim=1).tolist()
         for place, cell in enumerate(cells):
-            self.leaves += max(1, len(fixed[place]))
-            if fixed[place]:
-                self._wait(cut_away(cell, fixed[place]))
-            elif divisible[place]:
+            if divisible[place]:
+                self.leaves += 1
                 self._halve(cell, gates[place], results, place)
             else:
                 self._continue([cell])
@@ -174,6 +167,6 @@ class Search:
             self._wait(child)
 
 
-def _true(flags: Iterable[bool]) -> list[int]:
-    """The places of those that are."""
-    return [place for place, flag in enumerate(flags) if flag]
+def _chosen(cells: Sequence[Cell], flags: Iterable[bool]) -> list[Cell]:
+    """Those whose flags are true."""
+    return [cell for cell, flag in zip(cells, flags, strict=True) if flag]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from jaxtyping import Float64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from verifier.certificate import CUT, EMPTY, INEQUALITY, JACOBIAN
@@ -20,12 +20,24 @@ class Multipliers:
     inputs: Float64[Tensor, " inputs"]  #: tau
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Trims:
+    """Some of a cell's: t of a gate is not above, or not below a number, in all of the cell."""
+
+    psi: Int64[Tensor, " trims"]
+    is_below: Bool[Tensor, " trims"]  #: whether t <= at is left
+    at: Float64[Tensor, " trims"]  #: 0 is the kink
+    weights: Float32[Tensor, "trims psis"]  #: by psi, how much each cut counts in that
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Cell:
     """A node of a tree. Open ones count as leaves with the bound that they inherit."""
 
     task: Task
     sides: Float64[Tensor, " psis"]
+    ends: Float64[Tensor, "2 psis"]  #: of t, what enters a gate less its kink
+    walls: Bool[Tensor, " psis"]  #: on whose sides the cell is by cuts, not by trims
     bound: float
     multipliers: Multipliers
     parent: Cell | None = None
@@ -35,17 +47,20 @@ class Cell:
     children: tuple[Cell, Cell] | None = None  #: below, above
     #: of the empty: by psi, how much each cut counts in the contradiction
     weights: Float64[Tensor, " psis"] | None = None
+    trims: list[Trims] = field(default_factory=list[Trims])  #: after its parent's cut, in order
 
     def divided(self, psi: int) -> tuple[Cell, Cell]:
         """The cells below and above a kink, which are this one's from now on."""
         children: list[Cell] = []
         for side in (-1.0, 1.0):
-            sides = self.sides.clone()
-            sides[psi] = side
+            sides, ends, walls = self.sides.clone(), self.ends.clone(), self.walls.clone()
+            sides[psi], ends[int(side < 0), psi], walls[psi] = side, 0.0, True
             children.append(
                 Cell(
                     task=self.task,
                     sides=sides,
+                    ends=ends,
+                    walls=walls,
                     bound=self.bound,
                     multipliers=self.multipliers,
                     parent=self,
