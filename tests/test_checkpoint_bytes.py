@@ -20,6 +20,7 @@ from verifier.checkpoint import (
     Root,
     Row,
     Split,
+    Trim,
     archive,
     read_checkpoint,
 )
@@ -27,6 +28,12 @@ from verifier.errors import InvalidRequest
 from verifier.property import Property
 
 Members = dict[str, Any]  # Any: the header, and arrays by name
+
+
+def trim(at: float) -> Trim:
+    """Of a part below two cuts."""
+    weights = np.array([0.25, at], dtype=np.float32)
+    return Trim(split=Split(gate=1, entry=1, place=0.5), at=at, is_below=True, weights=weights)
 
 
 def growth() -> Growth:
@@ -39,7 +46,7 @@ def growth() -> Growth:
         split=Split(gate=0, entry=0, place=0.25),
         children=(
             Node(kind=EMPTY, weights=np.array([0.5, 0.25])),
-            Node(kind=JACOBIAN, bound=1.0, row=row),
+            Node(kind=JACOBIAN, bound=1.0, row=row, trims=(trim(0.5), trim(0.0))),
         ),
     )
     split = Split(gate=1, entry=2, place=-1.5)
@@ -80,6 +87,11 @@ def test_what_was_written_is_read() -> None:
     assert nodes[3].weights.tolist() == [0.5, 0.25]
     assert nodes[1].row is nodes[4].row  # shared, as before
     assert [(root.item, root.output) for root in found.roots] == [(0, 1), (1, None)]
+    assert [one.at for one in nodes[4].trims] == [0.5, 0.0]
+    assert nodes[4].trims[0].split == Split(gate=1, entry=1, place=0.5)
+    assert nodes[4].trims[0].is_below
+    assert nodes[4].trims[0].weights.tolist() == [0.25, 0.5]
+    assert not nodes[3].trims
 
 
 def test_too_large_a_growth_has_no_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +120,10 @@ SPOILT: dict[str, Callable[[Members], object]] = {
     "a member less": lambda members: members.pop("rows"),
     "a member more": _set("extra", [1]),
     "pickled": _set("kinds", [{}, {}]),
+    "a trim too many": _set("trim_counts", [0, 0, 0, 0, 3, 0]),
+    "a trim too few": _set("trim_counts", [0, 0, 0, 0, 1, 0]),
+    "a trim of no gate": _set("trim_gates", [1, 7]),
+    "a trim without weights": _set("trim_weights", np.zeros(3, np.float32)),
     "type": _set("kinds", [0.0, 2.0]),
     "axes": _set("points", [0.5]),
     "nan": _set("bounds", [4.0, np.nan, 3.0, 0.0, 1.0, 0.0]),
