@@ -25,6 +25,7 @@ from verifier.checker.definite import NotProved
 from verifier.checker.lmi import COMBINED
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise
+from verifier.checker.part_along import PartsAlong
 from verifier.checker.part_emptiness import require_empty
 from verifier.checker.part_inequality import Asked, inequality_bounds
 from verifier.checker.part_jacobian import Rows, slopes_of
@@ -131,7 +132,8 @@ class _Trees:
         if tree.output is not None:
             matrix, pair = matrix[tree.output][None], NormPair(pair.input, Norm.LINF)
         image = Rows(network=plain.network, rows=matrix, varying=varying, pair=pair)
-        return list(plain.bounds([image.bound(slopes_of(chunk, plain.network))]))
+        along = PartsAlong.of(chunk, self._small.network, self._boxes.graph(chunk))
+        return list(plain.bounds([image.bound(slopes_of(chunk, plain.network), along)]))
 
     def _plain(self, varying: Bool[np.ndarray, " inputs"]) -> Unweighted:
         """The network in coordinates that are measured in a plain norm."""

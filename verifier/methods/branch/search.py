@@ -56,6 +56,16 @@ class Search:
         for root in roots:
             self._wait(root)
 
+    @property
+    def waiting(self) -> int:
+        """How many cells may still be divided."""
+        return len(self.frontier)
+
+    @property
+    def excess(self) -> float | None:
+        """The share by which the first cell's bound exceeds the steepest slope of its item."""
+        return self.frontier.excess
+
     def advance(self) -> bool:
         """One batch; whether there was any."""
         cells = [cell for cell in self.frontier.popped(self._width) if not self._is_done(cell)]
