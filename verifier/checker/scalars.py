@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from verifier.checker import enclosures
-from verifier.checker.curves import CONCAVE, CONVEX, STRAIGHT, Break, Curve
+from verifier.checker.curves import CONCAVE, CONVEX, STRAIGHT, Break, Curve, hull_slope
 from verifier.checker.enclosures import TINY, TWO_BY_ROOT_PI, U, lower_of, upper_of
 
 if TYPE_CHECKING:
@@ -86,6 +86,36 @@ class PiecewiseLinear(Curve):
         least, greatest = self.slope_range_on(lower, upper)
         inside = lower < upper
         return np.where(inside, low, least), np.where(inside, high, greatest)
+
+    def lines(self, lower: Vector, upper: Vector) -> Pair:
+        """Of the hulls, whose corners are ends and knots, at the middle; at a knot its left piece.
+
+        The knots stand twice, left of the middle and right of it; an end where they are not there.
+        """
+        finite = np.isfinite(lower) & np.isfinite(upper)
+        left, right = np.where(finite, lower, 0.0), np.where(finite, upper, 0.0)
+        middle = left / 2 + right / 2
+        tangent = np.broadcast_to(self.pieces[0][0], middle.shape).astype(np.float64)
+        for (slope, _), (_, end) in zip(self.pieces[1:], self.knots, strict=True):
+            tangent = np.where(end < middle, slope, tangent)
+        knots = [np.broadcast_to(start, middle.shape) for start, _ in self.knots]
+        x = np.stack(
+            [
+                left,
+                *(np.where((left < k) & (k < middle), k, left) for k in knots),
+                middle,
+                *(np.where((middle < k) & (k < right), k, right) for k in knots),
+                right,
+            ]
+        )
+        with np.errstate(all="ignore"):
+            low, high = self.values(x)
+            height = (low + high) / 2
+            below, above = hull_slope(x, -height, -tangent), hull_slope(x, height, tangent)
+        return (
+            np.where(np.isfinite(below), -below, 0.0),
+            np.where(np.isfinite(above), above, 0.0),
+        )
 
     @property
     def breaks(self) -> tuple[Break, ...]:

@@ -27,7 +27,8 @@ class Bounded:
 
     multipliers: Sequence[Multipliers]
     bounds: Float64[Tensor, " cells"]
-    shares: Float64[Tensor, "2 cells psis"]  #: of the squared bound, that a side of a gate saves
+    shares: Float64[Tensor, "2 cells columns"]  #: of the squared bound, that a side of a kink saves
+    weight: Float64[Tensor, "cells columns"]  #: what knowing the gate would, at most
 
     def of(self, places: Sequence[int]) -> Bounded:
         """Those of some of them."""
@@ -35,6 +36,7 @@ class Bounded:
             multipliers=[self.multipliers[place] for place in places],
             bounds=self.bounds[list(places)],
             shares=self.shares[:, list(places)],
+            weight=self.weight[list(places)],
         )
 
 
@@ -71,13 +73,21 @@ def bounded(question: Question, cells: Sequence[Cell]) -> Bounded:
             cell.multipliers, cell.bound = multipliers, bound
     by_sign = drops(systems, value) / value.level.clamp(min=1e-300)[:, None]
     minus, plus = (none.scatter(1, psis, each) for each in by_sign)
-    rises = 0 < question.kinks.turn
-    below, above = torch.where(rises, minus, plus), torch.where(rises, plus, minus)
-    return Bounded(multipliers=found, bounds=bounds, shares=torch.stack([below, above]))
+    columns = question.kinks.psi
+    minus, plus = minus[:, columns], plus[:, columns]
+    # (3) is of an end of the slopes; what a slope between them saves is not counted.
+    shares = [
+        torch.where(sigma == -1, minus, torch.where(sigma == 1, plus, 0.0))
+        for sigma in question.kinks.parts(torch.stack([cell.sides for cell in cells]))
+    ]
+    weight = torch.maximum(minus, plus)
+    return Bounded(multipliers=found, bounds=bounds, shares=torch.stack(shares), weight=weight)
 
 
 def gates_to_divide(
-    question: Question, shares: Float64[Tensor, "2 cells psis"], felt: Bool[Tensor, "cells psis"]
+    question: Question,
+    shares: Float64[Tensor, "2 cells columns"],
+    felt: Bool[Tensor, "cells columns"],
 ) -> list[int]:
     """Of every cell: the greatest of min + .1 max over the first node that has gates felt.
 
@@ -92,7 +102,7 @@ def gates_to_divide(
 def _increments(question: Question, cells: Sequence[Cell]) -> Increments:
     sides = torch.stack([cell.sides for cell in cells])
     above = torch.stack([cell.task.outflow for cell in cells])
-    return increments(question.form.inflow, above, sides * question.kinks.turn)
+    return increments(question.form.inflow, above, question.kinks.sigma(sides))
 
 
 def _systems(

@@ -228,7 +228,7 @@ def _kinks(
     kink, found = torch.zeros_like(middle), torch.zeros_like(middle, dtype=torch.bool)
     if not isinstance(node.function, Piecewise):
         return kink, found
-    for at in node.function.breaks:
+    for at in node.function.kinks:
         left, right = node.function.sides(torch.full_like(middle, at))
         inside = (left != right) & (here.lower + inset < at) & (at < here.upper - inset)
         better = inside & (~found | ((at - middle).abs() < (kink - middle).abs()))

@@ -37,7 +37,7 @@ def roots(question: Question) -> list[Cell]:
             point, value = lowered(systems, point, steps=steps, share=share)
         bound = float(value.bound(point, systems.in_linf))
         multipliers = Multipliers(1 / point.gates[0], 1 / point.inputs[0])
-        sides = torch.zeros(psis, dtype=torch.float64)
+        sides = torch.zeros(len(question.kinks.psi), dtype=torch.float64)
         cells.append(Cell(task=task, sides=sides, bound=bound, multipliers=multipliers))
     return cells
 

@@ -121,7 +121,9 @@ class Search:
     def _continue(self, cells: Sequence[Cell]) -> None:
         """Cells with one Jacobian of which no point is known are divided until that is decided."""
         for cell in cells:
-            known = (cell.sides == 0) & self._question.kinks.known
+            kinks = self._question.kinks
+            is_open = (kinks.sigma(cell.sides[None]) == 0)[0, kinks.psi]
+            known = (cell.sides == 0) & kinks.known & is_open
             if self._is_done(cell) or not bool(known.any()):
                 continue
             kind = cell.kind
@@ -133,7 +135,7 @@ class Search:
     def _divide(self, cells: list[Cell], found: Planes, results: Bounded) -> None:
         """Every cell by the gates that are on one side, or else in two."""
         sides = torch.stack([cell.sides for cell in cells])
-        weight = results.shares.amax(dim=0)
+        weight = results.weight
         felt = (NO_SHARE < weight) & (sides == 0) & self._question.kinks.known
         fixed = tightened(self.pool, found, sides, felt, weight)
         gates = gates_to_divide(self._question, results.shares, felt)

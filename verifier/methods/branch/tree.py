@@ -25,23 +25,23 @@ class Cell:
     """A node of a tree. Open ones count as leaves with the bound that they inherit."""
 
     task: Task
-    sides: Float64[Tensor, " psis"]
+    sides: Float64[Tensor, " columns"]
     bound: float
     multipliers: Multipliers
     parent: Cell | None = None
     depth: int = 0
     kind: int = INEQUALITY
-    cut: int = -1  #: the psi whose gate the children divide
+    cut: int = -1  #: the column whose kink the children divide
     children: tuple[Cell, Cell] | None = None  #: below, above
-    #: of the empty: by psi, how much each cut counts in the contradiction
-    weights: Float64[Tensor, " psis"] | None = None
+    #: of the empty: by column, how much each cut counts in the contradiction
+    weights: Float64[Tensor, " columns"] | None = None
 
-    def divided(self, psi: int) -> tuple[Cell, Cell]:
+    def divided(self, column: int) -> tuple[Cell, Cell]:
         """The cells below and above a kink, which are this one's from now on."""
         children: list[Cell] = []
         for side in (-1.0, 1.0):
             sides = self.sides.clone()
-            sides[psi] = side
+            sides[column] = side
             children.append(
                 Cell(
                     task=self.task,
@@ -52,7 +52,7 @@ class Cell:
                     depth=self.depth + 1,
                 )
             )
-        self.kind, self.cut, self.children = CUT, psi, (children[0], children[1])
+        self.kind, self.cut, self.children = CUT, column, (children[0], children[1])
         return self.children
 
     def path(self) -> list[int]:
@@ -78,6 +78,6 @@ class Cell:
         leaves = (cell for cell in self.preorder() if cell.kind in (INEQUALITY, JACOBIAN))
         return max((cell.bound for cell in leaves), default=0.0)
 
-    def close(self, weights: Float64[Tensor, " psis"]) -> None:
+    def close(self, weights: Float64[Tensor, " columns"]) -> None:
         """The cell is empty."""
         self.kind, self.weights, self.bound = EMPTY, weights, 0.0
