@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.exact import Pair
 from verifier.certificate import EMPTY, JACOBIAN, TreeProof, Witness
-from verifier.checker import check, witness_value
+from verifier.checker import check, entry_bounds, witness_value
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
 from verifier.checker.tree import prove_tree
@@ -21,6 +22,7 @@ from verifier.methods.branch.box_jacobian import Derivatives, Slopes
 from verifier.methods.branch.box_search import BoxSearch
 from verifier.methods.branch.box_values import Ends, Values
 from verifier.methods.branch.boxes import Box, Cut
+from verifier.methods.branch.entry_search import EntrySearch
 from verifier.methods.domain import Domain
 from verifier.methods.progress import Aim
 from verifier.methods.propagation import forward_bounds
@@ -28,7 +30,7 @@ from verifier.network.graph import Network
 from verifier.network.nodes import Elementwise
 from verifier.norms import Metric, Norm, NormPair, Norms, WeightedPair, Weights
 from verifier.onnx_import import load
-from verifier.property import Budget, Each, Property, Request
+from verifier.property import Budget, Each, Monotone, Property, Request
 from verifier.regions import Ball, Bounded, CenterBox
 from verifier.verify import verify
 
@@ -238,6 +240,43 @@ def test_the_conductor_divides_boxes_where_gates_bend() -> None:
     assert certificate.lower_bound is not None
     assert certificate.claim.bound is not None
     assert certificate.claim.bound <= certificate.lower_bound.value * 1.2
+
+
+@pytest.mark.parametrize("place", ["box", "l2-ball"])
+def test_entries_of_the_jacobian_are_bounded_box_by_box(place: str) -> None:
+    content = model("Tanh-Clip")
+    asked = Property(kind="jacobian", scope="local", region=REGIONS[place])
+    network = load(content).require_network()
+    search = EntrySearch(network, asked, gap=0.05)
+    search.start()
+    whole = entry_bounds(content, asked, search.proof())
+    while search.advance() and search.leaves < 80:
+        pass
+    proved = entry_bounds(content, asked, search.proof())
+    assert np.all(proved.upper - proved.lower < whole.upper - whole.lower)
+    random = torch.Generator().manual_seed(0)
+    u = torch.rand(200, 2, dtype=torch.float64, generator=random) - 0.5
+    x = (torch.tensor([0.125, -0.25]) + 0.7 * u).requires_grad_(True)
+    out = network.forward(x)
+    rows = [torch.autograd.grad(column.sum(), x, retain_graph=True)[0] for column in out.T]
+    jacobian = torch.stack(rows, dim=1).numpy()
+    assert np.all((proved.lower <= jacobian) & (jacobian <= proved.upper))
+
+
+def test_a_sign_is_shown_box_by_box() -> None:
+    """By lines over the whole region it is not: the derivative comes near to 0."""
+    content = model("Tanh", (2, 5, 1), seed=5)
+    sign = Monotone(input=0, output=0, direction="increasing")
+    asked = Property(kind="monotone", scope="local", region=REGIONS["box"], monotone=sign)
+    certificate = verify(content, Request(property=asked, budget=Budget(seconds=20.0)))
+    assert check(certificate, content).valid
+    assert isinstance(certificate.proof, TreeProof)
+    assert certificate.verdict == "certified"
+    (item,) = certificate.proof.items
+    of_one = replace(item.trees[0], output=0)
+    for trees in ((of_one,), (), item.trees * 2):
+        altered = replace(certificate.proof, items=(replace(item, trees=trees),))
+        assert not check(replace(certificate, proof=altered), content).valid
 
 
 def test_a_box_outside_a_ball_is_empty() -> None:

@@ -52,6 +52,32 @@ class Bounded:
     cuts: Sequence[Cut]  #: where each had best be cut
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Evaluated:
+    """What enters the gates in some boxes, their slopes, and the Jacobian."""
+
+    box: Ends
+    values: Values
+    slopes: Mapping[str, Slopes]
+    derivatives: Derivatives
+
+
+def evaluated(
+    asked: Asked, boxes: Sequence[Box], rows: Float64[Tensor, "rows outputs"]
+) -> Evaluated:
+    """Bounds of C J over every box."""
+    box = Ends(
+        lower=torch.stack([each.lower for each in boxes]),
+        upper=torch.stack([each.upper for each in boxes]),
+    )
+    values = Values(asked.lowered, asked.domain, box, asked.known)
+    _narrow(asked, values, boxes)
+    slopes = {node.name: Slopes.of(node, values.entering[node.name]) for node in asked.gates}
+    each = rows.expand(len(boxes), *rows.shape)
+    derivatives = Derivatives(asked.measured, values, slopes, each)
+    return Evaluated(box=box, values=values, slopes=slopes, derivatives=derivatives)
+
+
 def bounded(asked: Asked, boxes: Sequence[Box], rows: Float64[Tensor, "rows outputs"]) -> Bounded:
     """Bounds of |C J| over every box, and cuts.
 
@@ -60,14 +86,8 @@ def bounded(asked: Asked, boxes: Sequence[Box], rows: Float64[Tensor, "rows outp
         boxes: within the least box around the region.
         rows: C.
     """
-    box = Ends(
-        lower=torch.stack([each.lower for each in boxes]),
-        upper=torch.stack([each.upper for each in boxes]),
-    )
-    values = Values(asked.lowered, asked.domain, box, asked.known)
-    _narrow(asked, values, boxes)
-    slopes = {node.name: Slopes.of(node, values.entering[node.name]) for node in asked.gates}
-    derivatives = Derivatives(asked.measured, values, slopes, rows.expand(len(boxes), *rows.shape))
+    found = evaluated(asked, boxes, rows)
+    derivatives = found.derivatives
     columns = torch.nonzero(asked.moving).flatten()
     unit = torch.eye(asked.lowered.input_size, dtype=torch.float64)[columns][None]
     lower, upper = derivatives.entries(unit)
@@ -79,9 +99,9 @@ def bounded(asked: Asked, boxes: Sequence[Box], rows: Float64[Tensor, "rows outp
         sums = torch.minimum(sums, derivatives.sums(*ends))
     bounds = _norms(asked.norm, magnitudes, sums)
     if asked.norm.input is Norm.L2 and asked.norm.output is not Norm.L1:
-        turned = _turned(asked, values, slopes, rows, (lower + upper) / 2)
+        turned = _turned(asked, found, rows, (lower + upper) / 2)
         bounds = torch.minimum(bounds, turned)
-    return Bounded(bounds=bounds, cuts=_cuts(asked, values, slopes, box, rows))
+    return Bounded(bounds=bounds, cuts=best_cuts(asked, found, rows))
 
 
 def _narrow(asked: Asked, values: Values, boxes: Sequence[Box]) -> None:
@@ -121,8 +141,7 @@ def _norms(
 
 def _turned(
     asked: Asked,
-    values: Values,
-    slopes: Mapping[str, Slopes],
+    found: Evaluated,
     rows: Float64[Tensor, "rows outputs"],
     middle: Float64[Tensor, "boxes rows moving"],
 ) -> Float64[Tensor, " boxes"]:
@@ -139,17 +158,15 @@ def _turned(
     else:
         directions = directions.repeat_interleave(count, dim=0)
         turned = left.mT @ rows
-    lower, upper = Derivatives(asked.measured, values, slopes, turned).entries(directions)
+    lower, upper = Derivatives(asked.measured, found.values, found.slopes, turned).entries(
+        directions
+    )
     magnitudes = torch.maximum(-lower, upper)
     return _norms(asked.norm, magnitudes, magnitudes.sum(dim=2))
 
 
-def _cuts(
-    asked: Asked,
-    values: Values,
-    slopes: Mapping[str, Slopes],
-    box: Ends,
-    rows: Float64[Tensor, "rows outputs"],
+def best_cuts(
+    asked: Asked, found: Evaluated, rows: Float64[Tensor, "rows outputs"], *, kinks: bool = True
 ) -> list[Cut]:
     """Every box's best cut by estimate: halves of an input, or sides of a kink.
 
@@ -157,6 +174,7 @@ def _cuts(
     slopes differ by w costs about c = w max|g| |d|_1. A cut at its kink saves c. A cut of the
     input k halves that share of c which k has in the width of what enters the gate.
     """
+    box, slopes = found.box, found.slopes
     before, behind = _middle(asked, slopes, rows)
     width = box.upper - box.lower
     halves = torch.zeros_like(width)
@@ -169,7 +187,9 @@ def _cuts(
         length = (before[node.name].abs() * asked.moving[:, None]).sum(dim=1)
         cost = (own.greatest - own.least) * behind[node.name].abs().amax(dim=1) * length
         halves += (share * cost[:, None]).sum(dim=2) / 2
-        kink, is_inside = _kinks(node, values.entering[node.name])
+        if not kinks:
+            continue
+        kink, is_inside = _kinks(node, found.values.entering[node.name])
         most, entry = torch.where(is_inside, cost, -1.0).max(dim=1)
         for row in torch.nonzero(best < most).flatten().tolist():
             best[row] = most[row]

@@ -13,16 +13,13 @@ from collections.abc import Sequence
 from itertools import count
 
 import torch
-from jaxtyping import Float64
-from torch import Tensor
 
 from verifier.certificate import JACOBIAN, Candidate, ForwardProof, TreeItem, TreeProof
 from verifier.methods.branch.box_bounds import Asked, bounded
 from verifier.methods.branch.box_values import Ends
-from verifier.methods.branch.boxes import Box, Cut, tree_of
+from verifier.methods.branch.boxes import Box, Cut, middles, tree_of
 from verifier.methods.derivatives import Derivatives
 from verifier.methods.domain import Domain
-from verifier.methods.duality import norm_of
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.progress import Aim
 from verifier.methods.propagation import affordable, jacobian_work, pulled_back
@@ -195,18 +192,9 @@ class BoxSearch:
 
     def _meet(self, boxes: Sequence[Box]) -> None:
         """Slopes at the boxes' middles."""
-        x = torch.stack([(box.lower + box.upper) / 2 for box in boxes])
-        x = self._inside(x)
+        x = middles(boxes, self._domain)
         jacobian = self._derivatives.jacobian(x) * self._varying
         for item, own in enumerate(self._own):
             value, place = self._measure.attained(jacobian[:, own]).value.max(dim=0)
             if self.steepest[item] < float(value):
                 self.steepest[item], self._best[item] = float(value), x[place]
-
-    def _inside(self, x: Float64[Tensor, "boxes inputs"]) -> Float64[Tensor, "boxes inputs"]:
-        """Points beyond a ball are moved towards its center."""
-        if self._domain.norm is None:
-            return x
-        offset = x - self._domain.center
-        length = norm_of(self._domain.norm, offset) / self._domain.reach[0]
-        return self._domain.center + offset / length.clamp(min=1 + 1e-12)[:, None]

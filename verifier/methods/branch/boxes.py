@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from verifier.certificate import CUT, EMPTY, JACOBIAN, Tree
 from verifier.methods.domain import Domain
+from verifier.methods.duality import norm_of
 from verifier.norms import Norm
 
 _BEYOND = 1e-9  #: of a ball's radius, by which a box must lie outside to be taken for empty
@@ -126,6 +127,16 @@ class Box:
                     weights[place] = abs(float(pull[entry]))
                     break
         return weights
+
+
+def middles(boxes: Sequence[Box], domain: Domain) -> Float64[Tensor, "boxes inputs"]:
+    """A point of the region near the middle of every box: what lies beyond a ball is moved."""
+    x = torch.stack([(box.lower + box.upper) / 2 for box in boxes])
+    if domain.norm is None:
+        return x
+    offset = x - domain.center
+    length = norm_of(domain.norm, offset) / domain.reach[0]
+    return domain.center + offset / length.clamp(min=1 + 1e-12)[:, None]
 
 
 def tree_of(root: Box) -> Tree:
