@@ -29,6 +29,8 @@ from verifier.property import Property
 
 _WIDEST = 64  #: boxes of a batch
 _NEAR = 1e-9  #: of the greatest entry: an entry is at least this far on its side
+_FIRST_LEAVES = 32  #: before which boxes may gain nothing
+_GAINED = 0.99  #: of the excess, that twice as many boxes leave at most
 MOST_BOXED = 8  #: inputs
 
 
@@ -75,6 +77,7 @@ class EntrySearch:
         self._waiting: list[tuple[float, int, Box, Cut]] = []
         self._order = count()
         self.leaves = 1
+        self._before = (_FIRST_LEAVES, float("inf"))  #: how many leaves had which excess
 
     @property
     def applies(self) -> bool:
@@ -98,7 +101,15 @@ class EntrySearch:
         left = [part for part in parts if not part.emptied(self._domain)]
         if left:
             self._bound(left)
-        return 0 < len(self._waiting)
+        return 0 < len(self._waiting) and not self._is_stuck()
+
+    def _is_stuck(self) -> bool:
+        """Whether twice as many boxes gained next to nothing: a kink that no box leaves."""
+        excess = -self._waiting[0][0]
+        if self.leaves < 2 * self._before[0]:
+            return False
+        last, self._before = self._before[1], (self.leaves, excess)
+        return _GAINED * last < excess
 
     def proof(self) -> TreeProof:
         """The tree as it is."""
