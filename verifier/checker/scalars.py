@@ -74,7 +74,10 @@ class PiecewiseLinear(Curve):
         return low, high
 
     def slopes_inside(self, lower: Vector, upper: Vector) -> Pair:
-        """The slopes of the pieces that meet the open (lower, upper), wherever the knots lie."""
+        """The slopes of the pieces that meet the open (lower, upper), wherever the knots lie.
+
+        Of a point the slope that is nearest to 0.
+        """
         starts = [-np.inf, *(start for start, _ in self.knots)]
         ends = [*(end for _, end in self.knots), np.inf]
         low, high = np.full_like(lower, np.inf), np.full_like(lower, -np.inf)
@@ -82,8 +85,10 @@ class PiecewiseLinear(Curve):
             meets = (start < upper) & (lower < end)
             low = np.where(meets, np.minimum(low, slope), low)
             high = np.where(meets, np.maximum(high, slope), high)
-        # Within a point there is nothing: its slopes are those of the closed interval.
+        # What stays at a point has no derivative to multiply: any slope is right, and one is taken.
         least, greatest = self.slope_range_on(lower, upper)
+        single = np.where(np.abs(greatest) < np.abs(least), greatest, least)
+        least = greatest = single
         inside = lower < upper
         return np.where(inside, low, least), np.where(inside, high, greatest)
 
