@@ -11,7 +11,9 @@ from verifier.methods.branch.roots import roots, steps_of_roots
 from verifier.methods.branch.search import Search
 from verifier.methods.clock import Clock
 from verifier.methods.progress import Aim, Step
+from verifier.methods.propagation import pulled_back
 from verifier.network.graph import Network
+from verifier.network.nodes import Elementwise
 from verifier.property import Property
 from verifier.regions import Everywhere
 
@@ -21,6 +23,7 @@ _FIRST_SHOWN = 10.0  #: seconds until trees that are not done are shown
 _LATER_SHOWN = 3.0  #: the factor to the next time
 _CHECKED_LEAF = 5e-4  #: seconds that the checker takes for a leaf of a small network
 _CHECKED_CUBE = 5e-9  #: and by the cube of its gates
+_CHECKED_PRODUCT = 2e-9  #: and by multiplications with the maps behind the first gates
 _MOST_BOXED = 8  #: inputs, beyond which smaller boxes help less than known sides of gates
 _SECONDS_PER_MULTIPLICATION = 1e-9  #: of the bounds in a box
 _FEWEST_BOXES = 64  #: that are worth to begin with
@@ -57,7 +60,8 @@ def _by_gates(question: Question, clock: Clock, aim: Aim) -> Iterator[Candidate]
     psis, columns = question.form.inflow.shape
     step = _SECONDS_PER_PRODUCT * psis**2 * (columns + psis)
     if step * steps_of_roots(question) <= _SETTING_OUT * clock.remaining:
-        per_leaf = _CHECKED_LEAF + _CHECKED_CUBE * psis**3
+        behind = columns * _multiplications_behind(question.lowered)
+        per_leaf = _CHECKED_LEAF + _CHECKED_CUBE * psis**3 + _CHECKED_PRODUCT * behind
         yield from _run(Search(question, roots(question), aim), per_leaf, clock, aim)
 
 
@@ -67,6 +71,13 @@ def _by_boxes(search: BoxSearch, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         per_gate = _CHECKED_BENT if search.bends else _CHECKED_STRAIGHT
         search.start()
         yield from _run(search, per_gate * search.gates, clock, aim)
+
+
+def _multiplications_behind(lowered: Network) -> int:
+    """Of one row with all maps that stand behind a gate."""
+    costs = pulled_back(lowered)
+    first = next(node.source for node in lowered.nodes if isinstance(node, Elementwise))
+    return max(costs.values()) - costs[first]
 
 
 def _run(
