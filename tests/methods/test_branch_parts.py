@@ -91,7 +91,7 @@ def test_jacobians_of_cells_are_those_of_their_points(seed: int) -> None:
     sides = sides_of(about, x)
     rows = torch.cat([task.outflow for task in about.tasks])
     found = increments(
-        about.form.inflow, rows.expand(len(x), *rows.shape), sides * about.kinks.turn
+        about.form.inflow, rows.expand(len(x), *rows.shape), about.kinks.sigma(sides)
     ).outflow
     wanted = about.derivatives.jacobian(x)
     assert torch.allclose(found, wanted[:, :, about.varying.bool()], rtol=1e-9, atol=1e-9)
@@ -199,7 +199,7 @@ def _proved(
     """sqrt(y'S^-1 y sum tau), S of the gates that are open."""
 
     def bound(outflow: torch.Tensor) -> float:
-        found = increments(about.form.inflow, outflow[None], (sides * about.kinks.turn)[None])
+        found = increments(about.form.inflow, outflow[None], about.kinks.sigma(sides[None]))
         index = found.opened.index[0][found.opened.real[0]]
         rows = found.inflow[0][index]
         weights = gates[index]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.certificate import PropagationProof
+from verifier.certificate import PropagationProof, TreeProof
 from verifier.checker.definite import NotProved
 from verifier.checker.forward import forward_bounds
 from verifier.checker.gradient_signs import derivative_signs
@@ -28,6 +28,7 @@ from verifier.checker.jacobian import Jacobian
 from verifier.checker.lmi import global_slopes
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise
+from verifier.checker.part_entries import tree_entries
 from verifier.checker.rejected import Rejected
 from verifier.checker.witness import point_values, require_pair
 from verifier.regions import Everywhere
@@ -46,17 +47,20 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
     Raises:
         NotProved: the proof is of another kind, or an entry has no finite bounds.
     """
-    if not isinstance(proof, PropagationProof):
+    if not isinstance(proof, PropagationProof | TreeProof):
         raise NotProved(f"a proof of kind {proof.kind!r} bounds no entries of a Jacobian")
     selected = selection(asked.entries, network.input_size, network.output_size)
     small = lowered(network, sorts="compare")
     (item,) = selected.items
     rows = item.rows.backward(np.eye(len(item.rows.index)))
     slopes = _slopes(proof, network, small, asked)
-    jacobian = Jacobian(small.network, slopes, rows, linear=proof.technique == "linear")
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = True
-    entries = jacobian.entries(wanted)
+    if isinstance(proof, TreeProof):
+        entries = tree_entries(proof, network, small, asked.place, rows, wanted)
+    else:
+        jacobian = Jacobian(small.network, slopes, rows, linear=proof.technique == "linear")
+        entries = jacobian.entries(wanted)
     signs = derivative_signs(small.network, slopes, rows)
     lower = np.where(signs.below, entries.lower, np.maximum(entries.lower, 0.0))
     upper = np.where(signs.above, entries.upper, np.minimum(entries.upper, 0.0))
@@ -64,7 +68,7 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
 
 
 def _slopes(
-    proof: PropagationProof, network: Network, small: Lowered, asked: Property
+    proof: PropagationProof | TreeProof, network: Network, small: Lowered, asked: Property
 ) -> dict[str, Slopes]:
     """Ranges that hold for increments near any point of the region."""
     if isinstance(asked.place, Everywhere):

@@ -99,11 +99,13 @@ class Boxes:
 
     def graph(self, chunk: Chunk) -> Substitution:
         """The engine over the region, or over the boxes of a chunk; gates have no lines yet."""
-        start = self._around
-        if chunk.has_boxes:
-            boxes = _around(chunk.signals[""])
-            start = boxes if start.norm is Norm.LINF else Within(start, boxes)
+        start = self._within(chunk.signals[""]) if chunk.has_boxes else self._around
         return substitution_of(self._small.network, start, dict(chunk.signals))
+
+    def _within(self, boxes: Interval) -> Around | Within:
+        """The boxes, and the ball that they are cut from."""
+        around = _around(boxes)
+        return around if self._around.norm is Norm.LINF else Within(self._around, around)
 
     def _chunk(self, kind: int, has_boxes: bool, group: Sequence[tuple[Part, _Bounds]]) -> Chunk:
         signals = _stacked([bounds for _, bounds in group]) if has_boxes else self._whole

@@ -183,7 +183,7 @@ class Substitution:
     nodes: Sequence[Affine | Gate]
     sizes: Mapping[str, int]
     start: Start
-    second: tuple[str, Around] | None = None  #: another input, by name
+    second: tuple[str, Around | Within] | None = None  #: another input, by name
     signals: dict[str, Interval]
     lines: dict[str, Lines] = field(default_factory=dict[str, Lines])
     _formed: dict[tuple[str, int], Float64[np.ndarray, "n m"]] = field(

@@ -10,6 +10,7 @@ intervals come as one batch (`batch`).
 from verifier.methods.propagation.batch import candidates as batched
 from verifier.methods.propagation.candidate import Options, candidate
 from verifier.methods.propagation.forward import Forward, affordable, forward_bounds, gate_slopes
+from verifier.methods.propagation.work import jacobian_work, pulled_back
 
 __all__ = [
     "Forward",
@@ -19,4 +20,6 @@ __all__ = [
     "candidate",
     "forward_bounds",
     "gate_slopes",
+    "jacobian_work",
+    "pulled_back",
 ]

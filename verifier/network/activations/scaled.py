@@ -22,6 +22,11 @@ class Scaled(Piecewise):
         """Those of f."""
         return self.function.breaks
 
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Those of f."""
+        return self.function.kinks
+
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
         """Factor f(x)."""
         return self.factor * self.function.forward(x)
