@@ -35,7 +35,7 @@ MOST_SIDES = 256  #: of networks whose pieces are enumerated
 STRIDE = 17  #: of the seeds of tiny networks: it visits every topology and every gate
 STEP = Fraction(1, 2**60)
 ULPS = Fraction(1, 2**48)  #: that tight intervals may be wider; of tightness alone
-SECONDS = 30.0
+SECONDS = 3.0
 
 Technique = Literal["interval", "linear"]
 

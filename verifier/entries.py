@@ -1,14 +1,15 @@
 """The conductor for the kinds that are about entries of the Jacobian: `jacobian`, `monotone`.
 
-Intervals through the graph first, then lines; a sign that is not shown yet is refuted where a pair
-can be found. The claim is what the checker proves of a proof, rounded outward once more to decimals
-that keep their side.
+Intervals through the graph first, then lines, then both in boxes of inputs, where those are few; a
+sign that is not shown yet is refuted where a pair can be found. The claim is what the checker
+proves of a proof, rounded outward once more to decimals that keep their side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from verifier.certificate import (
     Claim,
     Entries,
     ForwardProof,
+    Proof,
     PropagationProof,
+    TreeProof,
     Verdict,
     Witness,
     decimal_lower,
@@ -28,7 +31,7 @@ from verifier.checker import check, entry_bounds
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval
 from verifier.errors import CheckRejected, JobFailed, LipcertError, OutOfBudget, TooLarge
-from verifier.methods import lipsdp, monotone, propagation
+from verifier.methods import branch, lipsdp, monotone, propagation
 from verifier.methods.clock import Clock
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
@@ -40,6 +43,11 @@ from verifier.regions import Everywhere
 MOST_ENTRIES = 2**22  #: that a certificate lists
 WITNESS_SECONDS = 2.0  #: the most that a search for a pair may take
 WITNESS_SHARE = 0.3  #: of what is left of the budget, at most
+BOX_SHARE = 0.7  #: of what is left of the budget, for boxes
+BOX_GAP = 0.01  #: of the greatest entry: intervals that are no wider than so much are enough
+CHECKED_GATE = 1e-3  #: seconds that the checker takes for a box, by its gates, both times
+
+_Proof: TypeAlias = PropagationProof | TreeProof
 
 
 def options_of(request: Request) -> tuple[RunOptions, propagation.Options]:
@@ -98,15 +106,17 @@ class EntryRun:
             yield self._refute
         if self.options.technique == "linear":
             yield lambda: self._attempt("linear", self._by_lines)
+            if not isinstance(self.case.asked.place, Everywhere):
+                yield lambda: self._attempt("boxes", self._by_boxes)
 
-    def _attempt(self, phase: str, find: Callable[[], PropagationProof]) -> None:
+    def _attempt(self, phase: str, find: Callable[[], _Proof]) -> None:
         """Prove what one technique finds, and keep it where it is no worse."""
         self.report(f"propagation: {phase}")
         spent = Clock.start(0.0)
         try:
             proof = find()
             proved = entry_bounds(self.case.model, self.case.asked, proof)
-            if self._proved is None or _width(proved) < _width(self._proved):
+            if self._is_better(proved):
                 self._keep(proof, proved)
         except LipcertError as trouble:
             self._troubles.append(trouble)
@@ -115,6 +125,24 @@ class EntryRun:
         except (MemoryError, RuntimeError) as error:
             self._troubles.append(breakdown("propagation", error))
         self._attempts.append(Attempt(method="propagation", bound=None, seconds=spent.elapsed))
+
+    def _is_better(self, proved: Interval) -> bool:
+        """Whether an answer follows, or else intervals are narrower."""
+        if self._proved is None or _verdict(self.case.asked, proved, None) == "certified":
+            return True
+        return _width(proved) < _width(self._proved)
+
+    def _by_boxes(self) -> _Proof:
+        """Boxes until intervals are narrow, the sign is shown, or a share of the clock is used."""
+        search = branch.EntrySearch(self.network, self.case.asked, BOX_GAP)
+        if not search.applies:
+            raise OutOfBudget("boxes do not help here", fix="ask about fewer inputs")
+        share = Clock.start(BOX_SHARE * self.clock.remaining)
+        per_leaf = CHECKED_GATE * search.gates
+        search.start()
+        while search.advance() and search.leaves * per_leaf < share.remaining:
+            pass
+        return search.proof()
 
     def _by_intervals(self) -> PropagationProof:
         forward = ForwardProof(technique="interval")
@@ -144,8 +172,7 @@ class EntryRun:
         if self._witness is not None:
             self._keep(self._best.proof, self._proved)
 
-    def _keep(self, proof: object, proved: Interval) -> None:
-        assert isinstance(proof, PropagationProof)  # noqa: S101 (there is no other here)
+    def _keep(self, proof: Proof, proved: Interval) -> None:
         certificate = self._certificate(proof, proved)
         verdict = check(certificate, self.case.model)
         if not verdict.valid:
@@ -154,7 +181,7 @@ class EntryRun:
         self._best, self._proved = certificate, proved
         self.publish(finished(certificate, self._attempts, self.clock.elapsed))
 
-    def _certificate(self, proof: PropagationProof, proved: Interval) -> Certificate:
+    def _certificate(self, proof: Proof, proved: Interval) -> Certificate:
         asked = self.case.asked
         return Certificate(
             claim=Claim(

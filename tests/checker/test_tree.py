@@ -13,7 +13,8 @@ import pytest
 
 from tests.attempts import LIPSDP
 from tests.checker.groups import FAMILIES
-from tests.checker.oracles import dense_network, evaluate
+from tests.checker.oracles import affine, dense_network, evaluate
+from tests.checker.oracles import network as network_of
 from tests.checker.test_propagation import REGIONS, norm, points
 from tests.checker.trees import FORWARD, tree_proof
 from tests.exact import Pair, fractions, norm_below
@@ -36,9 +37,10 @@ from verifier.checker.forward import forward_bounds
 from verifier.checker.graph import read_network
 from verifier.checker.items import selection
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Elementwise, Network
+from verifier.checker.maps import Dense
+from verifier.checker.network import Elementwise, Network, Term
 from verifier.checker.propagation import prove_gate_lmi
-from verifier.checker.scalars import Tanh
+from verifier.checker.scalars import Tanh, leaky
 from verifier.checker.tree import prove_tree
 from verifier.norms import Metric, Norm, NormPair, WeightedPair, Weights
 from verifier.onnx_import import load
@@ -478,3 +480,36 @@ def test_a_part_of_a_ball_is_within_the_ball(
     item = TreeItem(rows=(), trees=(tree,))
     proof = TreeProof(patterns=(), forward=FORWARD, gates=("", "h0"), items=(item,))
     assert _holds(proof, network, asked) == is_shown
+
+
+# --- Parts that touch a kink ---------------------------------------------------------------------
+
+
+def test_a_gate_that_does_not_move_in_a_part_has_one_slope_there() -> None:
+    """max(x, 0) is 0 or positive: of leaky(5) behind it the slope 5 is met nowhere."""
+    nodes = [
+        affine("v", 1, Term("", Dense(np.eye(1)))),
+        Elementwise(name="z", size=1, source="v", function=leaky(0.0)),
+        Elementwise(name="y", size=1, source="z", function=leaky(5.0)),
+    ]
+    net = network_of(nodes, 1)
+    region = EndsBox(lower=(-1.0,), upper=(1.0,))
+    asked = Property(scope="local", norm=pair(("linf", "linf")), region=region)
+    tree = Tree(
+        output=None,
+        kinds=(CUT, JACOBIAN, JACOBIAN),
+        gates=(0,),
+        entries=(0,),
+        places=np.zeros(1),
+        weights=np.zeros(0),
+        rows=(),
+        levels=np.zeros(0),
+        scales=np.zeros(0),
+    )
+    item = TreeItem(rows=(), trees=(tree,))
+    proof = TreeProof(patterns=(), forward=FORWARD, gates=("y",), items=(item,))
+    (bound,) = proved(proof, net, asked)
+    assert 1 <= bound <= 1 + TIGHT
+    moved = replace(item, trees=(replace(tree, places=np.array([2.0**-40])),))
+    (bound,) = proved(replace(proof, items=(moved,)), net, asked)
+    assert 1 <= bound <= 1 + TIGHT

@@ -11,9 +11,12 @@ import pytest
 from tests.attempts import BRANCH, bounds
 from tests.exact import Pair
 from tests.tiny_networks import Box, TinyNetwork, lipschitz_constant
-from tests.tiny_topologies import tiny_network
+from tests.tiny_topologies import chain, tiny_network
 from verifier.certificate import TreeProof
 from verifier.checker import check
+from verifier.checker.graph import read_network
+from verifier.checker.items import selection
+from verifier.checker.tree import prove_tree
 from verifier.methods import branch
 from verifier.methods.clock import Clock
 from verifier.methods.progress import Aim, Step
@@ -65,6 +68,22 @@ def test_trees_converge_to_the_constant(seed: int, norms: Pair) -> None:
     assert bound <= float(exact) * (1 + 1e-6)
     assert certificate.lower_bound is not None
     assert Fraction(certificate.lower_bound.value) <= exact
+
+
+@pytest.mark.parametrize("norms", [("linf", "linf"), ("l2", "l2")], ids="-".join)
+def test_gates_of_several_kinks_are_cut_at_each(norms: Pair) -> None:
+    tiny = chain(5, (2, 5, 4, 2), ("clip", "clip"))
+    asked = local(tiny, norms, 4.0)
+    network = load(tiny.network.model).require_network()
+    (found,) = branch.candidates(network, asked, Clock.start(60.0), Aim(gap=1e-7))
+    assert isinstance(found.proof, TreeProof)
+    places = {place for tree in found.proof.items[0].trees for place in tree.places.tolist()}
+    assert 2 <= len(places)
+    checked = read_network(tiny.network.model, found.proof.patterns)
+    chosen = selection(asked, checked.input_size, checked.output_size)
+    (bound,) = prove_tree(found.proof, checked, asked, chosen)
+    exact = constant(tiny, norms, 4.0)
+    assert exact <= Fraction(bound.upper()) <= exact * (1 + Fraction(1, 10**6))
 
 
 @pytest.mark.parametrize("seed", [0, 1], ids=str)
@@ -145,11 +164,16 @@ def test_steps_say_how_many_cells_are_open() -> None:
     assert max(waiting) > 1
 
 
-@pytest.mark.parametrize("norms", [("l1", "l2"), ("linf", "l2")], ids="-".join)
-def test_norms_that_trees_do_not_bound_have_no_candidate(norms: Pair) -> None:
-    tiny = tiny_of(0)
-    network = load(tiny.network.model).require_network()
-    assert list(branch.candidates(network, local(tiny, norms), Clock.start(5.0), Aim())) == []
+@pytest.mark.parametrize("norms", [("l1", "l2"), ("l1", "linf")], ids="-".join)
+def test_norms_without_inequalities_are_bounded_box_by_box(norms: Pair) -> None:
+    tiny = tiny_of(5)
+    certificate = BRANCH.answer(tiny.network.model, local(tiny, norms), seconds=3.0)
+    exact = constant(tiny, norms)
+    (bound,) = bounds(certificate)
+    assert bound is not None
+    assert check(certificate, tiny.network.model).valid
+    assert exact <= Fraction(bound)
+    assert bound <= float(exact) * 1.1
 
 
 def test_everywhere_there_is_no_candidate() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.optimize import linprog  # type: ignore[import-untyped] # scipy ships no types
 
-from tests.tiny_topologies import tiny_network
+from tests.tiny_topologies import chain, tiny_network
 from verifier.methods.branch.bounding import bounded
 from verifier.methods.branch.cells import increments, sides_of
 from verifier.methods.branch.extremes import Polytopes, reached
@@ -38,6 +38,18 @@ def question(seed: int, norm: Norm = Norm.LINF) -> Question:
     asked = Property(scope="local", norm=pair, region=region, outputs=Each())
     found = Question.of(load(tiny.network.model).require_network(), asked)
     assert found is not None
+    return found
+
+
+def bent(seed: int) -> Question:
+    """Gates with two kinks, more than one of them within an interval."""
+    tiny = chain(seed, (3, 6, 5, 2), ("clip", "clip"))
+    region = EndsBox(lower=(-2.0,) * 3, upper=(3.0,) * 3)
+    pair = NormPair(Norm.LINF, Norm.LINF)
+    asked = Property(scope="local", norm=pair, region=region, outputs=Each())
+    found = Question.of(load(tiny.network.model).require_network(), asked)
+    assert found is not None
+    assert len(found.kinks.first) < len(found.kinks.psi)
     return found
 
 
@@ -91,17 +103,20 @@ def test_jacobians_of_cells_are_those_of_their_points(seed: int) -> None:
     sides = sides_of(about, x)
     rows = torch.cat([task.outflow for task in about.tasks])
     found = increments(
-        about.form.inflow, rows.expand(len(x), *rows.shape), sides * about.kinks.turn
+        about.form.inflow, rows.expand(len(x), *rows.shape), about.kinks.sigma(sides)
     ).outflow
     wanted = about.derivatives.jacobian(x)
     assert torch.allclose(found, wanted[:, :, about.varying.bool()], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0], ids=str)
+@pytest.mark.parametrize("asked", [question, bent])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_points_lie_within_the_planes_of_their_cells(seed: int, share: float) -> None:
+def test_points_lie_within_the_planes_of_their_cells(
+    asked: Callable[[int], Question], seed: int, share: float
+) -> None:
     """Whichever of the sides are known: half of them, at random; in intervals of any width."""
-    about = question(seed)
+    about = asked(seed)
     u = points(about)
     x = about.domain.center + about.domain.reach * u
     sides = sides_of(about, x)
@@ -121,13 +136,14 @@ def entering(about: Question, x: torch.Tensor) -> torch.Tensor:
     """What enters the gates, less their kinks."""
     signals = about.lowered.signals(x)
     z = [signals[gate.node.source][:, gate.entries] for gate in about.gates]
-    return torch.cat(z, dim=1) - about.kinks.place
+    return torch.cat(z, dim=1)[:, about.kinks.psi] - about.kinks.place
 
 
+@pytest.mark.parametrize("asked", [question, bent])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_no_point_of_a_cell_is_trimmed_off(seed: int) -> None:
+def test_no_point_of_a_cell_is_trimmed_off(asked: Callable[[int], Question], seed: int) -> None:
     """Cells of random sides, those of points that are not known to the pool among them."""
-    about = question(seed)
+    about = asked(seed)
     pool = Pool(about)
     x = about.domain.center + about.domain.reach * points(about)
     t, known = entering(about, x), about.kinks.known
@@ -199,7 +215,7 @@ def _proved(
     """sqrt(y'S^-1 y sum tau), S of the gates that are open."""
 
     def bound(outflow: torch.Tensor) -> float:
-        found = increments(about.form.inflow, outflow[None], (sides * about.kinks.turn)[None])
+        found = increments(about.form.inflow, outflow[None], about.kinks.sigma(sides[None]))
         index = found.opened.index[0][found.opened.real[0]]
         rows = found.inflow[0][index]
         weights = gates[index]

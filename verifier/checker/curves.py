@@ -260,15 +260,15 @@ class Curve(ABC):
             middle = _SAMPLES // 2
             tangent = self._slope_estimate(x[middle])
             height = (low + high) / 2
-            below = _hull_slope(x, -height, -tangent)
-            above = _hull_slope(x, height, tangent)
+            below = hull_slope(x, -height, -tangent)
+            above = hull_slope(x, height, tangent)
         return (
             np.where(np.isfinite(below), -below, 0.0),
             np.where(np.isfinite(above), above, 0.0),
         )
 
 
-def _hull_slope(
+def hull_slope(
     x: Float64[np.ndarray, "samples n"], height: Float64[np.ndarray, "samples n"], tangent: Vector
 ) -> Vector:
     """The slope of the samples' concave hull at the middle one."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verifier.certificate import PropagationProof
+from verifier.certificate import PropagationProof, TreeProof
 from verifier.checker.definite import NotProved
 from verifier.checker.everywhere import everywhere
 from verifier.checker.forward import forward_bounds
@@ -30,6 +30,7 @@ from verifier.checker.linearised import Linearised, increments_over
 from verifier.checker.lmi import global_slopes
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Elementwise, Product
+from verifier.checker.part_entries import tree_entries
 from verifier.checker.rejected import Rejected
 from verifier.checker.tangent import gates_of, tangent
 from verifier.checker.witness import point_values, require_pair
@@ -49,7 +50,7 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
     Raises:
         NotProved: the proof is of another kind, or an entry has no finite bounds.
     """
-    if not isinstance(proof, PropagationProof):
+    if not isinstance(proof, PropagationProof | TreeProof):
         raise NotProved(f"a proof of kind {proof.kind!r} bounds no entries of a Jacobian")
     selected = selection(asked.entries, network.input_size, network.output_size)
     is_global = isinstance(asked.place, Everywhere)
@@ -59,11 +60,14 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
     (item,) = selected.items
     rows = item.rows.backward(np.eye(len(item.rows.index)))
     slopes, near = _near(proof, network, small, asked)
-    is_linear = proof.technique == "linear"
-    jacobian = Jacobian(near.network, slopes, rows, linear=is_linear, caps=near.caps)
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = True
-    entries = jacobian.entries(wanted)
+    if isinstance(proof, TreeProof):
+        entries = tree_entries(proof, network, small, asked.place, rows, wanted)
+    else:
+        is_linear = proof.technique == "linear"
+        jacobian = Jacobian(near.network, slopes, rows, linear=is_linear, caps=near.caps)
+        entries = jacobian.entries(wanted)
     signs = derivative_signs(near.network, slopes, rows)
     lower = np.where(signs.below, entries.lower, np.maximum(entries.lower, 0.0))
     upper = np.where(signs.above, entries.upper, np.minimum(entries.upper, 0.0))
@@ -71,7 +75,7 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
 
 
 def _near(
-    proof: PropagationProof, network: Network, small: Lowered, asked: Property
+    proof: PropagationProof | TreeProof, network: Network, small: Lowered, asked: Property
 ) -> tuple[dict[str, Slopes], Linearised]:
     """Ranges that hold for increments near any point of the region, of gates and of blocks."""
     if isinstance(asked.place, Everywhere):

@@ -29,7 +29,8 @@ def slopes_within(function: Scalar, entering: Interval) -> BatchedSlopes:
     """Slopes that hold almost everywhere on a path, where what enters stays in its interval.
 
     A kink at an end of an interval counts with its inner side alone: where what enters a gate stays
-    at a number for longer than a moment, its derivative is 0, and any slope is right.
+    at a number for longer than a moment, its derivative is 0, and any slope is right. For the same
+    reason one slope is enough where the interval is a point.
     """
     lower, upper = by_interval(_slopes, function, entering)
     if not (np.all(np.isfinite(lower)) and np.all(np.isfinite(upper)) and np.all(lower <= upper)):

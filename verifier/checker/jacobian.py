@@ -29,7 +29,7 @@ from verifier.checker.joint_products import SlopeLines, joint_lines
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Adjoint, identity
 from verifier.checker.network import Affine, Term
-from verifier.checker.substitution import Around, Exactly, Gate, Lines, Substitution, Within
+from verifier.checker.substitution import Exactly, Gate, Lines, Substitution
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,6 +114,15 @@ class Jacobian:
         lower[:, chosen], upper[:, chosen] = part.lower, part.upper
         return Interval(lower, upper).required_finite("the Jacobian")
 
+    def turned(self, directions: Float64[np.ndarray, "batch k inputs"]) -> Interval:
+        """Bounds of c'J d for directions d of every row's own."""
+        if not self._reached:
+            zero = np.zeros(directions.shape[:2])
+            return Interval(zero, zero)
+        ends = self.graph.greatest(self._inputs, np.concatenate([directions, -directions], axis=1))
+        count = directions.shape[1]
+        return Interval(-ends[:, count:], ends[:, :count]).required_finite("the Jacobian")
+
     def row_sums(
         self, entries: Interval, wanted: Bool[np.ndarray, " inputs"]
     ) -> Float64[np.ndarray, " batch"]:
@@ -180,7 +189,7 @@ class Along:
     def join(self, graph: Substitution) -> None:
         """Put the network's nodes, under names of their own, before those of a reversed graph."""
         forward = self.forward
-        assert isinstance(forward.start, Around | Within)  # noqa: S101 (a region)
+        assert not isinstance(forward.start, Exactly)  # noqa: S101 (a region)
         graph.nodes = (*(_renamed(node) for node in forward.nodes), *graph.nodes)
         graph.sizes = {
             **{value_of(name): size for name, size in forward.sizes.items()},

@@ -36,10 +36,10 @@ _TINY = 2.0**-1000
 class SlopeLines:
     """Lo <= s - tilt z <= hi for every Clarke slope s at z within its bounds, |z| <= reach."""
 
-    tilt: Float64[np.ndarray, " n"]
-    low: Float64[np.ndarray, " n"]
-    high: Float64[np.ndarray, " n"]
-    reach: Float64[np.ndarray, " n"]
+    tilt: Float64[np.ndarray, "*batch n"]
+    low: Float64[np.ndarray, "*batch n"]
+    high: Float64[np.ndarray, "*batch n"]
+    reach: Float64[np.ndarray, "*batch n"]
 
 
 def identity_lines(reach: Float64[np.ndarray, " n"]) -> SlopeLines:
@@ -49,7 +49,10 @@ def identity_lines(reach: Float64[np.ndarray, " n"]) -> SlopeLines:
 
 
 def slope_lines(
-    function: Scalar, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
+    function: Scalar,
+    lower: Float64[np.ndarray, " n"],
+    upper: Float64[np.ndarray, " n"],
+    cells: int = CELLS,
 ) -> SlopeLines:
     """The tilt of the chord of the slope, and what of the slope is off it."""
     ends = [sum(function.slope_range_on(end, end)) / 2 for end in (lower, upper)]
@@ -59,8 +62,8 @@ def slope_lines(
     tilt = np.where(np.isfinite(tilt) & (_TINY < np.abs(tilt)), tilt, 0.0)
     low, high = np.full_like(lower, np.inf), np.full_like(lower, -np.inf)
     right = lower
-    for cell in range(1, CELLS + 1):
-        left, right = right, upper if cell == CELLS else lower + (upper - lower) * (cell / CELLS)
+    for cell in range(1, cells + 1):
+        left, right = right, upper if cell == cells else lower + (upper - lower) * (cell / cells)
         right = np.clip(right, left, upper)
         least, greatest = function.slope_range_on(left, right)
         lines = tilt * left, tilt * right

@@ -104,7 +104,10 @@ class Scalar(Protocol):
     def slopes_inside(
         self, lower: Float64[np.ndarray, " n"], upper: Float64[np.ndarray, " n"]
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-        """Every slope on the open (lower, upper) lies within: a kink at an end has one side."""
+        """Every slope on the open (lower, upper) lies within: a kink at an end has one side.
+
+        Of a point any slope on it may be left out, as long as there is one.
+        """
         ...
 
     def image(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from verifier.checker import enclosures
-from verifier.checker.curves import CONCAVE, CONVEX, STRAIGHT, Break, Curve
+from verifier.checker.curves import CONCAVE, CONVEX, STRAIGHT, Break, Curve, hull_slope
 from verifier.checker.enclosures import TINY, TWO_BY_ROOT_PI, U, lower_of, upper_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ class PiecewiseLinear(Curve):
         return low, high
 
     def slopes_inside(self, lower: Vector, upper: Vector) -> Pair:
-        """The slopes of the pieces that meet the open (lower, upper), wherever the knots lie."""
+        """The slopes of the pieces that meet the open (lower, upper), wherever the knots lie.
+
+        Of a point the slope that is nearest to 0.
+        """
         starts = [-np.inf, *(start for start, _ in self.knots)]
         ends = [*(end for _, end in self.knots), np.inf]
         low, high = np.full_like(lower, np.inf), np.full_like(lower, -np.inf)
@@ -82,10 +85,42 @@ class PiecewiseLinear(Curve):
             meets = (start < upper) & (lower < end)
             low = np.where(meets, np.minimum(low, slope), low)
             high = np.where(meets, np.maximum(high, slope), high)
-        # Within a point there is nothing: its slopes are those of the closed interval.
+        # What stays at a point has no derivative to multiply: any slope is right, and one is taken.
         least, greatest = self.slope_range_on(lower, upper)
+        single = np.where(np.abs(greatest) < np.abs(least), greatest, least)
+        least = greatest = single
         inside = lower < upper
         return np.where(inside, low, least), np.where(inside, high, greatest)
+
+    def lines(self, lower: Vector, upper: Vector) -> Pair:
+        """Of the hulls, whose corners are ends and knots, at the middle; at a knot its left piece.
+
+        The knots stand twice, left of the middle and right of it; an end where they are not there.
+        """
+        finite = np.isfinite(lower) & np.isfinite(upper)
+        left, right = np.where(finite, lower, 0.0), np.where(finite, upper, 0.0)
+        middle = left / 2 + right / 2
+        tangent = np.broadcast_to(self.pieces[0][0], middle.shape).astype(np.float64)
+        for (slope, _), (_, end) in zip(self.pieces[1:], self.knots, strict=True):
+            tangent = np.where(end < middle, slope, tangent)
+        knots = [np.broadcast_to(start, middle.shape) for start, _ in self.knots]
+        x = np.stack(
+            [
+                left,
+                *(np.where((left < k) & (k < middle), k, left) for k in knots),
+                middle,
+                *(np.where((middle < k) & (k < right), k, right) for k in knots),
+                right,
+            ]
+        )
+        with np.errstate(all="ignore"):
+            low, high = self.values(x)
+            height = (low + high) / 2
+            below, above = hull_slope(x, -height, -tangent), hull_slope(x, height, tangent)
+        return (
+            np.where(np.isfinite(below), -below, 0.0),
+            np.where(np.isfinite(above), above, 0.0),
+        )
 
     @property
     def breaks(self) -> tuple[Break, ...]:

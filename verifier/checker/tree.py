@@ -24,11 +24,13 @@ from verifier.checker.arithmetic import ZERO, Magnitude, greatest, least
 from verifier.checker.definite import NotProved
 from verifier.checker.lmi import COMBINED
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Elementwise, Product
+from verifier.checker.network import Product
+from verifier.checker.part_along import PartsAlong
 from verifier.checker.part_emptiness import require_empty
 from verifier.checker.part_inequality import Asked, inequality_bounds
 from verifier.checker.part_jacobian import Rows, slopes_of
 from verifier.checker.parts_within import Boxes
+from verifier.checker.tree_cuts import Cuts
 from verifier.checker.tree_parts import parts
 from verifier.checker.weighting import unweighted
 from verifier.norms import Norm, NormPair
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from verifier.checker.items import Selection
     from verifier.checker.network import Network
     from verifier.checker.parts_within import Chunk
-    from verifier.checker.tree_parts import Neuron
     from verifier.checker.weighting import Unweighted
     from verifier.property import Property
 
@@ -91,7 +92,7 @@ class _Trees:
             if isinstance(node, Product):
                 raise NotProved(f"a tree, and node {node.name!r} multiplies signals")
         self._boxes = Boxes(network, self._small, asked.place, proof.forward)
-        self._signals = [self._signal(name) for name in proof.gates]
+        self._cuts = Cuts(self._small, proof.gates)
         self._asked, self._selected = asked, selected
         self._unweighted: dict[bytes, Unweighted] = {}
         plain = asked.norm if isinstance(asked.norm, NormPair) else asked.norm.plain
@@ -101,9 +102,8 @@ class _Trees:
         """Equation (1) for one output of an item, or for all of them in the claim's norm."""
         if tree.output is not None and not 0 <= tree.output < len(outputs.index):
             raise NotProved(f"a tree of output {tree.output}, of {len(outputs.index)}")
-        neurons = [self._neuron(*cut) for cut in zip(tree.gates, tree.entries, strict=False)]
         bounds = [ZERO]
-        for chunk in self._boxes.chunks(parts(tree, neurons)):
+        for chunk in self._boxes.chunks(parts(tree, self._cuts.neurons(tree))):
             if chunk.kind == EMPTY:
                 require_empty(chunk, self._small.network, self._boxes.graph(chunk))
             else:
@@ -134,7 +134,8 @@ class _Trees:
         if tree.output is not None:
             matrix, pair = matrix[tree.output][None], NormPair(pair.input, Norm.LINF)
         image = Rows(network=plain.network, rows=matrix, varying=varying, pair=pair)
-        return list(plain.bounds([image.bound(slopes_of(chunk, plain.network))]))
+        along = PartsAlong.of(chunk, self._small.network, self._boxes.graph(chunk))
+        return list(plain.bounds([image.bound(slopes_of(chunk, plain.network), along)]))
 
     def _plain(self, varying: Bool[np.ndarray, " inputs"]) -> Unweighted:
         """The network in coordinates that are measured in a plain norm."""
@@ -143,20 +144,3 @@ class _Trees:
             inputs = np.flatnonzero(varying)
             self._unweighted[key] = unweighted(self._small.network, self._asked.norm, inputs)
         return self._unweighted[key]
-
-    def _signal(self, name: str) -> str:
-        """What enters the gate of this name; the input for the name of none."""
-        if name == "":
-            return ""
-        for node in self._small.network.nodes:
-            if isinstance(node, Elementwise) and self._small.gates[node.name] == name:
-                return node.source
-        raise NotProved(f"cuts of {name!r}, which is no gate of the network")
-
-    def _neuron(self, gate: int, entry: int) -> Neuron:
-        if not 0 <= gate < len(self._signals):
-            raise NotProved(f"a cut of gate {gate}, of {len(self._signals)}")
-        signal = self._signals[gate]
-        if not 0 <= entry < self._small.network.tensors[signal]:
-            raise NotProved(f"a cut of entry {entry}, which {signal!r} does not have")
-        return signal, entry

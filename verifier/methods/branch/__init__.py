@@ -8,10 +8,14 @@ points, whose slopes are lower ends of the constant (`points`). `search` is the 
 all happens, `tree` and `proof` what is left for the checker, `checkpoint` what a later search goes
 on from.
 
-Applies to linf inputs with linf outputs, or one output; and to l2 inputs with linf or l2 outputs.
-Gates with one kink are cut; others keep the slopes that the region leaves them.
+That applies to linf inputs with linf outputs, or one output; and to l2 inputs with linf or l2
+outputs. Where gates bend, or have several kinks, or the norms are others, and inputs are few, the
+region is divided into boxes of inputs instead, and at kinks (`boxes`, `box_search`): there bounds
+of values (`box_values`) and of the Jacobian (`box_jacobian`, `box_bounds`) are found anew; the
+same for properties about entries of the Jacobian (`entry_search`).
 """
 
 from verifier.methods.branch.candidate import candidate_of, candidates, grown
+from verifier.methods.branch.entry_search import EntrySearch
 
-__all__ = ["candidate_of", "candidates", "grown"]
+__all__ = ["EntrySearch", "candidate_of", "candidates", "grown"]

@@ -14,7 +14,7 @@ from verifier.methods.branch.cells import Increments, increments
 from verifier.methods.branch.multipliers import Point, Systems, drops, lowered
 from verifier.methods.branch.question import Question
 from verifier.methods.branch.tree import Cell, Multipliers
-from verifier.methods.branch.trimming import MOST_INPUTS
+from verifier.methods.branch.trimming import narrows
 from verifier.norms import Norm
 
 _STEPS = 3  #: of Newton's method in every cell
@@ -28,7 +28,8 @@ class Bounded:
 
     multipliers: Sequence[Multipliers]
     bounds: Float64[Tensor, " cells"]
-    shares: Float64[Tensor, "2 cells psis"]  #: of the squared bound, that a side of a gate saves
+    shares: Float64[Tensor, "2 cells columns"]  #: of the squared bound, that a side of a kink saves
+    weight: Float64[Tensor, "cells columns"]  #: what knowing the gate would, at most
 
     def of(self, places: Sequence[int]) -> Bounded:
         """Those of some of them."""
@@ -36,6 +37,7 @@ class Bounded:
             multipliers=[self.multipliers[place] for place in places],
             bounds=self.bounds[list(places)],
             shares=self.shares[:, list(places)],
+            weight=self.weight[list(places)],
         )
 
 
@@ -72,16 +74,22 @@ def bounded(question: Question, cells: Sequence[Cell]) -> Bounded:
             cell.multipliers, cell.bound = multipliers, bound
     by_sign = drops(systems, value) / value.level.clamp(min=1e-300)[:, None]
     minus, plus = (none.scatter(1, psis, each) for each in by_sign)
-    rises = 0 < question.kinks.turn
-    below, above = torch.where(rises, minus, plus), torch.where(rises, plus, minus)
-    return Bounded(multipliers=found, bounds=bounds, shares=torch.stack([below, above]))
+    columns = question.kinks.psi
+    minus, plus = minus[:, columns], plus[:, columns]
+    # (3) is of an end of the slopes; what a slope between them saves is not counted.
+    shares = [
+        torch.where(sigma == -1, minus, torch.where(sigma == 1, plus, 0.0))
+        for sigma in question.kinks.parts(torch.stack([cell.sides for cell in cells]))
+    ]
+    weight = torch.maximum(minus, plus)
+    return Bounded(multipliers=found, bounds=bounds, shares=torch.stack(shares), weight=weight)
 
 
 def gates_to_divide(
     question: Question,
     cells: Sequence[Cell],
-    shares: Float64[Tensor, "2 cells psis"],
-    felt: Bool[Tensor, "cells psis"],
+    shares: Float64[Tensor, "2 cells columns"],
+    felt: Bool[Tensor, "cells columns"],
 ) -> list[int]:
     """Of every cell the gate with the greatest score, over the first node that has gates felt.
 
@@ -92,7 +100,7 @@ def gates_to_divide(
         -2 l u / (u - l) sum_k |V_kj| max share_k / (u_k - l_k).
     """
     score = shares.amin(dim=0) + 0.1 * shares.amax(dim=0)
-    if question.network.input_size <= MOST_INPUTS:
+    if narrows(question):
         score = shares.sum(dim=0) + _felt_later(question, cells, shares.amax(dim=0), felt)
     node = torch.where(felt, question.kinks.gate, len(question.kinks.gates))
     first = node == node.amin(dim=1, keepdim=True)
@@ -102,9 +110,9 @@ def gates_to_divide(
 def _felt_later(
     question: Question,
     cells: Sequence[Cell],
-    shares: Float64[Tensor, "cells psis"],
-    felt: Bool[Tensor, "cells psis"],
-) -> Float64[Tensor, "cells psis"]:
+    shares: Float64[Tensor, "cells columns"],
+    felt: Bool[Tensor, "cells columns"],
+) -> Float64[Tensor, "cells columns"]:
     """The room between the lines of gates, by the shares of those that it widens."""
     ends = torch.stack([cell.ends for cell in cells])
     least, greatest = ends[:, 0].clamp(max=0.0), ends[:, 1].clamp(min=0.0)
@@ -116,7 +124,7 @@ def _felt_later(
 def _increments(question: Question, cells: Sequence[Cell]) -> Increments:
     sides = torch.stack([cell.sides for cell in cells])
     above = torch.stack([cell.task.outflow for cell in cells])
-    return increments(question.form.inflow, above, sides * question.kinks.turn)
+    return increments(question.form.inflow, above, question.kinks.sigma(sides))
 
 
 def _systems(

@@ -1,7 +1,7 @@
 """Cells: what the increments are where some gates are on known sides of their kinks.
 
-With sigma_j = +-1 for a gate on a known side and 0 for an open one, psi_j = sigma_j v_j on the
-former, so that over xi = (dx, psi of open gates)
+With sigma_j for a gate of which one piece is left and 0 for an open one, psi_j = sigma_j v_j on
+the former, so that over xi = (dx, psi of open gates)
 
     (I - diag(sigma) V_psi) psi = diag(sigma) V_dx dx + psi_open,                        (1)
 
@@ -27,10 +27,10 @@ class Open:
     real: Bool[Tensor, "cells open"]
 
     @staticmethod
-    def of(sides: Float64[Tensor, "cells psis"]) -> Open:
-        """Of the sides: -1 below, +1 above, 0 open."""
-        is_open = sides == 0
-        count = int(is_open.sum(dim=1).max()) if len(sides) else 0
+    def of(sigma: Float64[Tensor, "cells psis"]) -> Open:
+        """Of what psis are of their v; 0: open."""
+        is_open = sigma == 0
+        count = int(is_open.sum(dim=1).max()) if len(sigma) else 0
         order = torch.argsort((~is_open).byte(), dim=1, stable=True)[:, :count]
         return Open(index=order, real=is_open.gather(1, order))
 
@@ -76,10 +76,10 @@ def increments(
 
 def sides_of(
     question: Question, points: Float64[Tensor, "points inputs"]
-) -> Float64[Tensor, "points psis"]:
+) -> Float64[Tensor, "points columns"]:
     """On which side of every kink the points lie; 0 where a gate has none."""
     signals = question.lowered.signals(points)
     entering = [signals[gate.node.source][:, gate.entries] for gate in question.gates]
-    z = torch.cat([points[:, :0], *entering], dim=1)
+    z = torch.cat([points[:, :0], *entering], dim=1)[:, question.kinks.psi]
     side = torch.where(question.kinks.place <= z, 1.0, -1.0).double()
     return torch.where(question.kinks.known, side, 0.0)

@@ -146,7 +146,7 @@ def _split(question: Question, psi: int) -> Split:
 def _trims(question: Question, cell: Cell) -> Iterator[Trim]:
     path = cell.path() if cell.trims else []
     for trims in cell.trims:
-        parts = zip(trims.psi.tolist(), trims.at.tolist(), trims.is_below.tolist(), strict=True)
+        parts = zip(trims.column.tolist(), trims.at.tolist(), trims.is_below.tolist(), strict=True)
         for (psi, at, is_below), weights in zip(parts, trims.weights[:, path], strict=True):
             split = _split(question, psi)
             yield Trim(split=split, at=at, is_below=is_below, weights=weights.numpy())
@@ -170,7 +170,7 @@ def _trim(cell: Cell, node: Node, psis: dict[Split, int]) -> None:
             cell.sides[psi] = -1.0 if trim.is_below else 1.0
     cell.trims.append(
         Trims(
-            psi=torch.tensor(found),
+            column=torch.tensor(found),
             is_below=torch.tensor([trim.is_below for trim in node.trims]),
             at=torch.tensor([trim.at for trim in node.trims], dtype=torch.float64),
             weights=weights,

@@ -41,7 +41,7 @@ def without_empty(question: Question, pool: Pool, cells: Sequence[Cell]) -> list
 
 
 def _asked(question: Question, cells: Sequence[Cell]) -> tuple[Answers, Int64[Tensor, "cells m"]]:
-    """Whether the cells' planes leave points, and which psi each weight is of."""
+    """Whether the cells' planes leave points, and which column each weight is of."""
     sides = torch.stack([cell.sides for cell in cells])
     found = planes(question, sides, torch.stack([cell.ends for cell in cells]))
     choice, cell = (0 < sides).long(), torch.arange(len(cells))[:, None]
@@ -56,8 +56,8 @@ def _asked(question: Question, cells: Sequence[Cell]) -> tuple[Answers, Int64[Te
 
 
 def _weights(
-    answers: Answers, index: Int64[Tensor, "cells m"], place: int, psis: int
-) -> Float64[Tensor, " psis"]:
-    """By psi."""
-    none = torch.zeros(psis, dtype=torch.float64)
+    answers: Answers, index: Int64[Tensor, "cells m"], place: int, columns: int
+) -> Float64[Tensor, " columns"]:
+    """By column."""
+    none = torch.zeros(columns, dtype=torch.float64)
     return none.scatter(0, index[place], answers.weights[place])

@@ -67,7 +67,7 @@ class Pool:
         if _MOST <= len(self._sides):
             self._met = {each.tobytes() for each in self._sides.char().numpy()}
 
-    def _fresh(self, sides: Float64[Tensor, "points psis"]) -> list[int]:
+    def _fresh(self, sides: Float64[Tensor, "points columns"]) -> list[int]:
         """The points on sides of which there was no point yet; all where gates have no sides."""
         if not bool(self._question.kinks.known.all()) or not sides.shape[1]:
             return list(range(len(sides)))
@@ -109,13 +109,15 @@ class Pool:
         excess = torch.cat(slopes) - known
         self.add(u[excess.topk(min(_JOINED, len(u))).indices])
 
-    def within(self, sides: Float64[Tensor, "cells psis"]) -> Bool[Tensor, "cells points"]:
+    def within(self, sides: Float64[Tensor, "cells columns"]) -> Bool[Tensor, "cells points"]:
         """Which points lie in which cells."""
         known = sides != 0
         # A cell holds a point that has all of its sides: products of signs sum up to their number.
         return sides @ self._sides.T == known.sum(dim=1, keepdim=True)
 
-    def shown(self, inside: Bool[Tensor, "cells points"]) -> tuple[Bool[Tensor, "cells psis"], ...]:
+    def shown(
+        self, inside: Bool[Tensor, "cells points"]
+    ) -> tuple[Bool[Tensor, "cells columns"], ...]:
         """Of which gates points of the cells show the side below, and the side above."""
         counts = inside.double()
         return (0 < counts @ (self._sides < 0).double()), (0 < counts @ (0 < self._sides).double())

@@ -98,7 +98,7 @@ def _tree(question: Question, root: Cell, rows: _Rows) -> Tree:
         nodes.add(cell)
         if cell.kind == INEQUALITY:
             leaves.append(cell)
-    cuts = torch.tensor(nodes.psis, dtype=torch.int64)
+    cuts = torch.tensor(nodes.columns, dtype=torch.int64)
     at = torch.tensor(nodes.at, dtype=torch.float64)
     levels, scales = _levels(question, leaves)
     return Tree(
@@ -119,7 +119,7 @@ class _Nodes:
     """The nodes of a tree so far: every cell's trims, then the cell."""
 
     kinds: list[int] = field(default_factory=list[int])
-    psis: list[int] = field(default_factory=list[int])
+    columns: list[int] = field(default_factory=list[int])
     at: list[float] = field(default_factory=list[float])
     weights: list[Float64[Tensor, " weights"]] = field(default_factory=list[Tensor])
 
@@ -128,12 +128,12 @@ class _Nodes:
         path = cell.path() if cell.trims or cell.weights is not None else []
         for trims in cell.trims:
             self.kinds += torch.where(trims.is_below, BELOW, ABOVE).tolist()
-            self.psis += trims.psi.tolist()
+            self.columns += trims.column.tolist()
             self.at += trims.at.tolist()
             self.weights.append(trims.weights[:, path].double().flatten())
         self.kinds.append(cell.kind)
         if cell.kind == CUT:
-            self.psis.append(cell.cut)
+            self.columns.append(cell.cut)
             self.at.append(0.0)
         if cell.weights is not None:
             self.weights.append(cell.weights[path])

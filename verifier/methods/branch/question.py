@@ -1,12 +1,13 @@
 """What is branched on: a lowered network's increments over a region, its kinks, and its tasks.
 
-A gate with one kink has psi = -v on one side of it and psi = +v on the other: on each side its
-increment is linear. All other gates keep the slopes that the region leaves them.
+Between its kinks a piecewise linear gate has psi = sigma v: on each piece its increment is linear.
+All other gates keep the slopes that the region leaves them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from verifier.certificate import ForwardProof
 from verifier.errors import NotCheckable
+from verifier.methods.branch.kinks import Kinks
 from verifier.methods.derivatives import Derivatives
 from verifier.methods.domain import Domain
 from verifier.methods.items import Item, items_of, varying_inputs
@@ -28,35 +30,29 @@ from verifier.norms import Norm, NormPair
 from verifier.property import Property
 from verifier.regions import Bounded, Everywhere
 
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Kinks:
-    """Where every psi's gate may be cut."""
-
-    gates: tuple[str, ...]  #: names, "" (the input) first
-    gate: Int64[Tensor, " psis"]  #: which of `gates`
-    entry: Int64[Tensor, " psis"]
-    place: Float64[Tensor, " psis"]  #: the kink; nan where there is not one
-    turn: Float64[Tensor, " psis"]  #: psi = turn v above the kink, -turn v below
-
-    @property
-    def known(self) -> Bool[Tensor, " psis"]:
-        """Which gates can be cut."""
-        return ~self.place.isnan()
+UNBOUNDED = 1e30  #: in the place of infinity, which times 0 is nan
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Values:
     """What enters the gates, as `planes` puts it: t = offset + drive (x - c) + spread psi.
 
-    Over the region t lies between `least` and `greatest`, infinite where there is no kink to cut.
+    Psis of which the pieces from a to b are left lie between low_slope t + low_shift and
+    high_slope t + high_shift, row a P + b of P pieces; the two are one if a = b. Over the region
+    what enters a column's gate, less its kink, lies between `least` and `greatest`, infinite where
+    there is none.
     """
 
     drive: Float64[Tensor, "psis inputs"]
     spread: Float64[Tensor, "psis psis"]
     offset: Float64[Tensor, " psis"]
-    least: Float64[Tensor, " psis"]
-    greatest: Float64[Tensor, " psis"]
+    low_slope: Float64[Tensor, "states psis"]
+    low_shift: Float64[Tensor, "states psis"]
+    high_slope: Float64[Tensor, "states psis"]
+    high_shift: Float64[Tensor, "states psis"]
+    kink: Float64[Tensor, " psis"]  #: from which t counts
+    least: Float64[Tensor, " columns"]
+    greatest: Float64[Tensor, " columns"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -67,9 +63,26 @@ class Gate:
     slope: Float64[Tensor, " n"]  #: nan where it is not linear
     offset: Float64[Tensor, " n"]
     middle: Float64[Tensor, " n"]  #: of the least and the greatest slope
+    reach: Float64[Tensor, " n"]  #: half of their difference
     psis: slice
     entries: Int64[Tensor, " psis"]
-    function: PiecewiseLinear | None  #: with one kink, which may be cut
+    function: PiecewiseLinear | None  #: with kinks, which may be cut
+    entering: tuple[Tensor, Tensor]  #: least and greatest over the region
+
+    @property
+    def kink(self) -> float:
+        """From which values count."""
+        return 0.0 if self.function is None else self.function.breaks[0]
+
+    @property
+    def pieces(self) -> list[tuple[Float64[Tensor, " psis"], float, float]]:
+        """The slope of every piece of the psis' gates, and its ends."""
+        if self.function is None:
+            return []
+        ends = [-math.inf, *self.function.breaks, math.inf]
+        none = torch.zeros(self.node.size, dtype=torch.float64)
+        slopes = [(none + slope)[self.entries] for slope in self.function.slopes]
+        return list(zip(slopes, ends[:-1], ends[1:], strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -131,7 +144,9 @@ class Question:
         tasks = _tasks(items, norm, form)
         if tasks is None:
             return None
-        gates = _gates(lowered, slopes, domain, form)
+        entering = forward_bounds(lowered, region, forward.technique, forward.lines)
+        gates = _gates(lowered, slopes, domain, form, entering)
+        kinks = _kinks(gates)
         everything = torch.arange(network.input_size)
         whole = form_of(lowered, everything, slopes)
         return Question(
@@ -143,8 +158,8 @@ class Question:
             norm=norm,
             moving=moving,
             form=form,
-            values=_values(lowered, gates, region, whole, forward),
-            kinks=_kinks(gates),
+            values=_values(lowered, gates, whole, domain, kinks),
+            kinks=kinks,
             items=items,
             tasks=tasks,
             measure=Measure.of(asked.norm, inputs, network.input_size),
@@ -179,19 +194,21 @@ def _tasks(items: tuple[Item, ...], norm: NormPair, form: Form) -> tuple[Task, .
     return tuple(tasks)
 
 
-def _with_one_kink(node: Elementwise) -> PiecewiseLinear | None:
+def _with_kinks(node: Elementwise) -> PiecewiseLinear | None:
     function = node.function
-    return function if isinstance(function, PiecewiseLinear) and len(function.breaks) == 1 else None
+    return function if isinstance(function, PiecewiseLinear) and function.kinks else None
 
 
 def _exact(lowered: Network, widened: Mapping[str, Slopes]) -> dict[str, Slopes]:
-    """The slopes that are to be proved: those of a kink are its two slopes, not rounded."""
+    """The slopes that are to be proved: those of pieces are theirs, not rounded."""
     slopes = dict(widened)
     for node in lowered.nodes:
-        if isinstance(node, Elementwise) and _with_one_kink(node) is not None:
-            lower, upper = node.function.slope_range()
+        if isinstance(node, Elementwise) and (function := _with_kinks(node)) is not None:
             near = widened[node.gate]
+            pieces = torch.stack([torch.zeros_like(near.lower) + each for each in function.slopes])
             is_open = near.lower < near.upper
+            lower = torch.where(near.lower <= pieces, pieces, torch.inf).amin(dim=0)
+            upper = torch.where(pieces <= near.upper, pieces, -torch.inf).amax(dim=0)
             slopes[node.gate] = Slopes(
                 torch.where(is_open, lower, near.lower), torch.where(is_open, upper, near.upper)
             )
@@ -199,7 +216,11 @@ def _exact(lowered: Network, widened: Mapping[str, Slopes]) -> dict[str, Slopes]
 
 
 def _gates(
-    lowered: Network, slopes: Mapping[str, Slopes], domain: Domain, form: Form
+    lowered: Network,
+    slopes: Mapping[str, Slopes],
+    domain: Domain,
+    form: Form,
+    entering: Mapping[str, tuple[Tensor, Tensor]],
 ) -> tuple[Gate, ...]:
     """All of them; the center lies in every interval that the region leaves."""
     signals = lowered.signals(domain.center[None])
@@ -214,40 +235,82 @@ def _gates(
                 slope=torch.where(own.lower < own.upper, torch.nan, own.lower),
                 offset=offset,
                 middle=(own.lower + own.upper) / 2,
+                reach=(own.upper - own.lower) / 2,
                 psis=block,
                 entries=array.active,
-                function=_with_one_kink(node),
+                function=_with_kinks(node),
+                entering=entering[node.gate],
             )
         )
     return tuple(gates)
 
 
 def _values(
-    lowered: Network, gates: tuple[Gate, ...], region: Bounded, form: Form, forward: ForwardProof
+    lowered: Network, gates: tuple[Gate, ...], form: Form, domain: Domain, kinks: Kinks
 ) -> Values:
-    """Where a gate has no kink to cut, nothing is said of t."""
-    entering = forward_bounds(lowered, region, "linear", forward.lines)
-    ends = [_ends(gate, *entering[gate.node.gate]) for gate in gates]
-    none = torch.zeros(0, dtype=torch.float64)
+    """Where a gate has no kink to cut, its psi is left without bounds."""
+    count = _most_pieces(gates)
+    pairs = [(first, last) for first in range(count) for last in range(count)]
+    none = torch.zeros(4, len(pairs), 0, dtype=torch.float64)
+    tables = [torch.stack([_lines(gate, *pair) for pair in pairs], dim=1) for gate in gates]
+    low_slope, low_shift, high_slope, high_shift = torch.cat([none, *tables], dim=2)
     size = lowered.input_size
+    counts = [torch.full((len(gate.entries),), gate.kink).double() for gate in gates]
     return Values(
         drive=form.inflow[:, :size],
         spread=form.inflow[:, size:],
-        offset=_at_center(lowered, gates, Domain.of(region, size)),
-        least=torch.cat([none, *(least for least, _ in ends)]),
-        greatest=torch.cat([none, *(greatest for _, greatest in ends)]),
+        offset=_at_center(lowered, gates, domain),
+        low_slope=low_slope,
+        low_shift=low_shift,
+        high_slope=high_slope,
+        high_shift=high_shift,
+        kink=torch.cat([torch.zeros(0, dtype=torch.float64), *counts]),
+        least=_beyond(gates, kinks, 0),
+        greatest=_beyond(gates, kinks, 1),
     )
 
 
-def _ends(
-    gate: Gate, lower: Float64[Tensor, " n"], upper: Float64[Tensor, " n"]
-) -> tuple[Float64[Tensor, " psis"], Float64[Tensor, " psis"]]:
-    """The ends of t."""
-    if gate.function is None:
-        none = torch.full((len(gate.entries),), torch.inf, dtype=torch.float64)
-        return -none, none
-    kink = gate.function.breaks[0]
-    return lower[gate.entries] - kink, upper[gate.entries] - kink
+def _beyond(gates: tuple[Gate, ...], kinks: Kinks, end: int) -> Float64[Tensor, " columns"]:
+    """How far an end of what enters is beyond the kinks: 0 the least, 1 the greatest."""
+    none = torch.zeros(0, dtype=torch.float64)
+    entering = torch.cat([none, *(gate.entering[end][gate.entries] for gate in gates)])
+    nowhere = torch.inf if end else -torch.inf
+    return torch.where(kinks.known, entering[kinks.psi] - kinks.place, nowhere)
+
+
+def _most_pieces(gates: tuple[Gate, ...]) -> int:
+    return max((len(gate.pieces) for gate in gates), default=0) or 1
+
+
+def _lines(gate: Gate, first: int, last: int) -> Float64[Tensor, "4 psis"]:
+    """Slopes and shifts of lines around every psi where these pieces are left."""
+    pieces, function = gate.pieces, gate.function
+    none = torch.zeros(len(gate.entries), dtype=torch.float64)
+    if function is None or len(pieces) <= last or last < first:
+        return torch.stack([none, none - UNBOUNDED, none, none + UNBOUNDED])
+    middle, reach = gate.middle[gate.entries], gate.reach[gate.entries]
+    lower, upper = gate.entering
+    at_kink = function.forward(torch.full_like(lower, gate.kink))[gate.entries]
+    if first == last:
+        # On a piece the lines are its own, whether the region leaves it or not.
+        slope, left, right = pieces[first]
+        end = left if math.isfinite(left) else right
+        height = function.forward(torch.full_like(lower, end))[gate.entries]
+        shift = (height + slope * (gate.kink - end) - at_kink) / reach
+        return torch.stack([(slope - middle) / reach, shift] * 2)
+    lower = lower.clamp(min=pieces[first][1])
+    upper = torch.maximum(lower, upper.clamp(max=pieces[last][2]))
+    below, least, above, greatest = (
+        each[gate.entries] for each in function.relaxation(lower, upper)
+    )
+    return torch.stack(
+        [
+            (below - middle) / reach,
+            (least + below * gate.kink - at_kink) / reach,
+            (above - middle) / reach,
+            (greatest + above * gate.kink - at_kink) / reach,
+        ]
+    )
 
 
 def _at_center(
@@ -264,9 +327,9 @@ def _at_center(
                 signals[node.name] = sum(parts, node.bias[None])
             case Elementwise():
                 gate, z = by_name[node.name], signals[node.source]
-                kink = 0.0 if gate.function is None else gate.function.breaks[0]
-                entering.append(z[0, gate.entries] - kink)
-                middle = node.function.forward(torch.full_like(z, kink)) + gate.middle * (z - kink)
+                entering.append(z[0, gate.entries] - gate.kink)
+                middle = node.function.forward(torch.full_like(z, gate.kink))
+                middle = middle + gate.middle * (z - gate.kink)
                 linear = gate.slope * z + gate.offset
                 signals[node.name] = torch.where(gate.slope.isnan(), middle, linear)
             case _:
@@ -275,24 +338,49 @@ def _at_center(
 
 
 def _kinks(gates: tuple[Gate, ...]) -> Kinks:
-    """The kinks of all psis."""
-    gate = [torch.full_like(each.entries, place + 1) for place, each in enumerate(gates)]
-    place, turn = list[Tensor](), list[Tensor]()
-    for each in gates:
-        count = len(each.entries)
-        none = torch.full((count,), torch.nan, dtype=torch.float64)
-        if each.function is None:
-            place.append(none)
-            turn.append(torch.ones_like(none))
-            continue
-        place.append(torch.full_like(none, each.function.breaks[0]))
-        left, right = (none.new_zeros(each.node.size) + side for side in each.function.slopes)
-        turn.append(torch.where(left < right, 1.0, -1.0).double()[each.entries])
-    none = torch.zeros(0, dtype=torch.float64)
+    """Columns of all psis, in their order."""
+    columns = list[tuple[int, int, float, int, int]]()
+    firsts, lasts, sigmas = list[int](), list[int](), list[list[float]]()
+    count = _most_pieces(gates)
+    for place, gate in enumerate(gates, start=1):
+        least, greatest = (end[gate.entries].tolist() for end in gate.entering)
+        breaks = () if gate.function is None else gate.function.breaks
+        by_piece = _sigmas(gate)
+        for row, entry in enumerate(gate.entries.tolist()):
+            inside = _within(breaks, least[row], greatest[row])
+            psi = len(firsts)
+            columns += [(place, entry, breaks[k], psi, k) for k in inside]
+            columns += [] if inside else [(place, entry, math.nan, psi, 0)]
+            firsts.append(inside[0] if inside else 0)
+            lasts.append(inside[-1] + 1 if inside else 0)
+            own = [each[row] for each in by_piece]
+            sigmas.append(own + [math.nan] * (count - len(own)))
+    gate_of, entry_of, place_of, psi_of, piece_of = (
+        zip(*columns, strict=True) if columns else ((),) * 5
+    )
     return Kinks(
         gates=("", *(each.node.gate for each in gates)),
-        gate=torch.cat([torch.arange(0), *gate]),
-        entry=torch.cat([torch.arange(0), *(each.entries for each in gates)]),
-        place=torch.cat([none, *place]),
-        turn=torch.cat([none, *turn]),
+        gate=torch.tensor(gate_of, dtype=torch.int64),
+        entry=torch.tensor(entry_of, dtype=torch.int64),
+        place=torch.tensor(place_of, dtype=torch.float64),
+        psi=torch.tensor(psi_of, dtype=torch.int64),
+        piece=torch.tensor(piece_of, dtype=torch.int64),
+        first=torch.tensor(firsts, dtype=torch.int64),
+        last=torch.tensor(lasts, dtype=torch.int64),
+        sigmas=torch.tensor(sigmas, dtype=torch.float64).reshape(len(firsts), count),
     )
+
+
+def _within(breaks: Sequence[float], least: float, greatest: float) -> list[int]:
+    """The kinks within an interval of an open gate, or next to it: rounding left two slopes."""
+    inside = [k for k, at in enumerate(breaks) if least < at < greatest]
+    if inside or not breaks:
+        return inside
+    beyond = [max(least - at, at - greatest) for at in breaks]
+    return [beyond.index(min(beyond))]
+
+
+def _sigmas(gate: Gate) -> list[list[float]]:
+    """Of every piece, those of the psis."""
+    middle, reach = gate.middle[gate.entries], gate.reach[gate.entries]
+    return [((slope - middle) / reach).clamp(-1, 1).tolist() for slope, _, _ in gate.pieces]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from verifier.methods.branch.multipliers import Point, Systems, lowered, value_at
-from verifier.methods.branch.question import Question
+from verifier.methods.branch.question import Question, Task
 from verifier.methods.branch.tree import Cell, Multipliers
 from verifier.methods.lipsdp import forward_start
 from verifier.norms import Norm
@@ -19,40 +20,71 @@ _SCHEDULE = ((1.0, 4), (0.1, 6), (0.02, 5), (0.003, 5))  #: (share, steps) of Ne
 
 
 def roots(question: Question) -> list[Cell]:
-    """One for each task, in their order."""
-    form, tasks = question.form, question.tasks
-    n, psis = form.inputs, len(form.owner)
+    """One for each task, in their order.
+
+    Of an item's tasks those of the greatest bounds come first, and later ones stop as soon as their
+    bounds are below the greatest: what they still lack is found when it counts.
+    """
     start = _start(question)
-    cells: list[Cell] = []
-    for task in tasks:
-        systems = Systems(
-            above=task.outflow[None],
-            below=form.inflow[None],
-            real=torch.ones(1, psis, dtype=torch.bool),
-            in_linf=question.norm.input is Norm.LINF,
-        ).grown()
-        point = Point(gates=start[None], inputs=torch.ones(1, n, dtype=torch.float64))
-        value = value_at(systems, point)
-        for share, steps in _SCHEDULE:
-            point, value = lowered(systems, point, steps=steps, share=share)
-        bound = float(value.bound(point, systems.in_linf))
-        multipliers = Multipliers(1 / point.gates[0], 1 / point.inputs[0])
-        cells.append(
-            Cell(
-                task=task,
-                sides=torch.zeros(psis, dtype=torch.float64),
-                ends=torch.stack([question.values.least, question.values.greatest]),
-                walls=torch.zeros(psis, dtype=torch.bool),
-                bound=bound,
-                multipliers=multipliers,
-            )
-        )
-    return cells
+    points = [_Rooted.of(question, task, start) for task in question.tasks]
+    for item in {task.item for task in question.tasks}:
+        enough = 0.0
+        own = [point for point in points if point.task.item == item]
+        for point in sorted(own, key=lambda each: -each.bound):
+            for share, steps in _SCHEDULE[1:]:
+                if enough <= point.bound:
+                    point.lower(share, steps)
+            enough = max(enough, point.bound)
+    return [point.cell(question) for point in points]
 
 
 def steps_of_roots(question: Question) -> int:
-    """How many steps of Newton's method that takes."""
-    return len(question.tasks) * sum(steps for _, steps in _SCHEDULE)
+    """How many steps of Newton's method that takes, if one task of every item is solved."""
+    first, *others = (steps for _, steps in _SCHEDULE)
+    return len(question.tasks) * first + len(question.items) * sum(others)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Rooted:
+    """The whole region, on the way to the best multipliers."""
+
+    task: Task
+    systems: Systems
+    point: Point
+    bound: float
+
+    @staticmethod
+    def of(question: Question, task: Task, start: Float64[Tensor, " psis"]) -> _Rooted:
+        form = question.form
+        systems = Systems(
+            above=task.outflow[None],
+            below=form.inflow[None],
+            real=torch.ones(1, len(form.owner), dtype=torch.bool),
+            in_linf=question.norm.input is Norm.LINF,
+        ).grown()
+        inputs = torch.ones(1, form.inputs, dtype=torch.float64)
+        point = Point(gates=start[None], inputs=inputs)
+        bound = float(value_at(systems, point).bound(point, systems.in_linf))
+        found = _Rooted(task=task, systems=systems, point=point, bound=bound)
+        found.lower(*_SCHEDULE[0])
+        return found
+
+    def lower(self, share: float, steps: int) -> None:
+        """So many steps more."""
+        self.point, value = lowered(self.systems, self.point, steps=steps, share=share)
+        self.bound = float(value.bound(self.point, self.systems.in_linf))
+
+    def cell(self, question: Question) -> Cell:
+        """The root of a tree."""
+        count = len(question.kinks.psi)
+        return Cell(
+            task=self.task,
+            sides=torch.zeros(count, dtype=torch.float64),
+            ends=torch.stack([question.values.least, question.values.greatest]),
+            walls=torch.zeros(count, dtype=torch.bool),
+            bound=self.bound,
+            multipliers=Multipliers(1 / self.point.gates[0], 1 / self.point.inputs[0]),
+        )
 
 
 def _start(question: Question) -> Float64[Tensor, " psis"]:

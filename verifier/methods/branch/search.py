@@ -76,6 +76,16 @@ class Search:
         for leaf in leaves:
             self._wait(leaf)
 
+    @property
+    def waiting(self) -> int:
+        """How many cells may still be divided."""
+        return len(self.frontier)
+
+    @property
+    def excess(self) -> float | None:
+        """The share by which the first cell's bound exceeds the steepest slope of its item."""
+        return self.frontier.excess
+
     def advance(self) -> bool:
         """One batch; whether there was any."""
         cells = [cell for cell in self.frontier.popped(self._width) if not self._is_done(cell)]
@@ -132,19 +142,19 @@ class Search:
     def _continue(self, cells: Sequence[Cell]) -> None:
         """Cells with one Jacobian of which no point is known are divided until that is decided."""
         for cell in cells:
-            known = (cell.sides == 0) & self._question.kinks.known
-            if self._is_done(cell) or not bool(known.any()):
+            is_open = self._question.kinks.open(cell.sides[None])[0]
+            if self._is_done(cell) or not bool(is_open.any()):
                 continue
             kind = cell.kind
             self.leaves += 1
-            for child in cell.divided(int(known.nonzero()[0])):
+            for child in cell.divided(int(is_open.nonzero()[0])):
                 child.kind = kind
                 self._wait(child)
 
     def _divide(self, cells: list[Cell], results: Bounded) -> None:
         """Every cell in two."""
         sides = torch.stack([cell.sides for cell in cells])
-        felt = (NO_SHARE < results.shares.amax(dim=0)) & (sides == 0) & self._question.kinks.known
+        felt = (NO_SHARE < results.weight) & self._question.kinks.open(sides)
         gates = gates_to_divide(self._question, cells, results.shares, felt)
         divisible = felt.any(dim=1).tolist()
         for place, cell in enumerate(cells):

@@ -24,10 +24,10 @@ class Multipliers:
 class Trims:
     """Some of a cell's: t of a gate is not above, or not below a number, in all of the cell."""
 
-    psi: Int64[Tensor, " trims"]
+    column: Int64[Tensor, " trims"]
     is_below: Bool[Tensor, " trims"]  #: whether t <= at is left
     at: Float64[Tensor, " trims"]  #: 0 is the kink
-    weights: Float32[Tensor, "trims psis"]  #: by psi, how much each cut counts in that
+    weights: Float32[Tensor, "trims columns"]  #: by column, how much each cut counts in that
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -35,26 +35,26 @@ class Cell:
     """A node of a tree. Open ones count as leaves with the bound that they inherit."""
 
     task: Task
-    sides: Float64[Tensor, " psis"]
-    ends: Float64[Tensor, "2 psis"]  #: of t, what enters a gate less its kink
-    walls: Bool[Tensor, " psis"]  #: on whose sides the cell is by cuts, not by trims
+    sides: Float64[Tensor, " columns"]
+    ends: Float64[Tensor, "2 columns"]  #: of t, what enters a gate less its kink
+    walls: Bool[Tensor, " columns"]  #: on whose sides the cell is by cuts, not by trims
     bound: float
     multipliers: Multipliers
     parent: Cell | None = None
     depth: int = 0
     kind: int = INEQUALITY
-    cut: int = -1  #: the psi whose gate the children divide
+    cut: int = -1  #: the column whose kink the children divide
     children: tuple[Cell, Cell] | None = None  #: below, above
-    #: of the empty: by psi, how much each cut counts in the contradiction
-    weights: Float64[Tensor, " psis"] | None = None
+    #: of the empty: by column, how much each cut counts in the contradiction
+    weights: Float64[Tensor, " columns"] | None = None
     trims: list[Trims] = field(default_factory=list[Trims])  #: after its parent's cut, in order
 
-    def divided(self, psi: int) -> tuple[Cell, Cell]:
+    def divided(self, column: int) -> tuple[Cell, Cell]:
         """The cells below and above a kink, which are this one's from now on."""
         children: list[Cell] = []
         for side in (-1.0, 1.0):
             sides, ends, walls = self.sides.clone(), self.ends.clone(), self.walls.clone()
-            sides[psi], ends[int(side < 0), psi], walls[psi] = side, 0.0, True
+            sides[column], ends[int(side < 0), column], walls[column] = side, 0.0, True
             children.append(
                 Cell(
                     task=self.task,
@@ -67,7 +67,7 @@ class Cell:
                     depth=self.depth + 1,
                 )
             )
-        self.kind, self.cut, self.children = CUT, psi, (children[0], children[1])
+        self.kind, self.cut, self.children = CUT, column, (children[0], children[1])
         return self.children
 
     def path(self) -> list[int]:
@@ -96,6 +96,6 @@ class Cell:
         """The greatest bound among the leaves."""
         return max((cell.bound for cell in self.leaves()), default=0.0)
 
-    def close(self, weights: Float64[Tensor, " psis"]) -> None:
+    def close(self, weights: Float64[Tensor, " columns"]) -> None:
         """The cell is empty."""
         self.kind, self.weights, self.bound = EMPTY, weights, 0.0

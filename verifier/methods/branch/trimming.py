@@ -3,8 +3,8 @@
 Node by node, from the first on: the planes of a node's gates, with what the intervals before it
 are, reach so far in the polytope of the cell's walls and no farther (`extremes`). What is beyond
 has no point of the cell. Gates that enter no others are asked about their kinks alone, and only
-where no known point shows that both sides have points; so are all gates where inputs are many: a
-few half-spaces of them hardly narrow anything.
+where no known point shows that both sides have points; so are all gates where inputs are many, a
+few half-spaces of which hardly narrow anything, and where a gate has several kinks.
 
 Walls are the planes of the cuts that made the cell, of this node and earlier ones. Sides that trims
 found follow from those.
@@ -27,8 +27,13 @@ from verifier.methods.branch.tree import Cell, Trims
 
 _LEAST = 0.1  #: share of an interval whose loss is worth a trim
 _INWARDS = 0.02  #: from the farthest points of a cell to their mean
-MOST_INPUTS = 128  #: with which intervals are narrowed short of their kinks
+_MOST_INPUTS = 128  #: with which intervals are narrowed short of their kinks
 _OUTSIDE = 1e-9  #: by how much more planes are taken to reach, against the size of their terms
+
+
+def narrows(question: Question) -> bool:
+    """Whether intervals are narrowed short of their kinks."""
+    return question.kinks.single and question.network.input_size <= _MOST_INPUTS
 
 
 def trimmed(question: Question, pool: Pool, cells: Sequence[Cell]) -> list[bool]:
@@ -37,13 +42,12 @@ def trimmed(question: Question, pool: Pool, cells: Sequence[Cell]) -> list[bool]
     The points that functions reach are tried for the slopes there.
     """
     state = _State.of(cells, pool)
-    leads = question.kinks.known & (question.values.spread != 0).any(dim=0)
-    if MOST_INPUTS < question.network.input_size:
-        leads = torch.zeros_like(leads)
+    enters = (question.values.spread != 0).any(dim=0)[question.kinks.psi]
+    leads = question.kinks.known & enters & narrows(question)
     for block in question.form.blocks:
         asked = _asked(question, state, block, leads)
         if bool(asked.any()):
-            answer, where = _narrow(question, cells, state, asked, leads, block.stop)
+            answer, where = _narrow(question, cells, state, asked, leads, block)
             pool.tried(_inner(answer, where, len(cells)), [cells[k].task for k in where.tolist()])
     for cell, sides, ends in zip(cells, state.sides, state.ends, strict=True):
         cell.sides, cell.ends = sides, ends
@@ -54,10 +58,10 @@ def trimmed(question: Question, pool: Pool, cells: Sequence[Cell]) -> list[bool]
 class _State:
     """What is known of the cells so far."""
 
-    sides: Float64[Tensor, "cells psis"]
-    ends: Float64[Tensor, "cells 2 psis"]
-    walls: Bool[Tensor, "cells psis"]
-    shown: Bool[Tensor, "2 cells psis"]  #: of which sides points are known: below, above
+    sides: Float64[Tensor, "cells columns"]
+    ends: Float64[Tensor, "cells 2 columns"]
+    walls: Bool[Tensor, "cells columns"]
+    shown: Bool[Tensor, "2 cells columns"]  #: of which sides points are known: below, above
     is_empty: Bool[Tensor, " cells"]
 
     @staticmethod
@@ -74,54 +78,54 @@ class _State:
 
 
 def _asked(
-    question: Question, state: _State, block: slice, leads: Bool[Tensor, " psis"]
-) -> Bool[Tensor, "2 cells psis"]:
-    """Of which open gates of a node the ends below and above are sought."""
+    question: Question, state: _State, block: slice, leads: Bool[Tensor, " columns"]
+) -> Bool[Tensor, "2 cells columns"]:
+    """Of which open kinks of a node the ends below and above are sought."""
     here = torch.zeros_like(leads)
-    here[block] = question.kinks.known[block]
-    is_open = here & (state.sides == 0)
-    return is_open & (leads | ~state.shown)
+    here[question.kinks.columns(block)] = True
+    return here & question.kinks.open(state.sides) & (leads | ~state.shown)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Places:
-    """Problems: whether the end sought is above, in which cell, of which psi."""
+    """Problems: whether the end sought is above, in which cell, of which kink."""
 
     above: Int64[Tensor, " problems"]
     cell: Int64[Tensor, " problems"]
-    psi: Int64[Tensor, " problems"]
+    column: Int64[Tensor, " problems"]
 
     def of(self, chosen: Bool[Tensor, " problems"]) -> _Places:
         """Some of them."""
-        return _Places(above=self.above[chosen], cell=self.cell[chosen], psi=self.psi[chosen])
+        return _Places(above=self.above[chosen], cell=self.cell[chosen], column=self.column[chosen])
 
 
 def _narrow(
     question: Question,
     cells: Sequence[Cell],
     state: _State,
-    asked: Bool[Tensor, "2 cells psis"],
-    leads: Bool[Tensor, " psis"],
-    stop: int,
+    asked: Bool[Tensor, "2 cells columns"],
+    leads: Bool[Tensor, " columns"],
+    block: slice,
 ) -> tuple[Reached, Int64[Tensor, " problems"]]:
     """The trims of one node's gates, and what they leave; the problems, and their cells."""
-    found = planes(question, state.sides, state.ends, stop)
+    found = planes(question, state.sides, state.ends, block.stop)
+    stop = question.kinks.columns(block).stop
     asked = asked[:, :, :stop] & found.usable
-    cell, psi, above = asked.permute(1, 2, 0).nonzero().unbind(dim=1)
-    places = _Places(above=above, cell=cell, psi=psi)
-    functions, offset = found.normal[above, cell, psi], found.offset[above, cell, psi]
-    enough = torch.where(leads[psi], -torch.inf, -offset - 2 * _OUTSIDE * offset.abs())
+    cell, column, above = asked.permute(1, 2, 0).nonzero().unbind(dim=1)
+    places = _Places(above=above, cell=cell, column=column)
+    functions, offset = found.normal[above, cell, column], found.offset[above, cell, column]
+    enough = torch.where(leads[column], -torch.inf, -offset - 2 * _OUTSIDE * offset.abs())
     polytopes, index = _walls(found, state, stop)
     answer = reached(polytopes, cell, functions, enough)
     _close(cells, state, places, answer, index)
     # From here on numbers are of t and of -t: how far they reach.
     most = offset + answer.most
     most = most + _OUTSIDE * (offset.abs() + functions.abs().sum(dim=1))
-    ends = state.ends[cell, above, psi] * (2 * above - 1)
-    width = state.ends[cell, 1, psi] - state.ends[cell, 0, psi]
-    worth = (most < 0) | (leads[psi] & (most < ends - _LEAST * width))
+    ends = state.ends[cell, above, column] * (2 * above - 1)
+    width = state.ends[cell, 1, column] - state.ends[cell, 0, column]
+    worth = (most < 0) | (leads[column] & (most < ends - _LEAST * width))
     # Where both sides of a kink are beyond, one is left: the cell is empty, as others will show.
-    twice = (above == 1) & _repeats(cell, psi) & (most < 0) & (most.roll(1) < 0)
+    twice = (above == 1) & _repeats(cell, column) & (most < 0) & (most.roll(1) < 0)
     chosen = worth & ~twice & ~state.is_empty[cell]
     _trim(
         cells, state, places.of(chosen), most[chosen].clamp(min=0.0), answer.weights[chosen], index
@@ -139,14 +143,14 @@ def _inner(
 
 
 def _repeats(
-    cell: Int64[Tensor, " problems"], psi: Int64[Tensor, " problems"]
+    cell: Int64[Tensor, " problems"], column: Int64[Tensor, " problems"]
 ) -> Bool[Tensor, " problems"]:
     """Whether the problem before was of the same gate."""
-    return (cell == cell.roll(1)) & (psi == psi.roll(1))
+    return (cell == cell.roll(1)) & (column == column.roll(1))
 
 
 def _walls(found: Planes, state: _State, stop: int) -> tuple[Polytopes, Int64[Tensor, "cells m"]]:
-    """The planes that hold the cells on the sides of their cuts, and the psi of each."""
+    """The planes that hold the cells on the sides of their cuts, and the column of each."""
     choice, cell = (0 < state.sides[:, :stop]).long(), torch.arange(len(state.sides))[:, None]
     used = state.walls[:, :stop] & found.usable[choice, cell, torch.arange(stop)]
     most = max(1, int(used.sum(dim=1).max()))
@@ -184,16 +188,16 @@ def _trim(
     index: Int64[Tensor, "cells m"],
 ) -> None:
     """Note the trims at the numbers that t, or -t, do not exceed."""
-    cell, above, psi = places.cell, places.above, places.psi
+    cell, above, column = places.cell, places.above, places.column
     at = most * (2 * above - 1)
-    state.ends[cell, above, psi] = at
+    state.ends[cell, above, column] = at
     known = at == 0
-    state.sides[cell[known], psi[known]] = (1 - 2 * above[known]).double()
+    state.sides[cell[known], column[known]] = (1 - 2 * above[known]).double()
     full = torch.zeros(len(cell), state.sides.shape[1], dtype=torch.float32)
     full.scatter_(1, index[cell], weights.float())
     counts = torch.bincount(cell, minlength=len(cells)).tolist()
     parts = zip(
-        psi.split(counts),
+        column.split(counts),
         (above == 1).split(counts),
         at.split(counts),
         full.split(counts),

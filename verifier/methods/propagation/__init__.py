@@ -11,6 +11,7 @@ from verifier.methods.propagation.batch import candidates as batched
 from verifier.methods.propagation.candidate import Options, candidate
 from verifier.methods.propagation.forward import Forward, affordable, forward_bounds, gate_slopes
 from verifier.methods.propagation.unsearched import candidates as unsearched
+from verifier.methods.propagation.work import jacobian_work, pulled_back
 
 __all__ = [
     "Forward",
@@ -20,5 +21,7 @@ __all__ = [
     "candidate",
     "forward_bounds",
     "gate_slopes",
+    "jacobian_work",
+    "pulled_back",
     "unsearched",
 ]

@@ -134,6 +134,11 @@ class HardSigmoid(PiecewiseLinear):
         return (-self.beta / self.alpha, (1 - self.beta) / self.alpha)
 
     @property
+    def kinks(self) -> tuple[float, ...]:
+        """None that is known to be a float64 number: quotients round."""
+        return ()
+
+    @property
     def slopes(self) -> tuple[float, ...]:
         """Held, rising, held."""
         return (0.0, self.alpha, 0.0)

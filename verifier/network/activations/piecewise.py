@@ -50,6 +50,11 @@ class Piecewise(ABC):
     ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
         """The derivatives from the left and from the right."""
 
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Breaks where the derivative jumps, as far as they are float64 numbers."""
+        return self.breaks
+
     def slope_range(self) -> tuple[Float64[Tensor, " n"], Float64[Tensor, " n"]]:
         """Every secant anywhere has a slope within [lower, upper]."""
         far = torch.full((self.size,), _FAR, dtype=torch.float64)
@@ -211,6 +216,11 @@ class PiecewiseLinear(Piecewise):
 @dataclass(frozen=True, slots=True, eq=False)
 class Smooth(Piecewise):
     """A function with a derivative everywhere."""
+
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """None."""
+        return ()
 
     @abstractmethod
     def derivative(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:

@@ -23,6 +23,11 @@ class Scaled(Piecewise):
         """Those of f, divided by inner."""
         return tuple(sorted(place / self.inner for place in self.function.breaks))
 
+    @property
+    def kinks(self) -> tuple[float, ...]:
+        """Those of f."""
+        return self.function.kinks
+
     def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
         """Factor f(inner x)."""
         return self.factor * self.function.forward(self.inner * x)
