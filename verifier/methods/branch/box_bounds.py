@@ -25,6 +25,7 @@ from verifier.network.nodes import Affine, Elementwise
 from verifier.norms import Norm, NormPair
 
 _INSIDE = 1e-9  #: of an interval, by which a kink must lie inside to be cut
+_BEYOND = 1e-7  #: of an interval's ends, by which a cut must leave it out for a box to be empty
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -60,6 +61,7 @@ class Evaluated:
     values: Values
     slopes: Mapping[str, Slopes]
     derivatives: Derivatives
+    is_empty: Bool[Tensor, " boxes"]  #: a cut of a gate leaves nothing of what enters it
 
 
 def evaluated(
@@ -71,11 +73,13 @@ def evaluated(
         upper=torch.stack([each.upper for each in boxes]),
     )
     values = Values(asked.lowered, asked.domain, box, asked.known)
-    _narrow(asked, values, boxes)
+    is_empty = _narrow(asked, values, boxes)
     slopes = {node.name: Slopes.of(node, values.entering[node.name]) for node in asked.gates}
     each = rows.expand(len(boxes), *rows.shape)
     derivatives = Derivatives(asked.measured, values, slopes, each)
-    return Evaluated(box=box, values=values, slopes=slopes, derivatives=derivatives)
+    return Evaluated(
+        box=box, values=values, slopes=slopes, derivatives=derivatives, is_empty=is_empty
+    )
 
 
 def bounded(asked: Asked, boxes: Sequence[Box], rows: Float64[Tensor, "rows outputs"]) -> Bounded:
@@ -101,11 +105,13 @@ def bounded(asked: Asked, boxes: Sequence[Box], rows: Float64[Tensor, "rows outp
     if asked.norm.input is Norm.L2 and asked.norm.output is not Norm.L1:
         turned = _turned(asked, found, rows, (lower + upper) / 2)
         bounds = torch.minimum(bounds, turned)
+    bounds = torch.where(found.is_empty, 0.0, bounds)
     return Bounded(bounds=bounds, cuts=best_cuts(asked, found, rows))
 
 
-def _narrow(asked: Asked, values: Values, boxes: Sequence[Box]) -> None:
-    """What the boxes' cuts of gates leave of the intervals."""
+def _narrow(asked: Asked, values: Values, boxes: Sequence[Box]) -> Bool[Tensor, " boxes"]:
+    """What the boxes' cuts of gates leave of the intervals; which boxes they leave nothing of."""
+    is_empty = torch.zeros(len(boxes), dtype=torch.bool)
     for place, node in enumerate(asked.gates, start=1):
         here = values.entering[node.name]
         lower, upper = here.lower.clone(), here.upper.clone()
@@ -117,7 +123,10 @@ def _narrow(asked: Asked, values: Values, boxes: Sequence[Box]) -> None:
                     lower[row, entry] = lower[row, entry].clamp(min=low)
                     upper[row, entry] = upper[row, entry].clamp(max=high)
         if has_cuts:
+            size = torch.maximum(here.lower.abs(), here.upper.abs())
+            is_empty |= (upper + _BEYOND * size < lower).any(dim=1)
             values.set(node, Ends(lower=torch.minimum(lower, upper), upper=upper))
+    return is_empty
 
 
 def _norms(
