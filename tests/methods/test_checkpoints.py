@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache, reduce
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -127,7 +128,15 @@ def test_a_missing_chunk_is_found_out() -> None:
 
 
 def test_chunks_of_different_searches_do_not_join() -> None:
-    first, second = cut(early(), 2)
+    chunks = cut(early(), 1000)
+    first, second = next(
+        (one, other)
+        for one, other in pairwise(chunks)
+        if any(
+            a.node.split is not None and b.node.split is not None
+            for a, b in zip(one.roots, other.roots, strict=True)
+        )
+    )
     moved = _altered(second, lambda node: node.split is not None, _moved)
     with pytest.raises(InvalidRequest, match="contradict"):
         join([first, moved])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count, islice
 
 from verifier.certificate import Candidate
@@ -83,8 +83,7 @@ def _by_gates(
     if start is not None and search.leaves * per_leaf < _AT_ONCE * clock.remaining:
         yield search.candidate()  # what stands, whatever stops the run
     keeper = Keeper(search.growth, aim.keep)
-    yield from _run(search, per_leaf, clock, aim, keeper.tick)
-    keeper.now()
+    yield from _run(search, per_leaf, clock, aim, keeper)
 
 
 def _by_boxes(search: BoxSearch, clock: Clock, aim: Aim) -> Iterator[Candidate]:
@@ -92,7 +91,7 @@ def _by_boxes(search: BoxSearch, clock: Clock, aim: Aim) -> Iterator[Candidate]:
     if expected <= _SETTING_OUT * clock.remaining:
         per_gate = _CHECKED_BENT if search.bends else _CHECKED_STRAIGHT
         search.start()
-        yield from _run(search, per_gate * search.gates, clock, aim, lambda: None)
+        yield from _run(search, per_gate * search.gates, clock, aim)
 
 
 def _multiplications_behind(lowered: Network) -> int:
@@ -107,17 +106,20 @@ def _run(
     per_leaf: float,
     clock: Clock,
     aim: Aim,
-    tick: Callable[[], None],
+    keeper: Keeper | None = None,
 ) -> Iterator[Candidate]:
     spent, shown = Clock.start(0.0), _FIRST_SHOWN
     for step in _steps(search):
         aim.report(step)
-        tick()
+        if keeper is not None:
+            keeper.tick()
         if clock.remaining <= search.leaves * per_leaf:
             break
         if shown < spent.elapsed:
             yield search.candidate()
             shown = _LATER_SHOWN * spent.elapsed
+    if keeper is not None:
+        keeper.now()  # before the last candidate: whoever takes it may ask for no more
     yield search.candidate()
 
 
