@@ -24,7 +24,7 @@ def test_a_file_that_is_no_model(assert_lipschitz):
 
 def test_a_session_with_the_fixture(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SESSION.format(model=str(MODEL)))
-    result = pytester.runpytest_subprocess("-p", "service.pytest_plugin", "-q")
+    result = pytester.runpytest_subprocess("-q")  # which finds the fixture by its entry point
     result.assert_outcomes(passed=1, failed=2)
     result.stdout.fnmatch_lines(
         [
