@@ -33,6 +33,7 @@ from verifier.checker.network import Elementwise, Product
 from verifier.checker.part_entries import tree_entries
 from verifier.checker.rejected import Rejected
 from verifier.checker.tangent import gates_of, tangent
+from verifier.checker.tree import require_gates
 from verifier.checker.witness import point_values, require_pair
 from verifier.regions import Everywhere
 
@@ -56,7 +57,11 @@ def prove_entries(proof: Proof, network: Network, asked: Property) -> Interval:
     is_global = isinstance(asked.place, Everywhere)
     if is_global:
         network = everywhere(network)
-    small = lowered(network, sorts="compare", keeps_blocks=not is_global)
+    # A tree knows affine nodes and gates: a block, as a product, is refused before it is read.
+    keeps_blocks = not is_global and isinstance(proof, PropagationProof)
+    small = lowered(network, sorts="compare", keeps_blocks=keeps_blocks)
+    if isinstance(proof, TreeProof):
+        require_gates(small)
     (item,) = selected.items
     rows = item.rows.backward(np.eye(len(item.rows.index)))
     slopes, near = _near(proof, network, small, asked)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from verifier.certificate import LmiRow, Tree, TreeItem, TreeProof
     from verifier.checker.carry import Sparse
     from verifier.checker.items import Selection
+    from verifier.checker.lowering import Lowered
     from verifier.checker.network import Network
     from verifier.checker.parts_within import Chunk
     from verifier.checker.weighting import Unweighted
@@ -81,6 +82,17 @@ def _item_bound(trees: _Trees, item: TreeItem, outputs: Sparse) -> Magnitude:
     return least(COMBINED[trees.output_norm]([least(*bounds) for bounds in each]), *joint)
 
 
+def require_gates(small: Lowered) -> None:
+    """Refuse networks that trees do not know.
+
+    Raises:
+        NotProved: a node multiplies signals.
+    """
+    for node in small.network.nodes:
+        if isinstance(node, Product):
+            raise NotProved(f"a tree, and node {node.name!r} multiplies signals")
+
+
 class _Trees:
     """One proof, on its network and region."""
 
@@ -88,9 +100,7 @@ class _Trees:
         self, proof: TreeProof, network: Network, asked: Property, selected: Selection
     ) -> None:
         self._small = lowered(network, sorts="compare")
-        for node in self._small.network.nodes:
-            if isinstance(node, Product):
-                raise NotProved(f"a tree, and node {node.name!r} multiplies signals")
+        require_gates(self._small)
         self._boxes = Boxes(network, self._small, asked.place, proof.forward)
         self._cuts = Cuts(self._small, proof.gates)
         self._asked, self._selected = asked, selected
