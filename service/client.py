@@ -95,16 +95,18 @@ def _submit(path: str, model_id: str, request: Mapping[str, Any]) -> Steps[Json]
 
 
 def _wait(job_id: str, on_progress: OnProgress | None) -> Steps[Json]:
-    response = yield Call("GET", f"/v1/jobs/{job_id}")
-    job: Json = response.json()
-    while job["state"] not in ENDED:
+    """The job once it has ended; `on_progress` sees every version met, the first and last too."""
+    headers: dict[str, str] = {}
+    while True:
+        response = yield Call("GET", f"/v1/jobs/{job_id}", headers, allowed=(304,))
+        if response.status_code == 304:
+            continue
+        job: Json = response.json()
+        if on_progress is not None:
+            on_progress(job)
+        if job["state"] in ENDED:
+            return job
         headers = {"If-None-Match": response.headers["ETag"], "Prefer": f"wait={WAIT_S}"}
-        news = yield Call("GET", f"/v1/jobs/{job_id}", headers, allowed=(304,))
-        if news.status_code != 304:
-            response, job = news, news.json()
-            if on_progress is not None:
-                on_progress(job)
-    return job
 
 
 def _job(job_id: str) -> Steps[Json]:
