@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from service.store import jobs, models
 from service.store.events import Event
+from service.store.inserts import insert_if_new, insert_or_update
 from service.store.jobs import Kind, State
 from service.store.tables import certificate, dispatcher, idempotency, job, model
 
@@ -231,12 +231,8 @@ def needs_sweep(connection: Connection, now: int) -> bool:
 def announce(connection: Connection, owner: str, now: int, state: Mapping[str, object]) -> None:
     """Say that this dispatcher lives; the rows of those that do not are removed."""
     connection.execute(delete(dispatcher).where(dispatcher.c.seen < now - 600_000))
-    statement = sqlite_insert(dispatcher).values(owner=owner, seen=now, report=dict(state))
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["owner"], set_={"seen": now, "report": dict(state)}
-        )
-    )
+    row = {"owner": owner, "seen": now, "report": dict(state)}
+    insert_or_update(connection, dispatcher, row)
 
 
 def alive(connection: Connection, now: int) -> Mapping[str, object] | None:
@@ -303,21 +299,18 @@ def _end(
         return False
     for accepted in _certificates(incumbent):
         # The same proof of another run has the same id, and is the same certificate.
-        connection.execute(
-            sqlite_insert(certificate)
-            .values(
-                tenant=row["tenant"],
-                id=accepted["id"],
-                blob=accepted["blob"],
-                size=accepted["size"],
-                model=row["model"],
-                kind=accepted["kind"],
-                scope=accepted["scope"],
-                summary=accepted["summary"],
-                created=now,
-            )
-            .on_conflict_do_nothing()
-        )
+        proved: dict[str, object] = {
+            "tenant": row["tenant"],
+            "id": accepted["id"],
+            "blob": accepted["blob"],
+            "size": accepted["size"],
+            "model": row["model"],
+            "kind": accepted["kind"],
+            "scope": accepted["scope"],
+            "summary": accepted["summary"],
+            "created": now,
+        }
+        insert_if_new(connection, certificate, proved)
     return True
 
 
