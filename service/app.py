@@ -22,14 +22,10 @@ from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
 from service.routes import certificates, jobs, keys, meta, models, radius
-from service.schemas import (
-    CheckBody,
-    EstimateBody,
-    ProblemBody,
-    RadiusBody,
-    ResumeBody,
-    SubmissionBody,
-)
+from service.schemas.certificates import CheckBody
+from service.schemas.jobs import EstimateBody
+from service.schemas.problems import ProblemBody
+from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
 from service.settings import Settings
 from service.store.engine import open_database
 from verifier.version import VERSION

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from service.problems import MEDIA_TYPE
-from service.schemas import ProblemBody
+from service.schemas.problems import ProblemBody
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]  # Any: FastAPI's own type
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select
 
 from service.problems import Problem, problem_of, problem_of_stored
-from service.schemas import EnvelopeBody, ResumeBody
+from service.schemas.submissions import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
 from service.store.jobs import Job, NewJob

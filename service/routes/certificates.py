@@ -12,7 +12,7 @@ from service.checking import Checker, CheckOrder
 from service.context import AtPlace, Context, Reading, next_link, time_text
 from service.openapi import json_body, problems
 from service.problems import Problem
-from service.schemas import CertificateListBody, CheckAnswerBody, CheckBody
+from service.schemas.certificates import CertificateListBody, CheckAnswerBody, CheckBody
 from service.settings import Settings
 from service.store import certificates
 from service.store.certificates import Stored

@@ -25,15 +25,8 @@ from service.routes.submitting import (
     queued,
     received,
 )
-from service.schemas import (
-    EstimateBody,
-    EventListBody,
-    JobBody,
-    JobListBody,
-    RadiiBody,
-    ResumeBody,
-    SubmissionBody,
-)
+from service.schemas.jobs import EstimateBody, EventListBody, JobBody, JobListBody, RadiiBody
+from service.schemas.submissions import ResumeBody, SubmissionBody
 from service.store import events, jobs
 from service.store.engine import now_ms
 from service.store.events import StoredEvent

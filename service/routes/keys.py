@@ -15,7 +15,7 @@ from service.bodies import as_object, read_json
 from service.context import Administering, AtPlace, next_link, time_text
 from service.openapi import json_body, problems
 from service.problems import Problem
-from service.schemas import KeyListBody, MadeKeyBody, NewKeyBody
+from service.schemas.keys import KeyListBody, MadeKeyBody, NewKeyBody
 from service.store import keys
 from service.store.engine import now_ms
 

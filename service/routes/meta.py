@@ -14,7 +14,8 @@ from service.context import Context, Open, Reading
 from service.metrics import CONTENT_TYPE
 from service.openapi import problems
 from service.problems import Problem
-from service.schemas import HealthBody, PublicKeysBody, ReadinessBody, VersionBody
+from service.schemas.certificates import PublicKeysBody
+from service.schemas.meta import HealthBody, ReadinessBody, VersionBody
 from service.signing_keys import read_trusted_keys
 from service.store import leases
 from service.store.engine import HEAD, now_ms

@@ -17,7 +17,7 @@ from service.bodies import (
 from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
 from service.openapi import problems, raw_body
 from service.problems import Problem
-from service.schemas import ModelBody, ModelListBody
+from service.schemas.models import ModelBody, ModelListBody
 from service.store import models
 from service.store.engine import now_ms
 from service.store.models import Model

@@ -11,7 +11,8 @@ from service.routes.submitting import (
     queued,
     received,
 )
-from service.schemas import JobBody, RadiusBody
+from service.schemas.jobs import JobBody
+from service.schemas.submissions import RadiusBody
 from verifier.radius_json import parse_question
 
 router = APIRouter(prefix="/v1/radius", tags=["jobs"])

@@ -17,14 +17,8 @@ from service import docs_page, openapi
 from service.app import describe_app
 from service.problems import CATALOGUE, OF_SERVICE
 from service.routes.meta import SCHEMAS
-from service.schemas import (
-    BudgetBody,
-    EnvelopeBody,
-    PropertyBody,
-    QuestionBody,
-    RequestBody,
-    SubmissionBody,
-)
+from service.schemas.request import BudgetBody, PropertyBody, RequestBody
+from service.schemas.submissions import EnvelopeBody, QuestionBody, SubmissionBody
 from service.submission import OPTIONS
 from tests.request_samples import ALONE, MIXED
 from verifier.errors import RequestRefused, all_errors
