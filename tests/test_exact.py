@@ -16,7 +16,8 @@ SIZES: tuple[Size, ...] = ("l1", "l2", "linf")
 
 @pytest.mark.parametrize("op", sorted(set(SCALAR) - {"GeluTanh", "Silu"}))
 def test_scalar_functions_equal_onnxruntime(op: str) -> None:
-    points = np.arange(-40, 41, dtype=np.float64)[None] / 8
+    lowest = 1 if op in ("Log", "Sqrt") else -40
+    points = np.arange(lowest, 41, dtype=np.float64)[None] / 8
     theirs = run_node(op, points)
     ours = [float(SCALAR[op](x)) for x in fractions(points)[0]]
     assert np.allclose(ours, theirs[0], rtol=2e-6, atol=2e-6)
