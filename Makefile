@@ -15,8 +15,13 @@ export ORT_DISABLE_TELEMETRY := 1
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
+# Shapes and types are checked in every call where parts are tested one by one. Whole runs, which
+# make the same calls a thousand times, do without: it takes more than half of their time.
+PARTS := tests/checker tests/methods tests/network tests/onnx_import tests/references
+
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(PARTS)
+	$(BIN)/python -m pytest -n 2 --jaxtyping-packages= tests $(PARTS:%=--ignore=%)
 
 serve: $(INSTALLED)
 	$(BIN)/lipcert serve
