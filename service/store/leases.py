@@ -42,6 +42,7 @@ class Claim:
     def guards(self) -> list[ColumnElement[bool]]:
         """What has to hold for this attempt to write."""
         return [
+            job.c.tenant == self.tenant,
             job.c.id == self.job,
             job.c.lease_owner == self.owner,
             job.c.attempt == self.attempt,
@@ -223,7 +224,10 @@ def release(connection: Connection, mine: Claim, now: int, *, reason: str, again
 
 def is_canceled(connection: Connection, mine: Claim) -> bool:
     """Whether someone wished this job away."""
-    return connection.scalar(select(job.c.cancel_requested).where(job.c.id == mine.job)) or False
+    mine_now = select(job.c.cancel_requested).where(
+        job.c.tenant == mine.tenant, job.c.id == mine.job
+    )
+    return connection.scalar(mine_now) or False
 
 
 def lapse(connection: Connection, now: int) -> None:

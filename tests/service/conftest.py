@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the children find the fakes by the same name
 
 import postgres as postgres_server
+import tenant_guard
 from postgres import Postgres
 from service_process import Service, settings_in
 
@@ -18,6 +19,8 @@ from service.store.address import DatabaseUrl
 from service.store.database import Database
 from service.store.engine import open_database
 from service.store.migrate import migrate
+
+tenant_guard.install()
 
 BACKENDS = ("sqlite", "postgresql")
 

@@ -31,7 +31,8 @@ FAKES = EntryPoints(
 )
 
 START = (
-    "import sys; from service.serve import serve; from service.settings import Settings; "
+    "import sys, tenant_guard; tenant_guard.install(); "
+    "from service.serve import serve; from service.settings import Settings; "
     "sys.exit(serve(Settings.from_json(sys.stdin.readline())))"
 )
 
