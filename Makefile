@@ -50,5 +50,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  || { echo "lipcert needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet \
-	  -c constraints.txt -e '.[verify,serve,dev]'
+	  -c constraints.txt -e '.[verify,serve,postgres,dev]'
 	touch $@

@@ -27,6 +27,7 @@ from service.schemas.jobs import EstimateBody
 from service.schemas.problems import ProblemBody
 from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
 from service.settings import Settings
+from service.store.database import UNAVAILABLE
 from service.store.engine import open_database
 from verifier.version import VERSION
 
@@ -65,11 +66,14 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, radius, certificates, keys, meta):
-        app.include_router(routes.router)
+    for routes in (models, jobs, radius, certificates, keys):
+        app.include_router(routes.router, responses=openapi.problems(503))
+    app.include_router(meta.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    for kind in UNAVAILABLE:
+        app.add_exception_handler(kind, _on_unavailable)
     app.add_exception_handler(Exception, _on_defect)
     openapi.install(app, BODIES)
     return app
@@ -107,6 +111,12 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
         code, f"{request.method} {request.url.path[:200]}: {error.detail}", headers=error.headers
     )
     return _respond(request, problem)
+
+
+async def _on_unavailable(request: Request, error: Exception) -> JSONResponse:
+    """The database is away: nothing was done, or its end was not heard of. Ask again."""
+    log.warning("the database does not answer: %s", type(error).__name__)
+    return _respond(request, Problem("database-unavailable", "the database does not answer"))
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:

@@ -36,7 +36,8 @@ from service.executors import (
 from service.settings import Settings
 from service.signing import sign_unread
 from service.store import leases
-from service.store.engine import Database, now_ms
+from service.store.coordination import now_in
+from service.store.database import Database
 from service.store.jobs import State
 from service.store.leases import Claim
 from verifier.errors import (
@@ -90,6 +91,7 @@ class Attempt:
         self._open: int | None = None  #: parts that branch and bound has not done yet
         self._shown = 0.0
         self._is_shown = True  #: nothing is known that the row does not say
+        self._is_better = False  #: nor does it name the best that was accepted
         self._error: Mapping[str, object] | None = None
         self._has_result = False
         self._has_ended = False
@@ -133,7 +135,11 @@ class Attempt:
             self._candidates.hold(0, certificate)
 
     def advance(self) -> None:
-        """Do what can be done now without waiting."""
+        """Do what can be done now without waiting.
+
+        Where the database does not answer, this raises, and has to be called again: every write
+        names the attempt, and the second of two that are the same matches no row.
+        """
         self._checkpoints.advance(is_urgent=self._has_ended)
         checked = self._candidates.advance(is_urgent=self._has_ended)
         if checked is not None:
@@ -143,8 +149,10 @@ class Attempt:
         is_settled = self._candidates.is_settled or self.killed in ("canceled", "stopped")
         if self._has_ended and is_settled:
             self._conclude()
-        elif not self._is_shown and self._shown + PROGRESS_S < time.monotonic():
-            self._show(None)
+        elif self._is_better or (
+            not self._is_shown and self._shown + PROGRESS_S < time.monotonic()
+        ):
+            self._show()
 
     def close(self) -> None:
         """Leave nothing behind: processes, temporary files."""
@@ -169,7 +177,8 @@ class Attempt:
                 self._rejection = outcome
             elif self._answer.is_better(place, outcome) and self._store(outcome, checked.text):
                 self._answer.take(place, outcome)
-                self._show(self._answer.incumbent)
+                self._is_better = True
+                self._show()
         finally:
             checked.text.unlink(missing_ok=True)
 
@@ -206,11 +215,14 @@ class Attempt:
             "done": self._done,
         }
 
-    def _show(self, incumbent: Mapping[str, Any] | None) -> None:
+    def _show(self) -> None:
+        incumbent = self._answer.incumbent if self._is_better else None
         with self._tools.database.write() as connection:
-            is_ours = leases.report(connection, self.claim, self._progress(), incumbent, now_ms())
+            now = now_in(connection)
+            is_ours = leases.report(connection, self.claim, self._progress(), incumbent, now)
+        # Only now: where the database was away, the next turn shows it.
         self._shown = time.monotonic()
-        self._is_shown = True
+        self._is_shown, self._is_better = True, False
         self.is_over = not is_ours
 
     # --- ending ----------------------------------------------------------------------------------
@@ -229,7 +241,7 @@ class Attempt:
                     connection,
                     self.claim,
                     state,
-                    now_ms(),
+                    now_in(connection),
                     incumbent=self._answer.incumbent,
                     progress=self._progress(),
                     error=error,
@@ -242,7 +254,7 @@ class Attempt:
         return leases.release(
             connection,
             self.claim,
-            now_ms(),
+            now_in(connection),
             reason="stopped" if is_stopped else "worker-lost",
             again=is_stopped,
         )

@@ -1,17 +1,18 @@
-"""Waking those who wait for a job: one look at the database for all of them.
+"""Waking those who wait for a job: one task for all of them follows the database's news.
 
-While anyone waits, one task reads which jobs have changed. The cost grows with the changes, not
-with the waiters, and any process that writes to the database wakes them.
+The cost grows with the changes, not with the waiters, and any process that writes wakes them.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
-from service.store import jobs
-from service.store.engine import Database
+from service.store.database import UNAVAILABLE, Database
 
-LOOK_S = 0.05
+RETRY_S = 0.5  #: before news that broke off are followed again
+
+log = logging.getLogger("lipcert.changes")
 
 
 class Bell:
@@ -41,16 +42,14 @@ class Changes:
         self._database = database
         self._bells: dict[str, set[Bell]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._last = 0
 
     @asynccontextmanager
     async def of(self, job_id: str) -> AsyncGenerator[Bell]:
-        """A bell for a job. Look at the job after entering: what changed before does not ring."""
+        """A bell for a job. Look at the job after entering: what changed before may not ring."""
         bell = Bell()
         self._bells.setdefault(job_id, set()).add(bell)
         if self._task is None or self._task.done():
-            self._last = self._newest()
-            self._task = asyncio.create_task(self._look())
+            self._task = asyncio.create_task(self._follow())
         try:
             yield bell
         finally:
@@ -59,23 +58,22 @@ class Changes:
                 del self._bells[job_id]
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop following."""
         if self._task is not None:
             self._task.cancel()
 
-    async def _look(self) -> None:
-        """Ring the bells of every job that changed, for as long as there are any."""
-        while self._bells:
-            for job_id, seq in self._changed():
-                self._last = max(self._last, seq)
-                for bell in self._bells.get(job_id, ()):
-                    bell.ring()
-            await asyncio.sleep(LOOK_S)
+    async def _follow(self) -> None:
+        """Ring the bells of every job that changes."""
+        while True:
+            try:
+                return await self._ring_all()
+            except UNAVAILABLE as error:
+                log.warning("the database does not answer: %s", type(error).__name__)
+                await asyncio.sleep(RETRY_S)
 
-    def _newest(self) -> int:
-        with self._database.read() as connection:
-            return jobs.last_change(connection)
-
-    def _changed(self) -> list[tuple[str, int]]:
-        with self._database.read() as connection:
-            return jobs.changed_after(connection, self._last)
+    async def _ring_all(self) -> None:
+        async with aclosing(self._database.news(lambda: bool(self._bells))) as news:
+            async for changed in news:
+                for job_id in list(self._bells) if changed is None else changed:
+                    for bell in self._bells.get(job_id, ()):
+                        bell.ring()

@@ -17,7 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from service import terminal
-from service.cli_keys import api_keys
+from service.cli_keys import DatabaseFlag, address_from, api_keys
 from service.cli_signing import (
     add_signing,
     attestation_text,
@@ -272,6 +272,7 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(help="The data directory ($XDG_DATA_HOME/lipcert).")
     ] = None,
+    database_url: DatabaseFlag = None,
     insecure_no_auth: Annotated[
         bool, typer.Option("--insecure-no-auth", help="Beyond loopback although there are no keys.")
     ] = False,
@@ -286,7 +287,7 @@ def serve(
         typer.Option(help="full or any: what must hold to start (full beyond loopback)."),
     ] = None,
 ) -> int:
-    """The REST service with its embedded database and workers."""
+    """The REST service with its workers, on its embedded database or on PostgreSQL."""
     from verifier.errors import InvalidRequest, RequestRefused
 
     try:
@@ -307,6 +308,7 @@ def serve(
         host=host or settings.host,
         port=settings.port if port is None else port,
         data=data or settings.data,
+        database_url=address_from(database_url) or settings.database_url,
         signing_key=signing_key or settings.signing_key,
         trusted_keys=trusted_keys or settings.trusted_keys,
         insecure_no_auth=insecure_no_auth or settings.insecure_no_auth,

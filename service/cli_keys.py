@@ -19,10 +19,18 @@ from service import terminal
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from service.store.engine import Database
+    from service.store.address import DatabaseUrl
+    from service.store.database import Database
 
 DataFolder = Annotated[
     Path | None, typer.Option(help="The data directory ($XDG_DATA_HOME/lipcert).")
+]
+DatabaseFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        help="PostgreSQL instead of SQLite: postgresql://USER@HOST/DATABASE, without a password.",
+    ),
 ]
 Tenant = Annotated[str, typer.Option(help="Whose keys.")]
 
@@ -40,6 +48,7 @@ def new_key(
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
     days: Annotated[float | None, typer.Option(help="Days that it is valid (for ever).")] = None,
     data: DataFolder = None,
+    database_url: DatabaseFlag = None,
 ) -> int:
     """Makes a key and prints it, once. From the first key on the service asks for one."""
     from service.access import SCOPES
@@ -52,7 +61,7 @@ def new_key(
         raise InvalidRequest(f"{days} days is no time", fix="give 1 to 36500 days")
     now = time.time_ns() // 1_000_000
     expires = None if days is None else now + round(days * DAY_MS)
-    with _database(data) as database, database.write() as connection:
+    with _database(data, database_url) as database, database.write() as connection:
         key, text = keys.add(connection, tenant, scope=scope, label=label, expires=expires, now=now)
     terminal.say(f"key {key.id} of tenant {tenant!r}, scope {scope}; it is shown only now")
     typer.echo(text)
@@ -60,14 +69,16 @@ def new_key(
 
 
 @api_keys.command("list")
-def list_keys(tenant: Tenant = "default", data: DataFolder = None) -> int:
+def list_keys(
+    tenant: Tenant = "default", data: DataFolder = None, database_url: DatabaseFlag = None
+) -> int:
     """The keys of a tenant, newest first."""
     from service.context import time_text
     from service.store import keys
     from service.store.paging import MAX_LIMIT, Place, parse_cursor
 
     place: Place | None = Place(limit=MAX_LIMIT)
-    with _database(data) as database, database.read() as connection:
+    with _database(data, database_url) as database, database.read() as connection:
         while place is not None:
             page = keys.page(connection, tenant, place)
             for key in page.items:
@@ -85,12 +96,13 @@ def revoke_key(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The eight characters of its id.")],
     tenant: Tenant = "default",
     data: DataFolder = None,
+    database_url: DatabaseFlag = None,
 ) -> int:
     """Revokes a key: from now on it opens nothing."""
     from service.store import keys
     from verifier.errors import InvalidRequest
 
-    with _database(data) as database, database.write() as connection:
+    with _database(data, database_url) as database, database.write() as connection:
         if not keys.revoke(connection, tenant, key_id, time.time_ns() // 1_000_000):
             raise InvalidRequest(
                 f"tenant {tenant!r} has no key {key_id!r}", fix="see `lipcert api-keys list`"
@@ -98,8 +110,28 @@ def revoke_key(
     return 0
 
 
+def address_from(text: str | None) -> DatabaseUrl | None:
+    """The address that a flag gives.
+
+    Raises:
+        InvalidRequest: it is none, or has a password.
+    """
+    from service.store.address import DatabaseUrl
+    from verifier.errors import InvalidRequest
+
+    address = None if text is None else DatabaseUrl.parse(text)
+    if address is not None and address.password is not None:
+        raise InvalidRequest(
+            "--database-url has a password, which every process of this machine can read there",
+            fix="put the URL into LIPCERT_DATABASE_URL, or the password into the file that "
+            "LIPCERT_DATABASE_PASSWORD_FILE names",
+            pointer="/database_url",
+        )
+    return address
+
+
 @contextmanager
-def _database(data: Path | None) -> Generator[Database]:
+def _database(data: Path | None, database_url: str | None) -> Generator[Database]:
     """The database of the service, at the newest schema."""
     from verifier.errors import RequestRefused
 
@@ -112,6 +144,10 @@ def _database(data: Path | None) -> Generator[Database]:
             fix="pip install 'lipcert[serve]'",
         ) from error
     settings = from_environment(os.environ)
-    chosen = settings if data is None else dataclasses.replace(settings, data=data)
+    chosen = dataclasses.replace(
+        settings,
+        data=data or settings.data,
+        database_url=address_from(database_url) or settings.database_url,
+    )
     with ready_database(chosen) as database:
         yield database

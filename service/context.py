@@ -16,7 +16,8 @@ from service.changes import Changes
 from service.problems import Problem
 from service.settings import TENANT, Settings
 from service.store import keys
-from service.store.engine import Database, now_ms
+from service.store.coordination import now_ms, take_turn
+from service.store.database import Database
 from service.store.paging import MAX_LIMIT, BadCursor, Place, parse_cursor
 
 Found = TypeVar("Found")
@@ -38,17 +39,25 @@ class Context:
     async def read(self, query: Callable[[Connection], Found]) -> Found:
         """What a query finds.
 
-        Not in a thread: a reader of SQLite's log waits for no writer, and the queries of the API
-        take less time than the way to a thread and back.
+        On SQLite not in a thread: a reader of its log waits for no writer, and the queries of the
+        API take less time than the way to a thread and back. A server may keep one waiting.
         """
-        with self.database.read() as connection:
-            return query(connection)
+
+        def look() -> Found:
+            with self.database.read() as connection:
+                return query(connection)
+
+        return look() if self.database.is_embedded else await run_in_threadpool(look)
 
     async def write(self, change: Callable[[Connection], Found]) -> Found:
-        """What a change returns, after it is durable."""
+        """What a change returns, after it is durable.
+
+        In the tenant's turn: what one may do depends on what one has.
+        """
 
         def work() -> Found:
             with self.database.write() as connection:
+                take_turn(connection, self.tenant)
                 return change(connection)
 
         return await run_in_threadpool(work)
@@ -76,10 +85,14 @@ async def reader(
         Problem: unauthorized.
     """
     text = "" if credentials is None else credentials.credentials
-    with context.database.read() as connection:
+
+    def look(connection: Connection) -> tuple[ApiKey | None, bool]:
         key = _key(connection, text)
-        if key is None and not keys.exist(connection):
-            return context
+        return key, key is not None or keys.exist(connection)
+
+    key, is_guarded = await context.read(look)
+    if not is_guarded:
+        return context
     now = now_ms()
     if key is None:
         raise _unauthorized("it is missing, or not one of this service")

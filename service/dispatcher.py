@@ -3,8 +3,12 @@
 A process of its own beside the API, with one loop that never waits on anything but the clock.
 It parses no model and runs no mathematics, so that a heartbeat is never late.
 
-While the store is SQLite there is one dispatcher for a data directory, by a lock on a file. It
-therefore knows when it starts that every lease in the database is a dead one's.
+On SQLite there is one dispatcher for a data directory, by a lock on a file. It therefore knows when
+it starts that every lease in the database is a dead one's. On PostgreSQL there are any number, on
+any machines that share the folder of blobs, and a dead one's leases lapse.
+
+When the database does not answer, the children go on. What they report is kept until it can be
+written, if the lease still stands then.
 """
 
 import fcntl
@@ -16,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from typing import IO
 
 from service.attempt import Attempt, Killed, Tools, lost
@@ -27,7 +32,9 @@ from service.logs import write_json_lines
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
 from service.store import leases
-from service.store.engine import Database, Watch, now_ms, open_database
+from service.store.coordination import now_in, now_ms
+from service.store.database import UNAVAILABLE, Database
+from service.store.engine import open_database
 from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
 from service.store.migrate import wait_for_head
@@ -36,6 +43,7 @@ from service.worker import Order
 TICK_S = 0.02  #: between two turns of the loop
 CANCEL_S = 0.1  #: between two looks at what is to be canceled
 MIGRATION_S = 60.0
+RETRY_S = 0.2  #: before a database that did not answer is asked again
 
 log = logging.getLogger("lipcert.dispatcher")
 
@@ -52,6 +60,7 @@ class Inspection:
         self._database = database
         self._summary: Mapping[str, object] | None = None
         self._error: Mapping[str, object] | None = None
+        self._has_ended = False
 
     @property
     def is_late(self) -> bool:
@@ -68,12 +77,14 @@ class Inspection:
             case Overran(used):
                 self._error = {**_unreadable(f"reading the model took {used >> 20} MiB of memory")}
             case Ended():
-                self._conclude()
+                self._has_ended = True
             case _:
                 pass  # an inspection proves nothing
 
     def advance(self) -> None:
-        """Nothing is left to do between reports."""
+        """Write what reading the model brought, once it has ended."""
+        if self._has_ended:
+            self._conclude()
 
     def close(self) -> None:
         """Nothing is left behind."""
@@ -81,9 +92,10 @@ class Inspection:
     def _conclude(self) -> None:
         if self.killed == "late" and self._error is None:
             self._error = _unreadable("reading the model took too long")
-        now, is_stopped = now_ms(), self.killed == "stopped"
+        is_stopped = self.killed == "stopped"
         reason = "stopped" if is_stopped else "worker-lost"
         with self._database.write() as connection:
+            now = now_in(connection)
             if self._summary is not None or self._error is not None:
                 leases.finish_inspection(
                     connection, self.claim, now, summary=self._summary, error=self._error
@@ -105,23 +117,47 @@ class Dispatcher:
         self._executor = executor
         self._running: dict[int, Attempt | Inspection] = {}
         self._due: dict[str, float] = {}
-        self._watch = Watch(settings.database)
+        self._watch = self._database.watch()
+        self._is_cut_off = False  #: the database did not answer when it was asked last
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then kill the children and give their jobs back."""
-        with self._database.write() as connection:
-            leases.lapse(connection, now_ms())
-        self._sweep()
-        while not stop.wait(TICK_S):
-            self._turn()
+        if self._database.is_embedded:
+            with self._database.write() as connection:
+                leases.lapse(connection, now_in(connection))
+        while not stop.wait(RETRY_S if self._is_cut_off else TICK_S):
+            self._kill_late()
+            try:
+                self._turn()
+            except UNAVAILABLE as error:
+                self._note_cut(error)
         self._stop()
 
-    def _turn(self) -> None:
-        self._advance()
+    def _note_cut(self, error: Exception) -> None:
+        """Do again what was due when the database did not answer, as soon as it does."""
+        if not self._is_cut_off:
+            log.error("the database does not answer: %s", type(error).__name__)
+        self._is_cut_off = True
+        self._due.clear()
+
+    def _reconcile(self) -> None:
+        """After a break: the last transaction may have been committed although it raised."""
+        known = {(each.claim.job, each.claim.attempt) for each in self._running.values()}
+        with self._database.write() as connection:
+            leases.give_back_unknown(connection, self.owner, known, now_in(connection))
+        self._is_cut_off = False
+        log.info("the database answers again")
+
+    def _kill_late(self) -> None:
         for attempt in self._running.values():
             if attempt.is_late:
                 attempt.killed = "late"
                 self._executor.cancel(attempt.handle)
+
+    def _turn(self) -> None:
+        if self._is_cut_off:
+            self._reconcile()
+        self._advance()
         if self._running and self._is_due("cancel", CANCEL_S):
             self._obey()
         if self._is_due("heartbeat", self._settings.heartbeat_s):
@@ -142,6 +178,7 @@ class Dispatcher:
                 log.info("attempt ended", extra=_about(attempt.claim))
                 self._executor.cancel(attempt.handle)
                 del self._running[number]
+                self._due.pop("claim", None)  # there is a free slot
 
     def _is_due(self, name: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -151,10 +188,11 @@ class Dispatcher:
         return True
 
     def _beat(self) -> None:
-        now = now_ms()
+        working = [attempt.claim.job for attempt in self._running.values()]
         with self._database.write() as connection:
-            if self._running:
-                leases.heartbeat(connection, self.owner, now + self._lease_ms)
+            now = now_in(connection)
+            if working:
+                leases.heartbeat(connection, self.owner, working, now + self._lease_ms)
             leases.announce(connection, self.owner, now, self._executor.describe())
 
     def _obey(self) -> None:
@@ -171,24 +209,25 @@ class Dispatcher:
                 self._executor.cancel(attempt.handle)
 
     def _sweep(self) -> None:
-        now = now_ms()
         with self._database.read() as connection:
-            if not leases.needs_sweep(connection, now):
+            if not leases.needs_sweep(connection, now_in(connection)):
                 return
         with self._database.write() as connection:
-            leases.sweep(connection, now, lost().to_json())
+            leases.sweep(connection, now_in(connection), lost().to_json())
 
     def _claim(self) -> None:
         """Start attempts while there are jobs and free slots."""
-        # Looked at only with a free slot, so that no change is noticed and then forgotten.
-        if not self._free_kinds() or not (self._watch.has_changed() or self._is_due("claim", 1.0)):
+        if self._watch.has_changed():
+            self._due.pop("claim", None)
+        # Due only with a free slot, so that no change is noticed and then forgotten.
+        if not self._free_kinds() or not self._is_due("claim", 1.0):
             return
         while kinds := self._free_kinds():
-            now = now_ms()
             with self._database.read() as connection:
-                if not leases.has_work(connection, now, kinds):
+                if not leases.has_work(connection, now_in(connection), kinds):
                     return
             with self._database.write() as connection:
+                now = now_in(connection)
                 claim = leases.claim(connection, self.owner, now, self._lease_ms, kinds)
             if claim is None:
                 return
@@ -264,11 +303,13 @@ class Dispatcher:
             attempt.killed = attempt.killed or "stopped"
             self._executor.cancel(attempt.handle)
         end = time.monotonic() + 5.0
-        while self._running and time.monotonic() < end:
-            time.sleep(TICK_S)
-            self._advance()
-        with self._database.write() as connection:
-            leases.retire(connection, self.owner)
+        # Without the database the leases lapse.
+        with suppress(*UNAVAILABLE):
+            while self._running and time.monotonic() < end:
+                time.sleep(TICK_S)
+                self._advance()
+            with self._database.write() as connection:
+                leases.retire(connection, self.owner)
         self._watch.close()
         self._executor.close()
 
@@ -280,8 +321,10 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     blobs.remove_stale()
     database = open_database(settings.database)
     if not wait_for_head(database, MIGRATION_S):
-        raise SystemExit("the database is not at the newest schema: start the API first")
-    with _only_one(settings):
+        raise SystemExit(
+            "the database does not answer, or is not at the newest schema: start the API first"
+        )
+    with _only_one(settings) if database.is_embedded else nullcontext():
         # Read before any child is forked, by this process alone.
         key = None if settings.signing_key is None else read_private_key(settings.signing_key)
         executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
@@ -344,7 +387,7 @@ def _is_alive(settings: Settings) -> bool:
     """Whether the data directory has a dispatcher: a container's health check."""
     database = open_database(settings.database)
     with database.read() as connection:
-        return leases.alive(connection, now_ms()) is not None
+        return leases.alive(connection, now_in(connection)) is not None
 
 
 def _unreadable(detail: str) -> Mapping[str, object]:

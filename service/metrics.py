@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Connection, func, select
 
 from service.store import leases
-from service.store.engine import Database, now_ms
+from service.store.coordination import now_in
+from service.store.database import Database
 from service.store.tables import certificate, job
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -86,7 +87,7 @@ def _by_state(connection: Connection) -> GaugeMetricFamily:
 
 
 def _numbers(connection: Connection) -> Iterable[GaugeMetricFamily]:
-    now = now_ms()
+    now = now_in(connection)
     first = connection.scalar(select(func.min(job.c.created)).where(job.c.state == "queued"))
     waited = 0.0 if first is None else max(0, now - first) / 1000
     stored = connection.scalar(select(func.count()).select_from(certificate)) or 0

@@ -119,6 +119,13 @@ def _of_verifier() -> list[Entry]:
 
 OF_SERVICE: Sequence[Entry] = (
     Entry(
+        code="database-unavailable",
+        status=503,
+        title="The service's database does not answer.",
+        fix="try again; with an Idempotency-Key the same job comes, if it was made already",
+        is_retryable=True,
+    ),
+    Entry(
         code="digest-mismatch",
         status=422,
         title="The bytes do not have the digest that was announced.",

@@ -26,7 +26,9 @@ from service.logs import write_json_lines
 from service.settings import Settings, from_environment
 from service.signing_keys import keyid_of, read_private_key, read_trusted_keys
 from service.store import keys
-from service.store.engine import Database, open_database
+from service.store.address import DatabaseUrl
+from service.store.database import UNAVAILABLE, Database
+from service.store.engine import open_database
 from service.store.migrate import migrate
 from verifier.errors import InvalidRequest
 
@@ -79,14 +81,33 @@ def prepare(settings: Settings) -> None:
 
 @contextmanager
 def ready_database(settings: Settings) -> Generator[Database]:
-    """The database at the newest schema, in a data directory that is made where there is none."""
+    """The database at the newest schema, and a data directory, which is made where there is none.
+
+    Raises:
+        InvalidRequest: the database does not answer.
+        RequestRefused: its driver is not installed.
+    """
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings.database)
     try:
-        migrate(database, settings.data / "migrate.lock")
+        _migrate(database, settings)
         yield database
     finally:
         database.close()
+
+
+def _migrate(database: Database, settings: Settings) -> None:
+    try:
+        migrate(database, settings.data / "migrate.lock")
+    except UNAVAILABLE as error:
+        place = settings.database
+        said = str(getattr(error, "orig", None) or error)
+        raise InvalidRequest(
+            f"the database {place} does not answer: "
+            f"{place.conceal(said) if isinstance(place, DatabaseUrl) else said}",
+            fix="start it, and check its URL, user and password",
+            pointer="/database_url",
+        ) from None  # the driver's error may hold what it was told
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -238,8 +259,10 @@ async def _run(server: uvicorn.Server, settings: Settings, address: socket.socke
         while not server.started:
             await asyncio.sleep(0.01)
         where = f"http://{settings.host}:{address.getsockname()[1]}"
+        store = "" if settings.database_url is None else f"database {settings.database_url}, "
         sys.stderr.write(
-            f"lipcert serves {where}, data in {settings.data}, sandbox {sandbox.available()}\n"
+            f"lipcert serves {where}, data in {settings.data}, {store}"
+            f"sandbox {sandbox.available()}\n"
         )
 
     task = asyncio.create_task(announce())

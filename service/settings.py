@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.store.address import DatabaseUrl
+from verifier.errors import InvalidRequest
+
 TENANT = "default"  #: the one tenant of an installation without keys
 
 MEBIBYTE = 2**20
@@ -39,6 +42,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8321
     data: Path = field(default_factory=lambda: default_data_directory())
+    database_url: DatabaseUrl | None = None  #: of a PostgreSQL server; None: SQLite in `data`
+    database_password_file: Path | None = None  #: for the URL, where it has no password
     insecure_no_auth: bool = False  #: a bind beyond loopback, although there are no keys
     signing_key: Path | None = None  #: the private key that signs certificates
     trusted_keys: Path | None = None  #: the public keys that are published, its own among them
@@ -76,9 +81,25 @@ class Settings:
             return False
 
     @property
-    def database(self) -> Path:
-        """The SQLite file."""
-        return self.data / "lipcert.db"
+    def database(self) -> Path | DatabaseUrl:
+        """The SQLite file, or where the server is, with the password.
+
+        Raises:
+            InvalidRequest: the password's file cannot be read.
+        """
+        url, file = self.database_url, self.database_password_file
+        if url is None:
+            return self.data / "lipcert.db"
+        if file is None or url.password is not None:
+            return url
+        try:
+            return url.with_password(file.read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(
+                f"the database's password cannot be read from {file}",
+                fix="name a file that holds nothing else",
+                pointer="/database_password_file",
+            ) from error
 
     def to_json(self) -> str:
         """One line that `from_json` reads: how the settings reach the dispatcher."""
@@ -90,8 +111,10 @@ class Settings:
         members: dict[str, Any] = json.loads(text)  # Any: what to_json wrote
         points: dict[str, Any] = members.pop("entry_points")
         points |= {name: tuple(points[name]) for name in ("preload", "folders")}
-        for name in ("data", "signing_key", "trusted_keys"):
+        for name in ("data", "database_password_file", "signing_key", "trusted_keys"):
             members[name] = None if members[name] is None else Path(members[name])
+        if members["database_url"] is not None:
+            members["database_url"] = DatabaseUrl(**members["database_url"])
         members["allowed_hosts"] = tuple(members["allowed_hosts"])
         return cls(**members, entry_points=EntryPoints(**points))
 
@@ -126,6 +149,8 @@ def default_memory() -> int:
 FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "allowed_hosts": _names,
     "data": Path,
+    "database_password_file": Path,
+    "database_url": DatabaseUrl.parse,
     "host": str,
     "memory_bytes": int,
     "port": int,

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from service.problems import Problem, problem_of, problem_of_stored
 from service.schemas.submissions import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
+from service.store.inserts import insert_if_new
 from service.store.jobs import Job, NewJob
 from service.store.models import Model
 from service.store.tables import idempotency
@@ -177,13 +178,15 @@ def read_submission(members: Members, model: str | None, read: Read = read_reque
     )
 
 
-def require_usable(connection: Connection, tenant: str, submission: Submission) -> Model:
-    """The model of a submission, where it can be asked this.
+def require_usable(
+    connection: Connection, tenant: str, submission: Submission, *, to_stay: bool = False
+) -> Model:
+    """The model of a submission, where it can be asked this; `to_stay`: see `models.find`.
 
     Raises:
         Problem: not-found; the importer's code, where the model was refused; invalid-request.
     """
-    model = models.find(connection, tenant, submission.model)
+    model = models.find(connection, tenant, submission.model, to_stay=to_stay)
     if model is None:
         raise Problem(
             "not-found",
@@ -207,13 +210,15 @@ def accept(
 ) -> Job:
     """The job of a submission: an earlier one under the same key, an answered one, or a new one.
 
+    In the tenant's turn: whether a key is new and the queue has room must not change meanwhile.
+
     Raises:
         Problem: idempotency-key-reused, queue-full, and those of `require_usable`.
     """
     earlier = _earlier(connection, tenant, submission, idempotency_key)
     if earlier is not None:
         return earlier
-    require_usable(connection, tenant, submission)
+    require_usable(connection, tenant, submission, to_stay=True)
     answer = _answer(connection, tenant, submission)
     if answer is not None and answer.certificate is not None:
         job_id = jobs.insert_answered(
@@ -224,15 +229,15 @@ def accept(
             raise Problem("queue-full", f"{settings.max_queued} jobs wait already")
         job_id = jobs.insert_job(connection, submission.to_job(tenant), now, settings.max_attempts)
     if idempotency_key is not None:
-        connection.execute(
-            insert(idempotency).values(
-                tenant=tenant,
-                key=idempotency_key,
-                fingerprint=submission.fingerprint,
-                job=job_id,
-                created=now,
-            )
-        )
+        kept = {
+            "tenant": tenant,
+            "key": idempotency_key,
+            "fingerprint": submission.fingerprint,
+            "job": job_id,
+            "created": now,
+        }
+        is_first = insert_if_new(connection, idempotency, kept)
+        assert is_first, "a tenant's writers take turns"  # noqa: S101
     return _found(connection, tenant, job_id)
 
 

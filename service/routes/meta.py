@@ -18,7 +18,8 @@ from service.schemas.certificates import PublicKeysBody
 from service.schemas.meta import HealthBody, ReadinessBody, VersionBody
 from service.signing_keys import read_trusted_keys
 from service.store import leases
-from service.store.engine import HEAD, now_ms
+from service.store.coordination import now_in
+from service.store.engine import HEAD
 from verifier.certificate import FORMAT
 from verifier.version import VERSION
 
@@ -49,7 +50,8 @@ async def readyz(context: Open) -> Response:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}} | problems(401),
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    | problems(401, 503),
 )
 async def metrics(request: Request, context: Reading) -> Response:
     """Counts of calls, jobs and certificates, in Prometheus' text format."""
@@ -105,7 +107,7 @@ def _readiness(context: Context) -> dict[str, Any]:
         revision = context.database.revision()
         has_database = True
         with context.database.read() as connection:
-            executor = leases.alive(connection, now_ms())
+            executor = leases.alive(connection, now_in(connection))
     except SQLAlchemyError:
         revision, has_database = None, False
     has_blobs = context.blobs.probe()
@@ -113,6 +115,7 @@ def _readiness(context: Context) -> dict[str, Any]:
     return {
         "status": "ready" if is_ready else "not-ready",
         "database": has_database,
+        "backend": context.database.name,
         "migration": revision,
         "blobs": has_blobs,
         "dispatcher": executor is not None,

@@ -19,7 +19,7 @@ from service.openapi import problems, raw_body
 from service.problems import Problem
 from service.schemas.models import ModelBody, ModelListBody
 from service.store import models
-from service.store.engine import now_ms
+from service.store.coordination import now_in
 from service.store.models import Model
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -119,14 +119,14 @@ async def delete(context: Submitting, model_id: ModelPath) -> Response:
     """Delete a model. Its certificates stay."""
     await _find(context, model_id)
 
-    def remove(connection: Connection) -> bool:
-        if not models.remove(connection, context.tenant, model_id):
-            return False
-        context.blobs.remove("models", context.tenant, model_id.removeprefix("sha256:"))
-        return True
+    def drop_bytes(connection: Connection) -> None:
+        if models.find(connection, context.tenant, model_id) is None:
+            context.blobs.remove("models", context.tenant, model_id.removeprefix("sha256:"))
 
-    if not await context.write(remove):
+    if not await context.write(lambda c: models.remove(c, context.tenant, model_id)):
         raise Problem("model-in-use", f"a job that has not ended needs {model_id}")
+    # Once it is durable that the row is gone, and unless the model has come again meanwhile.
+    await context.write(drop_bytes)
     return Response(status_code=204)
 
 
@@ -142,12 +142,12 @@ async def keep(context: Context, draft: Draft, expected: str | None) -> tuple[Mo
     await run_in_threadpool(draft.flush)
 
     def store(connection: Connection) -> tuple[Model, bool]:
-        # The bytes before the row, both under the write lock, as in `delete`: a row without its
+        # The bytes before the row, and in the tenant's turn, as in `delete`: a row without its
         # bytes would be a lie.
         draft.keep(context.blobs.place("models", context.tenant, digest))
         attempts = context.settings.max_attempts
         return models.add(
-            connection, context.tenant, f"sha256:{digest}", draft.size, now_ms(), attempts
+            connection, context.tenant, f"sha256:{digest}", draft.size, now_in(connection), attempts
         )
 
     return await context.write(store)

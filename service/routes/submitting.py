@@ -14,7 +14,7 @@ from service.job_view import job_json
 from service.problems import Problem
 from service.routes.models import keep
 from service.store import jobs
-from service.store.engine import now_ms
+from service.store.coordination import now_in
 from service.store.jobs import Job
 from service.submission import Read, Submission, accept, read_submission
 
@@ -76,7 +76,9 @@ async def queued(
 ) -> Response:
     """The job of a submission, as it is after the wait that is preferred."""
     job = await context.write(
-        lambda c: accept(c, context.settings, context.tenant, submission, idempotency_key, now_ms())
+        lambda c: accept(
+            c, context.settings, context.tenant, submission, idempotency_key, now_in(c)
+        )
     )
     preference = preference_of(prefer)
     if preference.wait_s is not None and not job.has_ended:

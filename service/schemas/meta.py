@@ -23,6 +23,7 @@ class ReadinessBody(BaseModel):
 
     status: Literal["ready", "not-ready"]
     database: bool
+    backend: Literal["sqlite", "postgresql"]
     migration: str | None
     blobs: bool
     dispatcher: bool

@@ -37,13 +37,13 @@ def append(
     connection: Connection, tenant: str, job: str, last: int, at: int, events: Sequence[Event]
 ) -> None:
     """Write events with the numbers that end at `last`, which the job's row already carries."""
-    first = last - len(events) + 1
-    for seq, event in enumerate(events, first):
-        connection.execute(
-            insert(job_event).values(
-                job=job, seq=seq, tenant=tenant, at=at, type=event.type, data=dict(event.data)
-            )
-        )
+    every = {"job": job, "tenant": tenant, "at": at}
+    rows = [
+        {**every, "seq": seq, "type": event.type, "data": dict(event.data)}
+        for seq, event in enumerate(events, last - len(events) + 1)
+    ]
+    if rows:
+        connection.execute(insert(job_event), rows)
 
 
 def after(connection: Connection, tenant: str, job: str, seq: int, limit: int) -> list[StoredEvent]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, cast
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from service.store import events
+from service.store.coordination import tell
 from service.store.events import Event
 from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import job
@@ -189,17 +190,20 @@ def fail_waiting(
 ) -> None:
     """Fail the queued jobs of a model that turned out to be unreadable."""
     waiting = connection.scalars(
-        select(job.c.id).where(
+        select(job.c.id)
+        .where(
             job.c.tenant == tenant,
             job.c.model == model_id,
             job.c.kind.in_(ASKED),
             job.c.state == "queued",
         )
+        # Always in this order: two that lock the same rows wait for each other at most once.
+        .order_by(job.c.id)
     ).all()
     for job_id in waiting:
         change(
             connection,
-            [job.c.id == job_id, job.c.state == "queued"],
+            [job.c.tenant == tenant, job.c.id == job_id, job.c.state == "queued"],
             {"state": "failed", "error": error, "ended": now},
             ended_events("failed", None, None, error),
             now,
@@ -207,7 +211,7 @@ def fail_waiting(
 
 
 def changed_after(connection: Connection, last: int) -> list[tuple[str, int]]:
-    """(id, change number) of the jobs that changed after change number `last`."""
+    """(id, change number) of the jobs that changed after change number `last`; SQLite alone."""
     rows = connection.execute(
         select(job.c.id, job.c.change_seq).where(last < job.c.change_seq).order_by(job.c.change_seq)
     )
@@ -247,6 +251,7 @@ def change(
     )
     if row is not None:
         events.append(connection, row["tenant"], row["id"], row["event_seq"], now, happened)
+        tell(connection, row["id"], is_work=values.get("state") == "queued")
     return cast("Columns | None", row)
 
 
@@ -297,9 +302,14 @@ def _insert(
     created = row["created"]
     assert isinstance(created, int)  # noqa: S101 - both callers give it
     events.append(connection, new.tenant, job_id, len(happened), created, happened)
+    tell(connection, job_id, is_work=values["state"] == "queued")
     return job_id
 
 
 def _next_change() -> ColumnElement[int]:
-    """One more than any row has: writers take turns, so that no number is given twice."""
+    """One more than any row has: on SQLite writers take turns, and no number is given twice.
+
+    On PostgreSQL two transactions may give the same one, and commit in another order than they
+    drew them; there nobody reads it: `coordination.tell` wakes those who wait.
+    """
     return select(func.coalesce(func.max(job.c.change_seq), 0) + 1).scalar_subquery()

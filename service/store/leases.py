@@ -1,11 +1,14 @@
 """Jobs as a dispatcher sees them: claimed for a time, kept by heartbeats, finished once.
 
+Any number of dispatchers may do so at the same time. Times are the database's
+(`coordination.now_in`): a lease means the same on every machine.
+
 `attempt` is the fencing token. Every write of an attempt names its owner, its number and the
 state `running`: a dispatcher that stalled beyond its lease finds that no row matches, and stops.
 Finishing is one transaction: state, verdict, certificate and last events together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +42,7 @@ class Claim:
     def guards(self) -> list[ColumnElement[bool]]:
         """What has to hold for this attempt to write."""
         return [
+            job.c.tenant == self.tenant,
             job.c.id == self.job,
             job.c.lease_owner == self.owner,
             job.c.attempt == self.attempt,
@@ -57,29 +61,30 @@ def claim(
 ) -> Claim | None:
     """The next job of these kinds, running under a lease; None where there is none."""
     best = (
-        select(job.c.id)
+        select(job.c.id, job.c.started)
         .where(job.c.kind.in_(kinds), _claimable(now))
         .order_by(job.c.priority.desc(), job.c.created)
         .limit(1)
+        # What another dispatcher is claiming is passed over. SQLite has one writer, and no clause.
+        .with_for_update(skip_locked=True)
     )
-    job_id = connection.scalar(best)
-    if job_id is None:
+    found = connection.execute(best).one_or_none()
+    if found is None:
         return None
-    started = connection.scalar(select(job.c.started).where(job.c.id == job_id))
     row = jobs.change(
         connection,
-        [job.c.id == job_id],
+        [job.c.id == found.id],
         {
             "state": "running",
             "attempt": job.c.attempt + 1,
             "lease_owner": owner,
             "lease_until": now + lease_ms,
-            "started": now if started is None else started,
+            "started": now if found.started is None else found.started,
         },
         [Event("state", {"state": "running"})],
         now,
     )
-    assert row is not None, "the write lock was held since the row was read"  # noqa: S101
+    assert row is not None, "the row was locked when it was read"  # noqa: S101
     return Claim(
         job=row["id"],
         tenant=row["tenant"],
@@ -94,11 +99,14 @@ def claim(
     )
 
 
-def heartbeat(connection: Connection, owner: str, until: int) -> None:
-    """Extend every lease of this dispatcher. No event, no version: nothing happened to the job."""
+def heartbeat(connection: Connection, owner: str, working: Collection[str], until: int) -> None:
+    """Extend the leases of the jobs that this dispatcher works on.
+
+    No event, no version: nothing happened to the job.
+    """
     connection.execute(
         update(job)
-        .where(job.c.lease_owner == owner, job.c.state == "running")
+        .where(job.c.id.in_(working), job.c.lease_owner == owner, job.c.state == "running")
         .values(lease_until=until)
     )
 
@@ -111,6 +119,37 @@ def held(connection: Connection, owner: str) -> dict[str, tuple[int, bool]]:
         )
     )
     return {row.id: (row.attempt, row.cancel_requested) for row in rows}
+
+
+def give_back_unknown(
+    connection: Connection, owner: str, known: Collection[tuple[str, int]], now: int
+) -> None:
+    """Queue again what this dispatcher holds without knowing.
+
+    That is a claim whose commit was not heard of, because the connection broke. `known`: (job,
+    attempt) of what it works on.
+    """
+    for job_id, (attempt, is_canceled) in held(connection, owner).items():
+        # A canceled one is left to its lease: the sweeper ends it, and would not find it queued.
+        if (job_id, attempt) not in known and not is_canceled:
+            jobs.change(
+                connection,
+                [
+                    job.c.id == job_id,
+                    job.c.lease_owner == owner,
+                    job.c.attempt == attempt,
+                    job.c.state == "running",
+                    ~job.c.cancel_requested,
+                ],
+                {
+                    "state": "queued",
+                    "lease_owner": None,
+                    "lease_until": None,
+                    "max_attempts": job.c.max_attempts + 1,
+                },
+                [Event("state", {"state": "queued", "reason": "stopped"})],
+                now,
+            )
 
 
 def report(
@@ -185,7 +224,10 @@ def release(connection: Connection, mine: Claim, now: int, *, reason: str, again
 
 def is_canceled(connection: Connection, mine: Claim) -> bool:
     """Whether someone wished this job away."""
-    return connection.scalar(select(job.c.cancel_requested).where(job.c.id == mine.job)) or False
+    mine_now = select(job.c.cancel_requested).where(
+        job.c.tenant == mine.tenant, job.c.id == mine.job
+    )
+    return connection.scalar(mine_now) or False
 
 
 def lapse(connection: Connection, now: int) -> None:
@@ -196,7 +238,9 @@ def lapse(connection: Connection, now: int) -> None:
 def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
     """End what nobody will end: canceled or given up under a dead lease, expired in the queue."""
     lapsed = [job.c.state == "running", job.c.lease_until < now]
-    for row in connection.execute(select(job).where(*lapsed)).mappings().all():
+    # In order, and past what another dispatcher has locked: it sweeps, too.
+    stale = select(job).where(*lapsed).order_by(job.c.id).with_for_update(skip_locked=True)
+    for row in connection.execute(stale).mappings().all():
         guards, best = [job.c.id == row["id"], *lapsed], row["incumbent"]
         is_late = row["deadline"] is not None and row["deadline"] < now
         if row["cancel_requested"]:
@@ -210,7 +254,8 @@ def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
                     connection, row["tenant"], row["model"], summary=None, error=lost, now=now
                 )
     late = [job.c.state == "queued", job.c.deadline < now]
-    for job_id in connection.scalars(select(job.c.id).where(*late)).all():
+    unwanted = select(job.c.id).where(*late).order_by(job.c.id).with_for_update(skip_locked=True)
+    for job_id in connection.scalars(unwanted).all():
         jobs.change(
             connection,
             [job.c.id == job_id, *late],

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from service.store import jobs
+from service.store.coordination import tell
+from service.store.inserts import insert_if_new
 from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import job, model
 
@@ -25,13 +27,22 @@ class Model:
     created: int
 
 
-def find(connection: Connection, tenant: str, model_id: str) -> Model | None:
-    """The model of this tenant, if there is one."""
-    row = (
-        connection.execute(select(model).where(model.c.tenant == tenant, model.c.id == model_id))
-        .mappings()
-        .one_or_none()
-    )
+def find(
+    connection: Connection, tenant: str, model_id: str, *, to_stay: bool = False
+) -> Model | None:
+    """The model of this tenant, if there is one.
+
+    Args:
+        connection: of a writer, where `to_stay`.
+        tenant: whose.
+        model_id: which.
+        to_stay: whether it has to stay as it is until the transaction ends. Else a job could be
+            queued for a model that is being refused, whose waiting jobs have just been failed.
+    """
+    query = select(model).where(model.c.tenant == tenant, model.c.id == model_id)
+    if to_stay:
+        query = query.with_for_update(read=True)
+    row = connection.execute(query).mappings().one_or_none()
     return None if row is None else _model(cast("Columns", row))
 
 
@@ -45,21 +56,14 @@ def add(
     connection: Connection, tenant: str, model_id: str, size: int, now: int, max_attempts: int
 ) -> tuple[Model, bool]:
     """The model, and whether it is new. A new one is queued to be read by a child."""
-    known = find(connection, tenant, model_id)
-    if known is not None:
-        return known, False
-    connection.execute(
-        insert(model).values(tenant=tenant, id=model_id, size=size, state="received", created=now)
-    )
-    jobs.insert_job(
-        connection,
-        jobs.NewJob(tenant=tenant, kind="inspect", model=model_id, request={}),
-        now,
-        max_attempts,
-    )
+    row = {"tenant": tenant, "id": model_id, "size": size, "state": "received", "created": now}
+    is_new = insert_if_new(connection, model, row)
+    if is_new:
+        reading = jobs.NewJob(tenant=tenant, kind="inspect", model=model_id, request={})
+        jobs.insert_job(connection, reading, now, max_attempts)
     added = find(connection, tenant, model_id)
-    assert added is not None, "a row that this transaction wrote"  # noqa: S101
-    return added, True
+    assert added is not None, "a row that is there, or that this transaction wrote"  # noqa: S101
+    return added, is_new
 
 
 def settle(
@@ -79,6 +83,8 @@ def settle(
     )
     if error is not None:
         jobs.fail_waiting(connection, tenant, model_id, error, now)
+    else:
+        tell(connection, model_id, is_work=True)
 
 
 def remove(connection: Connection, tenant: str, model_id: str) -> bool:

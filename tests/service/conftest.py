@@ -1,5 +1,6 @@
-"""The services that tests talk to."""
+"""The services and databases that tests talk to."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,7 +10,66 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the children find the fakes by the same name
 
+import postgres as postgres_server
+import tenant_guard
+from postgres import Postgres
 from service_process import Service, settings_in
+
+from service.store.address import DatabaseUrl
+from service.store.database import Database
+from service.store.engine import open_database
+from service.store.migrate import migrate
+
+tenant_guard.install()
+
+BACKENDS = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that many tests share; who stops it, starts it again."""
+    if postgres_server.binaries() is None:
+        pytest.skip("PostgreSQL's server is not installed (Debian: postgresql)")
+    with Postgres.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> str:
+    """The name of a database at the newest schema, to make others like it."""
+    name = postgres.new_database()
+    database = open_database(DatabaseUrl.parse(postgres.url_of(name)))
+    migrate(database, Path("/dev/null"))
+    database.close()
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file at the newest schema, to copy."""
+    folder = tmp_path_factory.mktemp("migrated")
+    database = open_database(folder / "lipcert.db")
+    migrate(database, folder / "lock")
+    database.close()
+    return folder / "lipcert.db"
+
+
+@pytest.fixture(params=BACKENDS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | DatabaseUrl:
+    """Where a database of the test's own is, at the newest schema: on each backend in turn."""
+    if request.param == "sqlite":
+        return Path(shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path))
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.new_database(request.getfixturevalue("migrated_postgres"))
+    return DatabaseUrl.parse(server.url_of(name))
+
+
+@pytest.fixture
+def store(place: Path | DatabaseUrl) -> Iterator[Database]:
+    """A database of the test's own, at the newest schema: on each backend in turn."""
+    opened = open_database(place)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +79,26 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     yield running
     assert running.is_alive(), "a test has killed the service"
     running.close()
+
+
+@pytest.fixture(scope="session")
+def service_on_postgres(
+    postgres: Postgres, migrated_postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """The same on PostgreSQL."""
+    url = DatabaseUrl.parse(postgres.url_of(postgres.new_database(migrated_postgres)))
+    settings = settings_in(tmp_path_factory.mktemp("service-on-postgres"))
+    running = Service(replace(settings, database_url=url))
+    yield running
+    assert running.is_alive(), "a test has killed the service"
+    running.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def either_service(request: pytest.FixtureRequest) -> Service:
+    """The shared services, each in turn."""
+    name = "service" if request.param == "sqlite" else "service_on_postgres"
+    return request.getfixturevalue(name)
 
 
 @pytest.fixture

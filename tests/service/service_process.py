@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import httpx
 
 from service.settings import EntryPoints, Settings
+from service.store.address import DatabaseUrl
+from service.store.engine import open_database
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -29,8 +31,9 @@ FAKES = EntryPoints(
 )
 
 START = (
-    "import sys; from service.serve import serve; from service.settings import Settings; "
-    "sys.exit(serve(Settings.from_json(sys.argv[1])))"
+    "import sys, tenant_guard; tenant_guard.install(); "
+    "from service.serve import serve; from service.settings import Settings; "
+    "sys.exit(serve(Settings.from_json(sys.stdin.readline())))"
 )
 
 Found = TypeVar("Found")
@@ -79,6 +82,11 @@ def settings_in(folder: Path) -> Settings:
     )
 
 
+def stored_in(place: Path | DatabaseUrl) -> dict[str, object]:
+    """The settings of a service on this database; a file is made by the service itself."""
+    return {} if isinstance(place, Path) else {"database_url": place}
+
+
 class Service:
     """A running `lipcert serve`."""
 
@@ -92,9 +100,14 @@ class Service:
         """Start it, and wait until it takes jobs."""
         path = os.pathsep.join([str(ROOT), str(HERE)])
         self.process = subprocess.Popen(
-            [sys.executable, "-c", START, self.settings.to_json()],
+            [sys.executable, "-c", START],
             env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            text=True,
         )
+        assert self.process.stdin is not None
+        with self.process.stdin as settings:  # not an argument: a database's URL has its password
+            settings.write(self.settings.to_json() + "\n")
         eventually(self.is_ready, unless=lambda: self.process.poll() is not None)
 
     def is_alive(self) -> bool:
@@ -169,6 +182,14 @@ class Service:
     def events(self, job_id: str) -> list[dict[str, Any]]:
         """What happened to a job."""
         return self.client.get(f"/v1/jobs/{job_id}/events").json()["items"]
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """What its database says."""
+        database = open_database(self.settings.database)
+        with database.read() as connection:
+            found = [tuple(row) for row in connection.exec_driver_sql(statement)]
+        database.close()
+        return found
 
     def dispatcher(self) -> int:
         """The process id of the dispatcher."""

@@ -1,14 +1,25 @@
 """kill -9, in the middle of a job: nothing acknowledged is lost, nothing is done twice."""
 
 import random
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from service_fakes import model
-from service_process import Service, child_of, eventually, exists, kill, processes
+from service_process import (
+    Service,
+    child_of,
+    eventually,
+    exists,
+    kill,
+    processes,
+    stored_in,
+)
+
+from service.store.address import DatabaseUrl
+
+#: On PostgreSQL a dead dispatcher's jobs wait for the end of its leases, on SQLite they do not.
+SHORT = {"lease_s": 3.0, "heartbeat_s": 0.5}
 
 
 def _pids(path: Path, count: int) -> list[int]:
@@ -22,10 +33,9 @@ def _pids(path: Path, count: int) -> list[int]:
 
 
 def _one_certificate(service: Service) -> bool:
-    with closing(sqlite3.connect(service.settings.database)) as database:
-        (certificates,) = database.execute("SELECT count(*) FROM certificate").fetchone()
-        (integrity,) = database.execute("PRAGMA integrity_check").fetchone()
-    return (certificates, integrity) == (1, "ok")
+    if service.settings.database_url is None:
+        assert service.query("PRAGMA integrity_check") == [("ok",)]
+    return service.query("SELECT count(*) FROM certificate") == [(1,)]
 
 
 def test_a_killed_worker_is_replaced(own_service: Callable[..., Service], tmp_path: Path) -> None:
@@ -56,11 +66,15 @@ def test_a_model_that_kills_its_readers_is_refused(service: Service) -> None:
     assert (answer["state"], answer["error"]["code"]) == ("refused", "worker-lost")
 
 
-@pytest.mark.parametrize("victim", ["dispatcher", "forkserver"])
+@pytest.mark.parametrize(
+    ("place", "victim"),
+    [("sqlite", "dispatcher"), ("sqlite", "forkserver"), ("postgresql", "dispatcher")],
+    indirect=["place"],
+)
 def test_a_killed_process_of_the_service_is_started_again(
-    own_service: Callable[..., Service], tmp_path: Path, victim: str
+    own_service: Callable[..., Service], tmp_path: Path, place: Path | DatabaseUrl, victim: str
 ) -> None:
-    service = own_service()
+    service = own_service(**stored_in(place), **SHORT)
     log, gate = tmp_path / "pids", tmp_path / "gate"
     job = service.submit(service.upload(model(["count", str(log)], ["wait-for", str(gate)])))
     (worker,) = _pids(log, 1)
@@ -77,11 +91,15 @@ def test_a_killed_process_of_the_service_is_started_again(
     assert service.is_alive()
 
 
-@pytest.mark.parametrize("is_sudden", [True, False])
+@pytest.mark.parametrize(
+    ("place", "is_sudden"),
+    [("sqlite", True), ("sqlite", False), ("postgresql", True)],
+    indirect=["place"],
+)
 def test_a_service_that_ended_picks_up_where_it_was(
-    own_service: Callable[..., Service], tmp_path: Path, is_sudden: bool
+    own_service: Callable[..., Service], tmp_path: Path, place: Path | DatabaseUrl, is_sudden: bool
 ) -> None:
-    service = own_service(slots=1)
+    service = own_service(slots=1, **stored_in(place), **SHORT)
     log, gate = tmp_path / "pids", tmp_path / "gate"
     model_id = service.upload(model(["count", str(log)], ["wait-for", str(gate)], ["publish", 8.0]))
     jobs = [service.submit(model_id, labels={"n": str(n)})["id"] for n in range(3)]
@@ -135,8 +153,10 @@ def test_no_process_outlives_the_service(
     eventually(lambda: not any(exists(pid) for pid in family), within_s=10.0)
 
 
-def test_random_kills_lose_nothing(own_service: Callable[..., Service], tmp_path: Path) -> None:
-    service = own_service(max_attempts=1000)
+def test_random_kills_lose_nothing(
+    own_service: Callable[..., Service], tmp_path: Path, place: Path | DatabaseUrl
+) -> None:
+    service = own_service(max_attempts=1000, **stored_in(place), **SHORT)
     log, rng = tmp_path / "pids", random.Random(0)  # noqa: S311 - no secret
     steps = (["count", str(log)], ["wait-s", 0.05])
     models = [service.upload(model(*steps, bound=n + 1.0)) for n in range(12)]
@@ -147,10 +167,9 @@ def test_random_kills_lose_nothing(own_service: Callable[..., Service], tmp_path
     ended = [service.ended(job) for job in accepted]
     assert [job["state"] for job in ended] == ["succeeded"] * 12
     assert [job["progress"]["upper"] for job in ended] == [n + 1.0 for n in range(12)]
-    with closing(sqlite3.connect(service.settings.database)) as database:
-        assert database.execute("SELECT count(*) FROM certificate").fetchone() == (12,)
-        gaps = "SELECT job FROM job_event GROUP BY job HAVING max(seq) != count(*)"
-        assert database.execute(gaps).fetchall() == []
+    assert service.query("SELECT count(*) FROM certificate") == [(12,)]
+    gaps = "SELECT job FROM job_event GROUP BY job HAVING max(seq) != count(*)"
+    assert service.query(gaps) == []
 
 
 def _kill_one_of(rng: random.Random, service: Service, log: Path) -> None:

@@ -10,6 +10,12 @@ from service_fakes import model
 from service_process import Service, eventually, exists, problem
 
 
+@pytest.fixture
+def service(either_service: Service) -> Service:
+    """Everything here holds on both databases."""
+    return either_service
+
+
 def test_cancel_stops_native_code_within_a_second_and_keeps_the_bound(
     service: Service, tmp_path: Path
 ) -> None:

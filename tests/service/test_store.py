@@ -1,7 +1,6 @@
 """The queue's rules on the real database, without processes: fencing, leases, sweeping."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from service.store import events, jobs, leases, models
-from service.store.engine import HEAD, Database, open_database
+from service.store.database import Database
+from service.store.engine import HEAD
 from service.store.jobs import Job, NewJob
 from service.store.leases import Claim
 from service.store.migrate import MIGRATIONS, TooNew, migrate
@@ -23,6 +23,7 @@ from verifier.request_json import request_json
 
 MODEL = f"sha256:{'a' * 64}"
 TENANT = "default"
+RC = "read committed"  # what a writer on PostgreSQL is to be
 LOST: dict[str, Any] = {"code": "worker-lost", "title": "", "detail": "", "node": None, "fix": ""}
 INCUMBENT: dict[str, Any] = {
     "id": "sha256:c",
@@ -36,17 +37,14 @@ INCUMBENT: dict[str, Any] = {
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """A migrated database with a model that is ready."""
-    opened = open_database(tmp_path / "lipcert.db")
-    migrate(opened, tmp_path / "lock")
-    with opened.write() as connection:
+def database(store: Database) -> Database:
+    """A database with a model that is ready."""
+    with store.write() as connection:
         models.add(connection, TENANT, MODEL, 1, 0, 3)
         inspection = leases.claim(connection, "reader", 0, 1000, ["inspect"])
         assert inspection is not None
         leases.finish_inspection(connection, inspection, 0, summary={})
-    yield opened
-    opened.close()
+    return store
 
 
 def submit(database: Database, **members: Any) -> str:  # noqa: ANN401 - a job's fields
@@ -106,10 +104,10 @@ def test_the_same_owner_is_fenced_by_its_attempt(database: Database) -> None:
 
 
 def test_heartbeats_keep_a_lease(database: Database) -> None:
-    submit(database)
+    job_id = submit(database)
     claim(database)
     with database.write() as connection:
-        leases.heartbeat(connection, "one", 5000)
+        leases.heartbeat(connection, "one", [job_id], 5000)
     assert claim(database, now=1001, owner="two") is None
 
 
@@ -193,17 +191,18 @@ def test_another_tenant_sees_nothing(database: Database) -> None:
 
 
 def test_a_reader_cannot_write(database: Database) -> None:
-    with pytest.raises(Exception, match="readonly"), database.read() as connection:
+    with pytest.raises(Exception, match=r"read-?only"), database.read() as connection:
         connection.exec_driver_sql("DELETE FROM job")
 
 
 def test_a_commit_is_on_the_disk(database: Database) -> None:
+    ask, asked, expected = {
+        "sqlite": ("PRAGMA", ("journal_mode", "synchronous", "foreign_keys"), ["wal", 2, 1]),
+        "postgresql": ("SHOW", ("transaction_isolation", "synchronous_commit"), [RC, "on"]),
+    }[database.name]
     with database.write() as connection:
-        pragmas = [
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        ]
-    assert pragmas == ["wal", 2, 1]
+        found = [connection.exec_driver_sql(f"{ask} {name}").scalar() for name in asked]
+    assert found == expected
 
 
 def test_head_is_the_newest_migration() -> None:

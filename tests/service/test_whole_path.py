@@ -15,6 +15,12 @@ from verifier.certificate_json import certificate_id
 from verifier.certificate_reader import parse_certificate
 
 
+@pytest.fixture
+def service(either_service: Service) -> Service:
+    """Everything here holds on both databases."""
+    return either_service
+
+
 def test_a_model_becomes_a_certificate(service: Service) -> None:
     model_id = service.upload(model(["publish", 8.0]))
     job = service.submit(model_id, wait=20, target={"upper": 5.0})
