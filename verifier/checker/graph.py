@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import activations, block_operators, linear, windows
+from verifier.checker import activations, block_operators, linear, recurrent, windows
 from verifier.checker.builder import Builder, indices
 from verifier.checker.folding import FOLDS
 from verifier.checker.identities import identities
@@ -160,6 +160,8 @@ class _Reading:
             raise DiscontinuousOp(f"{op} jumps", fix="replace it", node=call.node.name)
         if op in MOVEMENTS:
             return _moved(self.builder, call)
+        if op in recurrent.RULES:
+            return recurrent.RULES[op](self.builder, call)
         rule = RULES.get(op)
         if rule is None:
             call.not_checkable("the checker does not read this operator")

@@ -17,7 +17,7 @@ from verifier.network.graph import Network, Node
 from verifier.network.nodes import Affine
 from verifier.onnx_import import fold, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
-from verifier.onnx_import.convert import RULES, blocked
+from verifier.onnx_import.convert import RULES, blocked, recurrent
 from verifier.onnx_import.convert.affine import moved
 from verifier.onnx_import.convert.emitted import Emitted, tensor
 from verifier.onnx_import.moves import MOVES
@@ -135,6 +135,8 @@ class _Builder:
                 self._emit(call, part, dtype, traces)
                 for part, traces in zip(made, found, strict=True)
             ]
+        if call.op in recurrent.RULES:
+            return [self._emit(call, part, dtype, {}) for part in recurrent.RULES[call.op](call)]
         whole = compound(call, Written(self.producers, self.values, self.nodes))
         if whole is None:
             if call.op not in RULES or not call.output:
