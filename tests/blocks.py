@@ -55,6 +55,16 @@ def floored(epsilon: Fraction) -> Callable[[Exact], Exact]:
     return lambda x: _along_last(x, of_row)
 
 
+def length(x: Exact) -> Exact:
+    """The length along the last axis, and zeros."""
+
+    def of_row(row: Exact) -> list[Fraction]:
+        squares = sum((v * v for v in row), Fraction(0))
+        return [sqrt_below(squares), *(Fraction(0) for _ in row[1:])]
+
+    return _along_last(x, of_row)
+
+
 def _along_last(x: Exact, of_row: Callable[[Exact], list[Fraction]]) -> Exact:
     out = np.empty(x.shape, dtype=object)
     for place in np.ndindex(*x.shape[:-1]):

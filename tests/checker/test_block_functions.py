@@ -9,8 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.blocks import floored, log_softmax, rooted, softmax
+from tests.blocks import floored, length, log_softmax, rooted, softmax
 from tests.exact import Exact, Pair, fractions, growth_below
+from verifier.checker.length import Length
 from verifier.checker.network import BlockFunction
 from verifier.checker.normalise import Normalise
 from verifier.checker.softmax import LogSoftmax, Softmax
@@ -38,6 +39,7 @@ def _mean(width: int) -> Normalise:
 
 CASES = [
     Case("softmax", lambda _: Softmax(), softmax),
+    Case("length", lambda _: Length(), length),
     Case("log-softmax", lambda _: LogSoftmax(), log_softmax),
     Case("mean", _mean, rooted(Fraction(EPSILON), 0)),
     Case(

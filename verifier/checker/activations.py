@@ -14,13 +14,13 @@ import numpy as np
 
 from verifier.checker import compounds, scalars, tournaments, waves
 from verifier.checker.builder import Builder
-from verifier.checker.enclosures import TINY, U
 from verifier.checker.linear import divide_by, scale_by
 from verifier.checker.network import Elementwise
 from verifier.checker.operands import Call, Constant, Signal
 from verifier.checker.products import divide, multiply
 from verifier.checker.rays import ONE, Pair, Ray, curve_of, is_one, meeting, over, rays, times
 from verifier.checker.restricted import Log, Power
+from verifier.checker.roots import root_of_squares
 from verifier.checker.tensors import FLOATS
 from verifier.errors import DiscontinuousOp, DtypeUnsupported
 
@@ -267,28 +267,14 @@ def _softsign(builder: Builder, first: Signal, second: Signal) -> tuple[str, Cur
 
 
 def _root(builder: Builder, call: Call) -> Signal:
-    """Sqrt: of c + (k x)^2 with 0 < c, or of any signal."""
+    """Sqrt: of a sum of squares, or of any signal."""
     call.arity(1, 1)
-    signal = call.signal(0)
-    for ray in rays(builder, signal.source):
-        node = curve_of(builder, ray, compounds.Square)
-        if node is None or ray.scale[0] <= 0 or ray.shift[0] <= 0:
-            continue
-        # sqrt(c + a x^2) = sqrt(c) sqrt(1 + (x sqrt(a / c))^2)
-        inner, outer = _square_root(over(ray.scale, ray.shift)), _square_root(ray.shift)
-        curve = compounds.Rescaled(
-            compounds.RootOfSquare(), inner, outer, compounds.RootOfSquare.curvature
-        )
-        root = Signal(node.source, signal.shape, signal.dtype)
-        return builder.elementwise(call, root, curve)
-    return builder.elementwise(call, signal, Power(0.5))
+    return _rooted(builder, call, call.signal(0))
 
 
-def _square_root(value: Pair) -> Pair:
-    root = float(np.sqrt(value[0]))
-    if root == 1.0 and value == ONE:
-        return ONE
-    return root, (value[1] / root + root * U) * (1 + 16 * U) + TINY
+def _rooted(builder: Builder, call: Call, signal: Signal) -> Signal:
+    found = root_of_squares(builder, call, signal)
+    return builder.elementwise(call, signal, Power(0.5)) if found is None else found
 
 
 def _power(builder: Builder, call: Call) -> Signal:
@@ -301,6 +287,8 @@ def _power(builder: Builder, call: Call) -> Signal:
         return signal
     if exponent == 0.0 or Fraction(exponent) - 1 != Fraction(exponent - 1.0):
         call.not_checkable(f"the power {exponent} of a signal")
+    if exponent == 0.5:
+        return _rooted(builder, call, signal)
     curve = compounds.Square() if exponent == 2.0 else Power(exponent)
     return builder.elementwise(call, signal, curve)
 

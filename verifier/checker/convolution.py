@@ -78,7 +78,7 @@ class Convolution:
         """Never claimed: products are rounded."""
         return False
 
-    def _window(self, tap: tuple[int, ...]) -> tuple[slice, ...]:
+    def window(self, tap: tuple[int, ...]) -> tuple[slice, ...]:
         """Where a tap finds its operands in the padded input."""
         return tuple(
             slice(start, start + stride * (count - 1) + 1, stride)
@@ -91,13 +91,13 @@ class Convolution:
         )
 
     @property
-    def _taps(self) -> list[tuple[int, ...]]:
+    def taps(self) -> list[tuple[int, ...]]:
         """The places of the window."""
         return list(np.ndindex(*self.kernel.shape[2:]))
 
     def _chunks(self, rows: Float64[np.ndarray, "k any"]) -> list[Float64[np.ndarray, "some any"]]:
         """Rows whose operands of all taps fit into little memory."""
-        operands = self.in_shape[0] * len(self._taps) * int(np.prod(self.out_spatial))
+        operands = self.in_shape[0] * len(self.taps) * int(np.prod(self.out_spatial))
         size = max(1, WORKING_ENTRIES // max(1, operands))
         return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
@@ -117,11 +117,11 @@ class Convolution:
         """What each tap meets at every position."""
         count, inner = len(rows), self.kernel.shape[1]
         padded = np.pad(rows.reshape(count, *self.in_shape), [(0, 0), (0, 0), *self.pads])
-        found = np.empty((count, self.groups, inner, len(self._taps), *self.out_spatial))
-        for place, tap in enumerate(self._taps):
-            part = padded[(slice(None), slice(None), *self._window(tap))]
+        found = np.empty((count, self.groups, inner, len(self.taps), *self.out_spatial))
+        for place, tap in enumerate(self.taps):
+            part = padded[(slice(None), slice(None), *self.window(tap))]
             found[:, :, :, place] = part.reshape(count, self.groups, inner, *self.out_spatial)
-        return found.reshape(count, self.groups, inner * len(self._taps), -1)
+        return found.reshape(count, self.groups, inner * len(self.taps), -1)
 
     def _backward(
         self, kernel: Float64[np.ndarray, "*any"], rows: Float64[np.ndarray, "k out"]
@@ -140,9 +140,9 @@ class Convolution:
         count = len(parts)
         spatial = [size + sum(pad) for size, pad in zip(self.in_shape[1:], self.pads, strict=True)]
         padded = np.zeros((count, self.in_shape[0], *spatial))
-        by_tap = parts.reshape(count, self.in_shape[0], len(self._taps), *self.out_spatial)
-        for place, tap in enumerate(self._taps):
-            padded[(slice(None), slice(None), *self._window(tap))] += by_tap[:, :, place]
+        by_tap = parts.reshape(count, self.in_shape[0], len(self.taps), *self.out_spatial)
+        for place, tap in enumerate(self.taps):
+            padded[(slice(None), slice(None), *self.window(tap))] += by_tap[:, :, place]
         inside = tuple(
             slice(before, before + size)
             for (before, _), size in zip(self.pads, self.in_shape[1:], strict=True)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import activations, block_operators, linear, windows
+from verifier.checker import activations, block_operators, linear, recurrent, windows
 from verifier.checker.builder import Builder, indices
 from verifier.checker.folding import FOLDS
+from verifier.checker.identities import identities
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL, pad_value
@@ -65,6 +66,7 @@ class _Reading:
         self.model = model
         self.hints = {pattern.output: pattern for pattern in patterns}
         self.makers = {name: node for node in model.nodes for name in node.outputs if name}
+        self.same = identities(self.makers)
         self.values: Values = {}
         shape = self._input_shape()
         self.builder = Builder(math.prod(shape))
@@ -111,6 +113,8 @@ class _Reading:
             found.add(name)
             if name in self.hints:
                 pending.append(self.hints[name].input)
+            elif name in self.same:
+                pending.append(self.same[name])
             elif name in self.makers:
                 pending.extend(self.makers[name].inputs)
         return found
@@ -120,7 +124,10 @@ class _Reading:
         for name in wanted:
             if name in self.hints:
                 self._pattern(name)
-        wanted = [name for name in wanted if name not in self.hints]
+            elif name in self.same:
+                self.values[name] = self.values[self.same[name]]
+                self._check_declared(name)
+        wanted = [name for name in wanted if name not in self.hints and name not in self.same]
         if not wanted:
             return
         call = Call(node, self.model.opset, [self._operand(name, node) for name in node.inputs])
@@ -153,6 +160,8 @@ class _Reading:
             raise DiscontinuousOp(f"{op} jumps", fix="replace it", node=call.node.name)
         if op in MOVEMENTS:
             return _moved(self.builder, call)
+        if op in recurrent.RULES:
+            return recurrent.RULES[op](self.builder, call)
         rule = RULES.get(op)
         if rule is None:
             call.not_checkable("the checker does not read this operator")

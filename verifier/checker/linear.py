@@ -31,7 +31,8 @@ def flat(constant: Constant, shape: tuple[int, ...]) -> Constant:
     return Constant(value, constant.dtype, np.broadcast_to(constant.error, shape).reshape(-1))
 
 
-def _plus(first: Constant | None, second: Constant) -> Constant:
+def added(first: Constant | None, second: Constant) -> Constant:
+    """The sum; None is 0."""
     if first is None:
         return second
     value = first.value + second.value
@@ -52,7 +53,7 @@ def _sum_of(builder: Builder, call: Call, signs: tuple[int, ...]) -> Signal:
     for operand, sign in zip(operands, signs, strict=True):
         if isinstance(operand, Constant):
             constant = flat(operand, shape)
-            bias = _plus(bias, constant if sign > 0 else negated(constant))
+            bias = added(bias, constant if sign > 0 else negated(constant))
         else:
             onto = spread(operand.shape, shape)
             minus = np.full(math.prod(shape), float(sign))
@@ -190,7 +191,7 @@ def gemm(builder: Builder, call: Call) -> Signal:
     if addend is not None and call.broadcast(addend.shape, shape) != shape:
         call.mismatch(f"C has shape {addend.shape}")
     if isinstance(addend, Constant):
-        bias = _plus(bias, _times(flat(addend, shape), beta))
+        bias = added(bias, _times(flat(addend, shape), beta))
     elif addend is not None:
         factor = np.full(math.prod(shape), beta)
         terms.append(Term(addend.source, scaled(spread(addend.shape, shape), factor, None)))
@@ -264,8 +265,8 @@ def batch_normalization(builder: Builder, call: Call) -> Signal:
     if spatial != 1 or any(item.shape != (channels,) for item in (gamma, beta, mean, variance)):
         call.mismatch("its statistics do not fit the channels")
     eps = Constant(np.array(epsilon), gamma.dtype)
-    scale = quotient(call, gamma, square_root(call, _plus(variance, eps)))
-    shift = _plus(beta, negated(_product(mean, scale)))
+    scale = quotient(call, gamma, square_root(call, added(variance, eps)))
+    shift = added(beta, negated(_product(mean, scale)))
     form = (channels, *(1 for _ in signal.shape[2:]))
     factor = flat(_reshaped(scale, form), signal.shape)
     bias = flat(_reshaped(shift, form), signal.shape)
@@ -334,6 +335,7 @@ def global_average_pool(builder: Builder, call: Call) -> Signal:
 
 __all__ = [
     "add",
+    "added",
     "batch_normalization",
     "composed",
     "divide_by",

@@ -45,10 +45,12 @@ OPSETS = range(7, 25)
 IR_WITH_FREE_INITIALISERS = 4  #: from here on, an initialiser that is an input may be replaced
 MAX_NAME = 256
 
-Attribute: TypeAlias = "int | float | str | Tensor | tuple[int, ...] | tuple[float, ...]"
+Attribute: TypeAlias = (
+    "int | float | str | Tensor | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]"
+)
 
 #: (field, tag in `type`) of the attribute types that are read.
-_FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS = 1, 2, 3, 4, 5, 6, 7
+_FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 5, 6, 7, 8
 _FIELD_OF_TYPE = {1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 10, 10: 11} | {
     11: 22,
     12: 23,
@@ -345,6 +347,8 @@ def _attribute_value(values: Sequence[Value], kind: int, name: str, node: str) -
         return signed(values[0])
     if kind == _STRING:
         return text(values[0])
+    if kind == _STRINGS:
+        return tuple(text(value) for value in values)
     if kind == _TENSOR:
         return read_tensor(_view(values[0]))[1]
     if kind == _INTS:

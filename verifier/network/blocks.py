@@ -1,4 +1,4 @@
-"""Differentiable functions of groups of entries: softmax, its logarithm, normalisation.
+"""Smooth functions of groups of entries: softmax, its logarithm, normalisation, length.
 
 They are not made of gates. What they state is the norm that increments keep; what holds over a
 region (values, derivatives) the checker alone knows, and proves.
@@ -114,7 +114,33 @@ class Normalise:
         return math.sqrt(4 * (1 + c) ** 3 / (27 * c)) / least if 0.5 < c else 1 / least
 
 
-Block: TypeAlias = Softmax | LogSoftmax | Normalise
+@dataclass(frozen=True, slots=True, eq=False)
+class Length:
+    """(|v|_2, 0, ..., 0) within disjoint groups that cover the signal."""
+
+    groups: Int64[Tensor, "groups n"]
+
+    @property
+    def size(self) -> int:
+        """The number of entries that leave."""
+        return self.groups.numel()
+
+    def forward(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
+        """The lengths of every row, each at the place of its group's first entry."""
+        lengths = torch.zeros_like(x)
+        lengths[:, self.groups[:, 0]] = torch.linalg.vector_norm(x[:, self.groups], dim=-1)
+        return lengths
+
+    def steepness(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch n"]:
+        """About the linf norm of the derivatives at every row, by entry."""
+        return torch.full_like(x, self.norm_bound(Norm.LINF))
+
+    def norm_bound(self, norm: Norm) -> float:
+        """The gradient is a unit vector: |v| moves by |dv|_2, and |dv|_2 <= sqrt(n) |dv|_inf."""
+        return math.sqrt(self.groups.shape[1]) if norm is Norm.LINF else 1.0
+
+
+Block: TypeAlias = Softmax | LogSoftmax | Normalise | Length
 MOST_DERIVATIVES = 2**24  #: of one block; the checker forms no more
 
 

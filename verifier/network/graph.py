@@ -20,7 +20,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.errors import CapabilityBlocked
-from verifier.network.blocks import Block, LogSoftmax, Normalise, Softmax
+from verifier.network.blocks import Block
 from verifier.network.grouped import Group, GroupSort, Householder, Maximum
 from verifier.network.nodes import Affine, Elementwise, Lowered, Product
 
@@ -134,7 +134,7 @@ class Network:
 
 
 def _is_block(group: Group | Block) -> bool:
-    return isinstance(group, Softmax | LogSoftmax | Normalise)
+    return isinstance(group, Block)
 
 
 def _no_gate(node: Grouped) -> CapabilityBlocked:

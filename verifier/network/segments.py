@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from verifier.errors import CapabilityBlocked
-from verifier.network.blocks import LogSoftmax, Normalise, Softmax
+from verifier.network.blocks import Block
 from verifier.network.graph import Grouped, Network, Node
 from verifier.network.nodes import Affine, Elementwise, Product
 
@@ -35,9 +35,7 @@ def segments(network: Network) -> tuple[Segment, ...]:
     """
     found: list[Segment] = []
     for node in network.nodes:
-        if not isinstance(node, Grouped) or not isinstance(
-            node.group, Softmax | LogSoftmax | Normalise
-        ):
+        if not isinstance(node, Grouped) or not isinstance(node.group, Block):
             continue
         inner = _inner(found[-1].block, network) if found and found[-1].block else network
         found.append(Segment(_before(inner, node), node))

@@ -17,7 +17,7 @@ from verifier.network.graph import Network, Node
 from verifier.network.nodes import Affine
 from verifier.onnx_import import fold, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
-from verifier.onnx_import.convert import RULES, blocked
+from verifier.onnx_import.convert import RULES, blocked, recurrent
 from verifier.onnx_import.convert.affine import moved
 from verifier.onnx_import.convert.emitted import Emitted, tensor
 from verifier.onnx_import.moves import MOVES
@@ -57,7 +57,7 @@ class Built:
 class _Builder:
     graph: Graph
     values: dict[str, Value] = field(default_factory=dict[str, Value])
-    nodes: list[Node] = field(default_factory=list[Node])
+    nodes: dict[str, Node] = field(default_factory=dict[str, Node])
     patterns: list[Pattern] = field(default_factory=list["Pattern"])
     producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
 
@@ -109,7 +109,7 @@ class _Builder:
             if recognised is not None:
                 self.patterns.append(recognised.pattern)
                 return [self._emit(call, recognised.emitted, _dtype(call), {})]
-        written_out = normal(call, Written(self.producers, self.values))
+        written_out = normal(call, Written(self.producers, self.values, self.nodes))
         if written_out is not None:
             pattern = Pattern(kind="normalise", input=written_out.source, output=call.output)
             self.patterns.append(pattern)
@@ -135,7 +135,9 @@ class _Builder:
                 self._emit(call, part, dtype, traces)
                 for part, traces in zip(made, found, strict=True)
             ]
-        whole = compound(call, Written(self.producers, self.values))
+        if call.op in recurrent.RULES:
+            return [self._emit(call, part, dtype, {}) for part in recurrent.RULES[call.op](call)]
+        whole = compound(call, Written(self.producers, self.values, self.nodes))
         if whole is None:
             if call.op not in RULES or not call.output:
                 raise blocked.reason(call)
@@ -149,7 +151,7 @@ class _Builder:
     def _still_opaque(
         self, call: Call, opaque: list[Opaque], traced: list[tuple[Shape, dict[str, Trace]]]
     ) -> list[Value]:
-        whole = compound(call, Written(self.producers, self.values))
+        whole = compound(call, Written(self.producers, self.values, self.nodes))
         if whole is not None:
             call.attributes.ignore(*call.attributes.values)
             return [self._emit(call, whole, self._dtype_of(whole), {})]
@@ -173,7 +175,7 @@ class _Builder:
 
     def _emit(self, call: Call, made: Emitted, dtype: str, traces: dict[str, Trace]) -> Signal:
         """Adds nodes; the result is a base of its own unless it only rearranges another."""
-        self.nodes += made.nodes
+        self.nodes |= {node.name: node for node in made.nodes}
         name = made.nodes[-1].name
         rearranged = call.op in MOVES and any(
             prod(made.shape) == self._size(base) for base in traces
@@ -275,7 +277,7 @@ def _network(builder: _Builder, value: Signal | Constant) -> Network:
         name = builder.graph.output.name
         node = Affine(name, (), tensor(value.array.reshape(-1)))
         return Network(nodes=(node,), input_size=size, output=name)
-    kept = _live(builder.nodes, value.node)
+    kept = _live(list(builder.nodes.values()), value.node)
     names = {node.name for node in kept}
     return Network(
         nodes=kept,

@@ -75,6 +75,17 @@ class Attributes:
             raise self.invalid(name, "is no list of numbers")
         return tuple(float(number) for number in value)
 
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        """A STRINGS attribute, None where it is absent."""
+        self.asked.add(name)
+        value = self.values.get(name)
+        if value is None:
+            return None
+        found = tuple(t for t in value if isinstance(t, str)) if isinstance(value, tuple) else ()
+        if not isinstance(value, tuple) or len(found) < len(value):
+            raise self.invalid(name, "is no list of strings")
+        return found
+
     def tensor(self, name: str) -> Constant | None:
         """A TENSOR attribute, None where it is absent."""
         self.asked.add(name)

@@ -15,7 +15,7 @@ from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.propagation.candidate import Options, refuse_everywhere
 from verifier.methods.propagation.joint import bends
 from verifier.methods.propagation.work import MOST_JACOBIAN, multiplications
-from verifier.network.blocks import LogSoftmax, Normalise, Softmax, has_many_derivatives
+from verifier.network.blocks import Block, has_many_derivatives
 from verifier.network.graph import Grouped, Network
 from verifier.network.nodes import Affine
 from verifier.property import Property
@@ -50,17 +50,14 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
 
 def _refuse_large(lowered: Network) -> None:
     for node in lowered.nodes:
-        match node:
-            case Grouped(group=Softmax() | LogSoftmax() | Normalise() as block):
-                if has_many_derivatives(block):
-                    raise TooLarge(
-                        f"node {node.name!r} ({type(block).__name__}) has more derivatives than "
-                        "are bounded over a region",
-                        node=node.name,
-                        fix='ask for method "product" or "lipsdp"',
-                    )
-            case _:
-                pass
+        block = node.group if isinstance(node, Grouped) else None
+        if isinstance(block, Block) and has_many_derivatives(block):
+            raise TooLarge(
+                f"node {node.name!r} ({type(block).__name__}) has more derivatives than are "
+                "bounded over a region",
+                node=node.name,
+                fix='ask for method "product" or "lipsdp"',
+            )
 
 
 def _work(lowered: Network, rows: int) -> float:

@@ -5,7 +5,8 @@
     Mish           c x tanh(softplus(x))
     softsign       x / (1 + |x|)
     log-sigmoid    log(sigmoid(x))
-    soft modulus   sqrt(c + a x^2)         with 0 < a, 0 < c
+    x itself       sign(x) |x|             as pooling of powers guards its root
+    lengths        sqrt(c + sum a x^2)     see `squares`
 
 A product is taken apart into a constant and the tensors that are multiplied, whatever the order;
 neither c nor k is 0. The first is c' gelu(k' x) with k' = k sqrt 2, c' = 2 c/k'; k near 1/sqrt 2 is
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from verifier.network import elementwise as functions
-from verifier.onnx_import.convert.emitted import Emitted, elementwise
+from verifier.onnx_import.convert.emitted import Emitted, affine, elementwise, gather, indices
+from verifier.onnx_import.patterns.squares import root
 from verifier.onnx_import.values import Constant, Signal
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from verifier.network.activations.piecewise import Piecewise
     from verifier.network.elementwise import Activation
+    from verifier.network.graph import Node
     from verifier.onnx_import.call import Call
     from verifier.onnx_import.reader import Operator
     from verifier.onnx_import.values import Value
@@ -40,6 +43,7 @@ class Written:
 
     producers: Mapping[str, Operator]
     values: Mapping[str, Value]
+    nodes: Mapping[str, Node]
 
     def operator(self, name: str, op: str) -> Operator | None:
         """What made a tensor, if it was this operator."""
@@ -53,28 +57,6 @@ class Written:
             return None
         first = float(value.array.reshape(-1)[0])
         return first if (value.array == first).all() else None
-
-    def multiple(self, name: str) -> tuple[float, str]:
-        """(c, other): the tensor is c times another one, by the operator that made it."""
-        found = self.producers.get(name)
-        if found is None or found.op not in {"Mul", "Div"}:
-            return 1.0, name
-        left, right = found.inputs
-        if (number := self.scalar(right)) is not None and not (found.op == "Div" and number == 0):
-            return (1.0 / number if found.op == "Div" else number), left
-        if (number := self.scalar(left)) is not None and found.op == "Mul":
-            return number, right
-        return 1.0, name
-
-    def squared(self, name: str) -> str | None:
-        """X where the tensor is x x, or x^2."""
-        if (product := self.operator(name, "Mul")) is not None:
-            left, right = product.inputs
-            return left if left == right else None
-        power = self.operator(name, "Pow")
-        if power is not None and self.scalar(power.inputs[1]) == 2.0:
-            return power.inputs[0]
-        return None
 
     def factors(self, name: str, depth: int = 4) -> tuple[float, list[str]]:
         """(c, tensors): the tensor is c times the product of these."""
@@ -116,31 +98,41 @@ def compound(call: Call, written: Written) -> Emitted | None:
 
 
 def _of_one(call: Call, written: Written) -> Emitted | None:
-    """A function of a function: log-sigmoid and the soft modulus."""
+    """A function of a function: log-sigmoid, roots of squares, and x itself."""
     if call.op == "Log":
         sigmoid = written.operator(call.operator.inputs[0], "Sigmoid")
         if sigmoid is not None:
             return _emitted(call, sigmoid.inputs[0], functions.LogSigmoid(_size(call)), written)
-    if call.op == "Sqrt":
-        found = _shifted_square(call.operator.inputs[0], written)
-        if found is not None:
-            x, scale, shift = found
-            size = _size(call)
-            return _emitted(call, x, functions.RootOfSquare(size, scale, shift), written)
+    if call.op == "Mul" and len(call.operator.inputs) == 2:
+        return _itself(call, written)
+    x = call.input(0)
+    if isinstance(x, Signal) and _is_root(call, written):
+        return root(call, x, written.nodes)
     return None
 
 
-def _shifted_square(name: str, written: Written) -> tuple[str, float, float] | None:
-    """(x, a, c) where the tensor is c + a x^2, both positive."""
-    shifted = written.operator(name, "Add")
-    if shifted is None:
-        return None
-    for one, rest in (shifted.inputs, shifted.inputs[::-1]):
-        shift = written.scalar(one)
-        scale, inner = written.multiple(rest)
-        x = written.squared(inner)
-        if shift is not None and x is not None and 0 < shift and 0 < scale:
-            return x, scale, shift
+def _is_root(call: Call, written: Written) -> bool:
+    if call.op == "Pow":
+        return written.scalar(call.operator.inputs[1]) == 0.5
+    return call.op == "Sqrt"
+
+
+def _is_magnitude(name: str, x: str, written: Written) -> bool:
+    """|x|, as it is or through a Relu."""
+    relu = written.operator(name, "Relu")
+    size = written.operator(name if relu is None else relu.inputs[0], "Abs")
+    return size is not None and size.inputs[0] == x
+
+
+def _itself(call: Call, written: Written) -> Emitted | None:
+    """sign(x) |x| = x."""
+    for first, second in (call.operator.inputs, call.operator.inputs[::-1]):
+        sign = written.operator(first, "Sign")
+        if sign is None or not _is_magnitude(second, sign.inputs[0], written):
+            continue
+        x = written.values.get(sign.inputs[0])
+        if isinstance(x, Signal):
+            return affine(call, x.shape, [(x, gather(indices(x.shape), x.size))])
     return None
 
 
