@@ -21,7 +21,7 @@ from service.context import Context
 from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
-from service.routes import certificates, jobs, keys, meta, models, radius
+from service.routes import audit, certificates, jobs, keys, meta, models, radius
 from service.schemas.certificates import CheckBody
 from service.schemas.jobs import EstimateBody
 from service.schemas.problems import ProblemBody
@@ -65,7 +65,7 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, radius, certificates, keys, meta):
+    for routes in (models, jobs, radius, certificates, keys, audit, meta):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)

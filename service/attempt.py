@@ -35,6 +35,7 @@ from service.executors import (
 )
 from service.settings import Settings
 from service.signing import sign_unread
+from service.signing_keys import keyid_of
 from service.store import leases
 from service.store.engine import Database, now_ms
 from service.store.jobs import State
@@ -168,7 +169,7 @@ class Attempt:
             if not outcome["valid"]:
                 self._rejection = outcome
             elif self._answer.is_better(place, outcome) and self._store(outcome, checked.text):
-                self._answer.take(place, outcome)
+                self._answer.take(place, {**outcome, **self._signature()})
                 self._show(self._answer.incumbent)
         finally:
             checked.text.unlink(missing_ok=True)
@@ -186,6 +187,11 @@ class Attempt:
         if tools.signing_key is not None:
             self._sign(outcome["blob"], tools.signing_key)
         return True
+
+    def _signature(self) -> dict[str, str]:
+        """What the row keeps of the signature of what was stored."""
+        key = self._tools.signing_key
+        return {} if key is None else {"signed_by": keyid_of(key.public_key())}
 
     def _sign(self, blob: str, key: Ed25519PrivateKey) -> None:
         """Keep the envelope of a stored text under the text's digest."""

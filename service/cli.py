@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from service import terminal
+from service.cli_audit import audit
 from service.cli_keys import api_keys
 from service.cli_signing import (
     add_signing,
@@ -47,6 +48,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")
 
 add_signing(app)
 app.add_typer(api_keys)
+app.add_typer(audit)
 
 
 @app.command()

@@ -5,25 +5,14 @@ Over REST a key of scope `admin` does the same for its tenant (/v1/keys).
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import time
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from service import terminal
+from service.cli_database import DataFolder, service_database
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from service.store.engine import Database
-
-DataFolder = Annotated[
-    Path | None, typer.Option(help="The data directory ($XDG_DATA_HOME/lipcert).")
-]
 Tenant = Annotated[str, typer.Option(help="Whose keys.")]
 
 api_keys = typer.Typer(
@@ -52,7 +41,7 @@ def new_key(
         raise InvalidRequest(f"{days} days is no time", fix="give 1 to 36500 days")
     now = time.time_ns() // 1_000_000
     expires = None if days is None else now + round(days * DAY_MS)
-    with _database(data) as database, database.write() as connection:
+    with service_database(data) as database, database.write() as connection:
         key, text = keys.add(connection, tenant, scope=scope, label=label, expires=expires, now=now)
     terminal.say(f"key {key.id} of tenant {tenant!r}, scope {scope}; it is shown only now")
     typer.echo(text)
@@ -67,7 +56,7 @@ def list_keys(tenant: Tenant = "default", data: DataFolder = None) -> int:
     from service.store.paging import MAX_LIMIT, Place, parse_cursor
 
     place: Place | None = Place(limit=MAX_LIMIT)
-    with _database(data) as database, database.read() as connection:
+    with service_database(data) as database, database.read() as connection:
         while place is not None:
             page = keys.page(connection, tenant, place)
             for key in page.items:
@@ -90,28 +79,9 @@ def revoke_key(
     from service.store import keys
     from verifier.errors import InvalidRequest
 
-    with _database(data) as database, database.write() as connection:
+    with service_database(data) as database, database.write() as connection:
         if not keys.revoke(connection, tenant, key_id, time.time_ns() // 1_000_000):
             raise InvalidRequest(
                 f"tenant {tenant!r} has no key {key_id!r}", fix="see `lipcert api-keys list`"
             )
     return 0
-
-
-@contextmanager
-def _database(data: Path | None) -> Generator[Database]:
-    """The database of the service, at the newest schema."""
-    from verifier.errors import RequestRefused
-
-    try:
-        from service.serve import ready_database
-        from service.settings import from_environment
-    except ImportError as error:
-        raise RequestRefused(
-            f"this installation has no service: module {error.name!r} is missing",
-            fix="pip install 'lipcert[serve]'",
-        ) from error
-    settings = from_environment(os.environ)
-    chosen = settings if data is None else dataclasses.replace(settings, data=data)
-    with ready_database(chosen) as database:
-        yield database

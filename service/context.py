@@ -35,6 +35,11 @@ class Context:
     tenant: str = TENANT
     key: ApiKey | None = None  #: that the request came with; None where there are no keys
 
+    @property
+    def actor(self) -> str:
+        """Whom the audit log names."""
+        return "anyone" if self.key is None else f"key:{self.key.id}"
+
     async def read(self, query: Callable[[Connection], Found]) -> Found:
         """What a query finds.
 

@@ -18,7 +18,7 @@ from service.context import AtPlace, Context, Reading, Submitting, next_link, ti
 from service.openapi import problems, raw_body
 from service.problems import Problem
 from service.schemas.models import ModelBody, ModelListBody
-from service.store import models
+from service.store import audit, models
 from service.store.engine import now_ms
 from service.store.models import Model
 
@@ -122,6 +122,7 @@ async def delete(context: Submitting, model_id: ModelPath) -> Response:
     def remove(connection: Connection) -> bool:
         if not models.remove(connection, context.tenant, model_id):
             return False
+        audit.append(connection, context.tenant, context.actor, "model.deleted", model_id, {})
         context.blobs.remove("models", context.tenant, model_id.removeprefix("sha256:"))
         return True
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select, update
 
-from service.store import jobs, models
+from service.store import audit, jobs, models
 from service.store.events import Event
 from service.store.inserts import insert_if_new, insert_or_update
 from service.store.jobs import Kind, State
@@ -310,8 +310,21 @@ def _end(
             "summary": accepted["summary"],
             "created": now,
         }
-        insert_if_new(connection, certificate, proved)
+        if insert_if_new(connection, certificate, proved):
+            _note_issue(connection, row, accepted)
     return True
+
+
+def _note_issue(
+    connection: Connection, row: Mapping[str, Any], accepted: Mapping[str, Any]
+) -> None:
+    """Tell the audit log of a new certificate, and of the key that signed it."""
+    tenant, subject, signer = row["tenant"], accepted["id"], accepted.get("signed_by")
+    details = {"job": row["id"], "model": row["model"], "sha256": accepted["blob"]}
+    audit.append(connection, tenant, "dispatcher", "certificate.issued", subject, details)
+    if signer is not None:
+        signed = {**details, "keyid": signer}
+        audit.append(connection, tenant, "dispatcher", "certificate.signed", subject, signed)
 
 
 def _certificates(incumbent: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
