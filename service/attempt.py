@@ -40,6 +40,7 @@ from service.store import leases
 from service.store.engine import Database, now_ms
 from service.store.jobs import State
 from service.store.leases import Claim
+from service.store.limits import charge
 from verifier.errors import (
     CheckRejected,
     LipcertError,
@@ -76,6 +77,7 @@ class Attempt:
         self.handle = handle
         self.killed: Killed | None = None
         self.is_over = False  #: the row is written, or someone else's
+        self._began = time.monotonic()
         self._kill_at = kill_at
         self._tools = tools
         self._answer = answer_to(claim)
@@ -114,9 +116,9 @@ class Attempt:
                 self._hear_result(certificate)
             case Erred(error):
                 self._error = error
-            case Overran(used):
+            case Overran(used, allowed):
                 self.killed = "memory"
-                self._error = _memory_error(used, self._tools.settings.memory_bytes)
+                self._error = _memory_error(used, allowed)
             case Ended():
                 self._has_ended = True
             case Summarised():
@@ -226,6 +228,8 @@ class Attempt:
         if ending == ("succeeded", None) and self._answer.is_final:
             self._checkpoints.drop()
         with self._tools.database.write() as connection:
+            spent_s = (time.monotonic() - self._began) * self._tools.settings.threads
+            charge(connection, self.claim.tenant, now_ms(), round(1000 * spent_s))
             if ending is None and not self._give_back(connection):
                 is_canceled = leases.is_canceled(connection, self.claim)
                 ending = ("canceled", None) if is_canceled else ("failed", lost().to_json())

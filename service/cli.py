@@ -26,6 +26,7 @@ from service.cli_signing import (
     opened_text,
     private_key,
 )
+from service.cli_tenants import tenants
 
 if TYPE_CHECKING:
     from service.child import Outcome
@@ -49,6 +50,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")
 add_signing(app)
 app.add_typer(api_keys)
 app.add_typer(audit)
+app.add_typer(tenants)
 
 
 @app.command()

@@ -11,13 +11,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select, update
 
-from service.store import audit, jobs, models
+from service.limits import Limits
+from service.store import audit, jobs, models, turns
 from service.store.events import Event
 from service.store.inserts import insert_if_new, insert_or_update
 from service.store.jobs import Kind, State
-from service.store.tables import certificate, dispatcher, idempotency, job, model
+from service.store.tables import certificate, dispatcher, idempotency, job
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
+EVERYONES = Limits()
 SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
 
 
@@ -46,23 +48,32 @@ class Claim:
         ]
 
 
-def has_work(connection: Connection, now: int, kinds: Sequence[Kind]) -> bool:
+def has_work(
+    connection: Connection, now: int, kinds: Sequence[Kind], defaults: Limits = EVERYONES
+) -> bool:
     """Whether a job of these kinds may be claimed; cheap, and without the write lock."""
-    waiting = exists().where(job.c.kind.in_(kinds), _claimable(now))
-    return connection.scalar(select(waiting)) or False
+    return connection.scalar(turns.next_job(now, kinds, defaults)) is not None
 
 
 def claim(
-    connection: Connection, owner: str, now: int, lease_ms: int, kinds: Sequence[Kind]
+    connection: Connection,
+    owner: str,
+    now: int,
+    lease_ms: int,
+    kinds: Sequence[Kind],
+    defaults: Limits = EVERYONES,
 ) -> Claim | None:
-    """The next job of these kinds, running under a lease; None where there is none."""
-    best = (
-        select(job.c.id)
-        .where(job.c.kind.in_(kinds), _claimable(now))
-        .order_by(job.c.priority.desc(), job.c.created)
-        .limit(1)
-    )
-    job_id = connection.scalar(best)
+    """The next job of these kinds, running under a lease; None where there is none.
+
+    Args:
+        connection: of a transaction.
+        owner: who claims it.
+        now: the time.
+        lease_ms: how long the lease is.
+        kinds: of jobs.
+        defaults: the limits of tenants that have none of their own.
+    """
+    job_id = connection.scalar(turns.next_job(now, kinds, defaults))
     if job_id is None:
         return None
     started = connection.scalar(select(job.c.started).where(job.c.id == job_id))
@@ -80,6 +91,8 @@ def claim(
         now,
     )
     assert row is not None, "the write lock was held since the row was read"  # noqa: S101
+    if row["kind"] in jobs.ASKED:
+        turns.note_turn(connection, row["tenant"])
     return Claim(
         job=row["id"],
         tenant=row["tenant"],
@@ -248,23 +261,6 @@ def alive(connection: Connection, now: int) -> Mapping[str, object] | None:
 def retire(connection: Connection, owner: str) -> None:
     """Say that this dispatcher has stopped."""
     connection.execute(delete(dispatcher).where(dispatcher.c.owner == owner))
-
-
-def _claimable(now: int) -> ColumnElement[bool]:
-    """Waiting, or left behind by a dead lease; a verification also waits for its model."""
-    waits = or_(
-        job.c.state == "queued",
-        and_(
-            job.c.state == "running",
-            job.c.lease_until < now,
-            job.c.attempt < job.c.max_attempts,
-        ),
-    )
-    readable = exists().where(
-        model.c.tenant == job.c.tenant, model.c.id == job.c.model, model.c.state == "ready"
-    )
-    in_time = or_(job.c.deadline.is_(None), now <= job.c.deadline)
-    return and_(waits, ~job.c.cancel_requested, in_time, or_(job.c.kind == "inspect", readable))
 
 
 def _end(

@@ -68,7 +68,7 @@ job = Table(
     Index("ix_job_key", "tenant", "key"),
     Index("ix_job_change", "change_seq"),
     Index("ix_job_checkpoint", "tenant", "checkpoint"),
-    Index("ix_job_tenant_state", "tenant", "state", "kind"),
+    Index("ix_job_turn", "state", "tenant", "kind", "priority", "created"),
 )
 
 job_event = Table(

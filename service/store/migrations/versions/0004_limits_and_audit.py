@@ -43,12 +43,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "seq", name="pk_audit"),
     )
     with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.create_index("ix_job_tenant_state", ["tenant", "state", "kind"], unique=False)
+        columns = ["state", "tenant", "kind", "priority", "created"]
+        batch_op.create_index("ix_job_turn", columns, unique=False)
 
 
 def downgrade() -> None:
     """Undo."""
     with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.drop_index("ix_job_tenant_state")
+        batch_op.drop_index("ix_job_turn")
     for name in ("audit", "tenant_turn", "tenant_day", "tenant_limit"):
         op.drop_table(name)
