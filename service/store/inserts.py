@@ -9,7 +9,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 def insert_if_new(connection: Connection, table: Table, row: Mapping[str, object]) -> bool:
     """Whether the row was written; False where one of its key is there, which stays as it is."""
     statement = _insert(connection, table).values(**row).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    # Not `rowcount`, which SQLAlchemy keeps for no INSERT on PostgreSQL: it is -1 there.
+    written = statement.returning(*table.primary_key)
+    return connection.execute(written).first() is not None
 
 
 def insert_or_update(connection: Connection, table: Table, row: Mapping[str, object]) -> None:
