@@ -21,7 +21,8 @@ from service.context import Context
 from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
-from service.routes import certificates, jobs, keys, meta, models, radius
+from service.rates import Throttle
+from service.routes import audit, certificates, jobs, keys, meta, models, radius, usage
 from service.schemas.certificates import CheckBody
 from service.schemas.jobs import EstimateBody
 from service.schemas.problems import ProblemBody
@@ -42,7 +43,8 @@ def create_app(settings: Settings) -> Edge:
     app = describe_app()
     database = open_database(settings.database)
     changes = Changes(database)
-    app.state.context = Context(settings, database, Blobs(settings.data), changes)
+    throttle = Throttle(settings.rates)
+    app.state.context = Context(settings, database, Blobs(settings.data), changes, throttle)
     app.state.metrics = metrics = Metrics(database)
 
     @asynccontextmanager
@@ -66,7 +68,7 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, radius, certificates, keys):
+    for routes in (models, jobs, radius, certificates, keys, audit, usage):
         app.include_router(routes.router, responses=openapi.problems(503))
     app.include_router(meta.router)
     app.add_exception_handler(Problem, _on_problem)

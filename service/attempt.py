@@ -35,11 +35,13 @@ from service.executors import (
 )
 from service.settings import Settings
 from service.signing import sign_unread
+from service.signing_keys import keyid_of
 from service.store import leases
 from service.store.coordination import now_in
 from service.store.database import Database
 from service.store.jobs import State
 from service.store.leases import Claim
+from service.store.limits import charge
 from verifier.errors import (
     CheckRejected,
     LipcertError,
@@ -76,6 +78,7 @@ class Attempt:
         self.handle = handle
         self.killed: Killed | None = None
         self.is_over = False  #: the row is written, or someone else's
+        self._began = time.monotonic()
         self._kill_at = kill_at
         self._tools = tools
         self._answer = answer_to(claim)
@@ -115,9 +118,9 @@ class Attempt:
                 self._hear_result(certificate)
             case Erred(error):
                 self._error = error
-            case Overran(used):
+            case Overran(used, allowed):
                 self.killed = "memory"
-                self._error = _memory_error(used, self._tools.settings.memory_bytes)
+                self._error = _memory_error(used, allowed)
             case Ended():
                 self._has_ended = True
             case Summarised():
@@ -176,7 +179,7 @@ class Attempt:
             if not outcome["valid"]:
                 self._rejection = outcome
             elif self._answer.is_better(place, outcome) and self._store(outcome, checked.text):
-                self._answer.take(place, outcome)
+                self._answer.take(place, {**outcome, **self._signature()})
                 self._is_better = True
                 self._show()
         finally:
@@ -195,6 +198,11 @@ class Attempt:
         if tools.signing_key is not None:
             self._sign(outcome["blob"], tools.signing_key)
         return True
+
+    def _signature(self) -> dict[str, str]:
+        """What the row keeps of the signature of what was stored."""
+        key = self._tools.signing_key
+        return {} if key is None else {"signed_by": keyid_of(key.public_key())}
 
     def _sign(self, blob: str, key: Ed25519PrivateKey) -> None:
         """Keep the envelope of a stored text under the text's digest."""
@@ -232,6 +240,8 @@ class Attempt:
         if ending == ("succeeded", None) and self._answer.is_final:
             self._checkpoints.drop()
         with self._tools.database.write() as connection:
+            spent_s = (time.monotonic() - self._began) * self._tools.settings.threads
+            charge(connection, self.claim.tenant, now_in(connection), round(1000 * spent_s))
             if ending is None and not self._give_back(connection):
                 is_canceled = leases.is_canceled(connection, self.claim)
                 ending = ("canceled", None) if is_canceled else ("failed", lost().to_json())

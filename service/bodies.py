@@ -50,15 +50,17 @@ def require_type(request: Request, allowed: tuple[str, ...]) -> None:
         )
 
 
-async def chunks(request: Request, limit: int, idle_s: float) -> AsyncIterator[bytes]:
-    """The body's bytes as they come, at most `limit` of them.
+async def chunks(
+    request: Request, limit: int, idle_s: float, name: str | None = None
+) -> AsyncIterator[bytes]:
+    """The body's bytes as they come, at most `limit` of them; `name`: the tenant's limit.
 
     Raises:
         Problem: payload-too-large, request-timeout.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and limit < int(announced):
-        raise _too_large(limit, f"Content-Length is {announced}")
+        raise _too_large(limit, f"Content-Length is {announced}", name)
     count = 0
     stream = request.stream()
     while True:
@@ -71,7 +73,7 @@ async def chunks(request: Request, limit: int, idle_s: float) -> AsyncIterator[b
         count += len(chunk)
         if limit < count:
             await _drain(stream, idle_s)
-            raise _too_large(limit, "the body is larger")
+            raise _too_large(limit, "the body is larger", name)
         yield chunk
 
 
@@ -103,7 +105,7 @@ async def receive(request: Request, draft: Draft, limit: int, idle_s: float) -> 
     Raises:
         Problem: payload-too-large, request-timeout, invalid-request for an empty body.
     """
-    async for chunk in chunks(request, limit, idle_s):
+    async for chunk in chunks(request, limit, idle_s, "model_bytes"):
         draft.write(chunk)
     if draft.size == 0:
         raise Problem("not-onnx", "the body is empty", fix="send the bytes of an ONNX file")
@@ -127,7 +129,7 @@ async def receive_parts(
         async for chunk in chunks(request, limit + json_limit, idle_s):
             parser.write(chunk)
             if limit < draft.size:
-                raise _too_large(limit, "the part `model` is larger")
+                raise _too_large(limit, "the part `model` is larger", "model_bytes")
     except MultipartParseError as error:
         raise Problem("malformed-multipart", str(error)) from error
     parts.require_whole()
@@ -241,8 +243,9 @@ async def _drain(stream: AsyncIterator[bytes], idle_s: float) -> None:
         return
 
 
-def _too_large(limit: int, detail: str) -> Problem:
-    return Problem("payload-too-large", f"{detail}; at most {limit} bytes are taken")
+def _too_large(limit: int, detail: str, name: str | None = None) -> Problem:
+    said = f"{detail}; at most {limit} bytes are taken"
+    return Problem("payload-too-large", said, limit=name)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

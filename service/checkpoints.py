@@ -9,7 +9,7 @@ import time
 
 from service.blobs import Blobs
 from service.store import leases
-from service.store.engine import Database
+from service.store.database import Database
 from service.store.leases import Claim
 
 EVERY_S = 2.0  #: between two writes, at least

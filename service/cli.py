@@ -17,7 +17,9 @@ import typer
 from typer.exceptions import TyperException
 
 from service import terminal
-from service.cli_keys import DatabaseFlag, address_from, api_keys
+from service.cli_audit import audit
+from service.cli_database import DatabaseFlag, address_from
+from service.cli_keys import api_keys
 from service.cli_signing import (
     add_signing,
     attestation_text,
@@ -25,6 +27,7 @@ from service.cli_signing import (
     opened_text,
     private_key,
 )
+from service.cli_tenants import tenants
 
 if TYPE_CHECKING:
     from service.child import Outcome
@@ -47,6 +50,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")
 
 add_signing(app)
 app.add_typer(api_keys)
+app.add_typer(audit)
+app.add_typer(tenants)
 
 
 @app.command()

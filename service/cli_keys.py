@@ -5,33 +5,14 @@ Over REST a key of scope `admin` does the same for its tenant (/v1/keys).
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import time
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from service import terminal
+from service.cli_database import DatabaseFlag, DataFolder, service_database
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from service.store.address import DatabaseUrl
-    from service.store.database import Database
-
-DataFolder = Annotated[
-    Path | None, typer.Option(help="The data directory ($XDG_DATA_HOME/lipcert).")
-]
-DatabaseFlag = Annotated[
-    str | None,
-    typer.Option(
-        "--database-url",
-        help="PostgreSQL instead of SQLite: postgresql://USER@HOST/DATABASE, without a password.",
-    ),
-]
 Tenant = Annotated[str, typer.Option(help="Whose keys.")]
 
 api_keys = typer.Typer(
@@ -61,7 +42,7 @@ def new_key(
         raise InvalidRequest(f"{days} days is no time", fix="give 1 to 36500 days")
     now = time.time_ns() // 1_000_000
     expires = None if days is None else now + round(days * DAY_MS)
-    with _database(data, database_url) as database, database.write() as connection:
+    with service_database(data, database_url) as database, database.write() as connection:
         key, text = keys.add(connection, tenant, scope=scope, label=label, expires=expires, now=now)
     terminal.say(f"key {key.id} of tenant {tenant!r}, scope {scope}; it is shown only now")
     typer.echo(text)
@@ -78,7 +59,7 @@ def list_keys(
     from service.store.paging import MAX_LIMIT, Place, parse_cursor
 
     place: Place | None = Place(limit=MAX_LIMIT)
-    with _database(data, database_url) as database, database.read() as connection:
+    with service_database(data, database_url) as database, database.read() as connection:
         while place is not None:
             page = keys.page(connection, tenant, place)
             for key in page.items:
@@ -102,52 +83,9 @@ def revoke_key(
     from service.store import keys
     from verifier.errors import InvalidRequest
 
-    with _database(data, database_url) as database, database.write() as connection:
+    with service_database(data, database_url) as database, database.write() as connection:
         if not keys.revoke(connection, tenant, key_id, time.time_ns() // 1_000_000):
             raise InvalidRequest(
                 f"tenant {tenant!r} has no key {key_id!r}", fix="see `lipcert api-keys list`"
             )
     return 0
-
-
-def address_from(text: str | None) -> DatabaseUrl | None:
-    """The address that a flag gives.
-
-    Raises:
-        InvalidRequest: it is none, or has a password.
-    """
-    from service.store.address import DatabaseUrl
-    from verifier.errors import InvalidRequest
-
-    address = None if text is None else DatabaseUrl.parse(text)
-    if address is not None and address.password is not None:
-        raise InvalidRequest(
-            "--database-url has a password, which every process of this machine can read there",
-            fix="put the URL into LIPCERT_DATABASE_URL, or the password into the file that "
-            "LIPCERT_DATABASE_PASSWORD_FILE names",
-            pointer="/database_url",
-        )
-    return address
-
-
-@contextmanager
-def _database(data: Path | None, database_url: str | None) -> Generator[Database]:
-    """The database of the service, at the newest schema."""
-    from verifier.errors import RequestRefused
-
-    try:
-        from service.serve import ready_database
-        from service.settings import from_environment
-    except ImportError as error:
-        raise RequestRefused(
-            f"this installation has no service: module {error.name!r} is missing",
-            fix="pip install 'lipcert[serve]'",
-        ) from error
-    settings = from_environment(os.environ)
-    chosen = dataclasses.replace(
-        settings,
-        data=data or settings.data,
-        database_url=address_from(database_url) or settings.database_url,
-    )
-    with ready_database(chosen) as database:
-        yield database

@@ -1,7 +1,7 @@
 """What every route works with, and the conversions that several of them share."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias, TypeVar
 
@@ -14,11 +14,15 @@ from service.access import ApiKey, Scope, matches, parts_of
 from service.blobs import Blobs
 from service.changes import Changes
 from service.problems import Problem
+from service.quotas import WAITER_S, exceeded
+from service.rates import Throttle
 from service.settings import TENANT, Settings
 from service.store import keys
 from service.store.coordination import now_ms, take_turn
 from service.store.database import Database
+from service.store.limits import limits_of
 from service.store.paging import MAX_LIMIT, BadCursor, Place, parse_cursor
+from service.waiters import Waiters
 
 Found = TypeVar("Found")
 
@@ -33,8 +37,35 @@ class Context:
     database: Database
     blobs: Blobs
     changes: Changes
+    throttle: Throttle
+    waiters: Waiters = field(default_factory=Waiters)
     tenant: str = TENANT
     key: ApiKey | None = None  #: that the request came with; None where there are no keys
+
+    @property
+    def actor(self) -> str:
+        """Whom the audit log names."""
+        return "anyone" if self.key is None else f"key:{self.key.id}"
+
+    @property
+    def holder(self) -> str:
+        """Whose waiters are counted together: the key's, or everyone's where there are none."""
+        return self.tenant if self.key is None else self.key.id
+
+    async def require_waiter(self) -> None:
+        """Refuse a request that would wait beside too many.
+
+        Raises:
+            Problem: quota-exceeded.
+        """
+        if not await self.may_wait():
+            said = f"{self.waiters.count(self.holder)} requests of this key wait"
+            raise exceeded("waiters", said, WAITER_S)
+
+    async def may_wait(self) -> bool:
+        """Whether one more request of the same key may wait."""
+        limits = await self.read(lambda c: limits_of(c, self.tenant, self.settings.limits))
+        return self.waiters.count(self.holder) < limits.waiters
 
     async def read(self, query: Callable[[Connection], Found]) -> Found:
         """What a query finds.
@@ -77,12 +108,12 @@ Bearer: TypeAlias = Annotated[
 
 
 async def reader(
-    context: Annotated[Context, Depends(open_context)], credentials: Bearer
+    context: Annotated[Context, Depends(open_context)], credentials: Bearer, request: Request
 ) -> Context:
     """The context of whoever may read: of the tenant whose key the request has.
 
     Raises:
-        Problem: unauthorized.
+        Problem: unauthorized, rate-limited.
     """
     text = "" if credentials is None else credentials.credentials
 
@@ -94,10 +125,14 @@ async def reader(
     if not is_guarded:
         return context
     now = now_ms()
-    if key is None:
-        raise _unauthorized("it is missing, or not one of this service")
-    if not key.is_valid(now):
-        raise _unauthorized("it has expired, or was revoked")
+    if key is None or not key.is_valid(now):
+        context.throttle.require_failure("" if request.client is None else request.client.host)
+        raise _unauthorized(
+            "it is missing, or not one of this service"
+            if key is None
+            else "it has expired, or was revoked"
+        )
+    context.throttle.require_call(key.id, request.method)
     if key.last_used is None or keys.USE_MS <= now - key.last_used:
         await context.write(lambda c: keys.note_use(c, key.id, now))
     return replace(context, tenant=key.tenant, key=key)

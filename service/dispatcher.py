@@ -37,6 +37,7 @@ from service.store.database import UNAVAILABLE, Database
 from service.store.engine import open_database
 from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
+from service.store.limits import limits_of
 from service.store.migrate import wait_for_head
 from service.worker import Order
 
@@ -74,7 +75,7 @@ class Inspection:
                 self._summary = summary
             case Erred(error):
                 self._error = error
-            case Overran(used):
+            case Overran(used, _):
                 self._error = {**_unreadable(f"reading the model took {used >> 20} MiB of memory")}
             case Ended():
                 self._has_ended = True
@@ -224,11 +225,15 @@ class Dispatcher:
             return
         while kinds := self._free_kinds():
             with self._database.read() as connection:
-                if not leases.has_work(connection, now_in(connection), kinds):
+                if not leases.has_work(
+                    connection, now_in(connection), kinds, self._settings.limits
+                ):
                     return
             with self._database.write() as connection:
                 now = now_in(connection)
-                claim = leases.claim(connection, self.owner, now, self._lease_ms, kinds)
+                claim = leases.claim(
+                    connection, self.owner, now, self._lease_ms, kinds, self._settings.limits
+                )
             if claim is None:
                 return
             self._start(claim)
@@ -253,7 +258,7 @@ class Dispatcher:
             request=self._request(claim),
             checkpoint=self._checkpoint(claim),
             places=len(claim.request.get("centers", [None])),
-            memory_bytes=settings.memory_bytes,
+            memory_bytes=self._memory_bytes(claim),
             threads=settings.threads,
             folder=str(blobs.temporary),
             folders=settings.entry_points.folders,
@@ -267,6 +272,12 @@ class Dispatcher:
         else:
             kill_at = began + self._seconds(claim) + settings.budget_grace_s
             self._running[handle.number] = Attempt(claim, handle, kill_at, self._tools)
+
+    def _memory_bytes(self, claim: Claim) -> int:
+        """What a child may use: of the service's share what the tenant is allowed."""
+        with self._database.read() as connection:
+            limits = limits_of(connection, claim.tenant, self._settings.limits)
+        return min(self._settings.memory_bytes, limits.memory_bytes)
 
     def _checkpoint(self, claim: Claim) -> str:
         """The path of what is left to go on from; empty where nothing is."""

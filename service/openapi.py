@@ -30,6 +30,7 @@ _REASONS = {
     415: "Another media type",
     416: "No such range",
     422: "Refused",
+    429: "Too much at once",
     500: "A defect of lipcert",
     503: "Not now",
     504: "It took too long",
@@ -39,6 +40,8 @@ _REASONS = {
 def problems(*statuses: int) -> Responses:
     """Problem responses for these statuses."""
     reference = {"$ref": f"#/components/schemas/{ProblemBody.__name__}"}
+    if 401 in statuses:  # who needs a key can ask too often
+        statuses = (*statuses, 429)
     return {
         status: {
             "description": _REASONS[status],

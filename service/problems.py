@@ -44,6 +44,7 @@ class Problem(Exception):
         fix: str | None = None,
         node: str | None = None,
         pointer: str | None = None,
+        limit: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -53,6 +54,7 @@ class Problem(Exception):
         self.fix = self.entry.fix if fix is None else fix
         self.node = node
         self.pointer = pointer
+        self.limit = limit
         self.headers = dict(headers or {})
         if self.entry.is_retryable:
             self.headers.setdefault("Retry-After", "1")
@@ -70,6 +72,8 @@ class Problem(Exception):
         }
         if self.node is not None:
             members["node"] = self.node
+        if self.limit is not None:
+            members["limit"] = self.limit
         if self.pointer is not None:
             members["errors"] = [{"pointer": self.pointer, "detail": self.detail}]
         return members
@@ -234,6 +238,20 @@ OF_SERVICE: Sequence[Entry] = (
         status=503,
         title="Too many jobs wait.",
         fix="try again later",
+        is_retryable=True,
+    ),
+    Entry(
+        code="quota-exceeded",
+        status=429,
+        title="The tenant has what it may have.",
+        fix="delete what is not needed, wait for jobs to end, or ask the operator for more",
+        is_retryable=True,
+    ),
+    Entry(
+        code="rate-limited",
+        status=429,
+        title="Too many requests.",
+        fix="wait as long as Retry-After says",
         is_retryable=True,
     ),
     Entry(

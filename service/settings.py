@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service.limits import Limits, parse_limits
+from service.rates import Rates, parse_rates
 from service.store.address import DatabaseUrl
 from verifier.errors import InvalidRequest
 
@@ -54,8 +56,11 @@ class Settings:
     max_json_bytes: int = 16 * MEBIBYTE
     max_certificate_bytes: int = 128 * MEBIBYTE
     max_checkpoint_bytes: int = 48 * MEBIBYTE
-    max_queued: int = 10_000
+    max_queued: int = 100_000  #: of every tenant together
     upload_idle_s: float = 30.0
+
+    limits: Limits = field(default_factory=Limits)  #: of tenants that have none of their own
+    rates: Rates = field(default_factory=Rates)  #: of API keys
 
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)  #: attempts at one time
     threads: int = 1  #: threads of each attempt's linear algebra
@@ -115,6 +120,8 @@ class Settings:
             members[name] = None if members[name] is None else Path(members[name])
         if members["database_url"] is not None:
             members["database_url"] = DatabaseUrl(**members["database_url"])
+        members["limits"] = Limits(**members["limits"])
+        members["rates"] = Rates(**members["rates"])
         members["allowed_hosts"] = tuple(members["allowed_hosts"])
         return cls(**members, entry_points=EntryPoints(**points))
 
@@ -152,8 +159,10 @@ FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "database_password_file": Path,
     "database_url": DatabaseUrl.parse,
     "host": str,
+    "limits": parse_limits,
     "memory_bytes": int,
     "port": int,
+    "rates": parse_rates,
     "signing_key": Path,
     "slots": int,
     "trusted_keys": Path,

@@ -13,12 +13,15 @@ from typing import Any, TypeAlias, cast
 from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
+from service.limits import Limits
 from service.problems import Problem, problem_of, problem_of_stored
+from service.quotas import require_budget, require_processor_time, require_room_in_queue
 from service.schemas.submissions import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
 from service.store.inserts import insert_if_new
 from service.store.jobs import Job, NewJob
+from service.store.limits import limits_of
 from service.store.models import Model
 from service.store.tables import idempotency
 from verifier.canonical_json import Json, canonical_json
@@ -179,9 +182,16 @@ def read_submission(members: Members, model: str | None, read: Read = read_reque
 
 
 def require_usable(
-    connection: Connection, tenant: str, submission: Submission, *, to_stay: bool = False
+    connection: Connection,
+    tenant: str,
+    submission: Submission,
+    limits: Limits,
+    *,
+    to_stay: bool = False,
 ) -> Model:
-    """The model of a submission, where it can be asked this; `to_stay`: see `models.find`.
+    """The model of a submission, where it can be asked this, within the limits of one job.
+
+    `to_stay`: see `models.find`.
 
     Raises:
         Problem: not-found; the importer's code, where the model was refused; invalid-request.
@@ -195,6 +205,7 @@ def require_usable(
         )
     if model.state == "refused" and model.error is not None:
         raise problem_of_stored(model.error)
+    require_budget(submission.request, limits)
     if model.summary is not None:
         require_fit(submission.request, model.summary)
     return model
@@ -213,20 +224,21 @@ def accept(
     In the tenant's turn: whether a key is new and the queue has room must not change meanwhile.
 
     Raises:
-        Problem: idempotency-key-reused, queue-full, and those of `require_usable`.
+        Problem: idempotency-key-reused, queue-full, quota-exceeded, and those of `require_usable`.
     """
     earlier = _earlier(connection, tenant, submission, idempotency_key)
     if earlier is not None:
         return earlier
-    require_usable(connection, tenant, submission, to_stay=True)
+    limits = limits_of(connection, tenant, settings.limits)
+    require_usable(connection, tenant, submission, limits, to_stay=True)
     answer = _answer(connection, tenant, submission)
     if answer is not None and answer.certificate is not None:
         job_id = jobs.insert_answered(
             connection, submission.to_job(tenant), now, answer.certificate, answer
         )
     else:
-        if settings.max_queued <= jobs.queue_length(connection, tenant):
-            raise Problem("queue-full", f"{settings.max_queued} jobs wait already")
+        require_room_in_queue(connection, settings, tenant, limits)
+        require_processor_time(connection, tenant, limits, now)
         job_id = jobs.insert_job(connection, submission.to_job(tenant), now, settings.max_attempts)
     if idempotency_key is not None:
         kept = {

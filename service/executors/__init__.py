@@ -65,6 +65,7 @@ class Overran:
     """The attempt was killed for its memory."""
 
     bytes: int
+    allowed: int
 
 
 @dataclass(frozen=True, slots=True)

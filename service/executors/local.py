@@ -166,7 +166,7 @@ class LocalExecutor:
         for child in self._children.values():
             used = _resident_bytes(child.pid)
             if 0 < child.memory_bytes < used:
-                _hear(child, Overran(used))
+                _hear(child, Overran(used, child.memory_bytes))
                 _signal(child.pid, signal.SIGKILL)
 
 

@@ -31,6 +31,8 @@ from service.store import events, jobs
 from service.store.coordination import now_in
 from service.store.events import StoredEvent
 from service.store.jobs import Job
+from service.store.limits import limits_of
+from service.store.models import Model
 from service.submission import Submission, read_request, read_resumption, require_usable, sizes
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -103,6 +105,8 @@ async def show(
 ) -> Response:
     """A job. With `If-None-Match` and `Prefer: wait=N` a long poll for the next change."""
     preference = preference_of(prefer)
+    if preference.wait_s:
+        await context.require_waiter()
     known = None if if_none_match is None else if_none_match.strip('W/"')
     job = await job_after(context, job_id, preference.wait_s or 0, known)
     if known == str(job.version):
@@ -202,6 +206,7 @@ async def stream(
     await find(context, job_id)
     accept_header = request.headers.get("accept", "*/*")
     if "text/event-stream" in accept_header:
+        await context.require_waiter()
         start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
         return StreamingResponse(
             _events(context, job_id, start),
@@ -238,7 +243,11 @@ def _require_ended(job: Job) -> None:
 
 
 async def _estimate(context: Context, submission: Submission) -> Response:
-    model = await context.read(lambda c: require_usable(c, context.tenant, submission))
+    def read(connection: Connection) -> Model:
+        limits = limits_of(connection, context.tenant, context.settings.limits)
+        return require_usable(connection, context.tenant, submission, limits)
+
+    model = await context.read(read)
     if model.state == "received" or model.summary is None:
         raise Problem("model-not-ready", f"model {model.id} is {model.state}")
     inputs, outputs = sizes(model.summary)
@@ -263,15 +272,16 @@ async def _events(context: Context, job_id: str, last: int) -> AsyncIterator[str
 
     yield ": lipcert\n\n"
     async with context.changes.of(job_id) as bell:
-        while True:
-            has_ended, found = await context.read(read)
-            for event in found:
-                last = event.seq
-                yield _event_text(event)
-            if has_ended and len(found) < EVENT_PAGE:
-                return
-            if not found and not await bell.wait(KEEPALIVE_S):
-                yield ": still here\n\n"
+        with context.waiters.waiting(context.holder):
+            while True:
+                has_ended, found = await context.read(read)
+                for event in found:
+                    last = event.seq
+                    yield _event_text(event)
+                if has_ended and len(found) < EVENT_PAGE:
+                    return
+                if not found and not await bell.wait(KEEPALIVE_S):
+                    yield ": still here\n\n"
 
 
 def _event_json(event: StoredEvent) -> dict[str, object]:

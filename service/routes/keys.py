@@ -17,7 +17,7 @@ from service.openapi import json_body, problems
 from service.problems import Problem
 from service.schemas.keys import KeyListBody, MadeKeyBody, NewKeyBody
 from service.store import keys
-from service.store.engine import now_ms
+from service.store.coordination import now_ms
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
@@ -60,7 +60,13 @@ async def make(request: Request, context: Administering) -> Response:
         raise Problem("invalid-request", "it would have expired already", pointer="/expires")
     key, text = await context.write(
         lambda c: keys.add(
-            c, context.tenant, scope=asked.scope, label=asked.label, expires=expires, now=now
+            c,
+            context.tenant,
+            scope=asked.scope,
+            label=asked.label,
+            expires=expires,
+            now=now,
+            actor=context.actor,
         )
     )
     headers = {"Location": f"/v1/keys/{key.id}", "Cache-Control": "no-store"}
@@ -80,7 +86,9 @@ async def list_keys(request: Request, context: Administering, place: AtPlace) ->
 @router.delete("/{key_id}", status_code=204, responses=problems(401, 403, 404, 422))
 async def revoke(context: Administering, key_id: KeyPath) -> Response:
     """Revoke a key: from now on it opens nothing."""
-    if not await context.write(lambda c: keys.revoke(c, context.tenant, key_id, now_ms())):
+    if not await context.write(
+        lambda c: keys.revoke(c, context.tenant, key_id, now_ms(), context.actor)
+    ):
         raise Problem("not-found", f"there is no key {key_id}")
     return Response(status_code=204)
 

@@ -17,9 +17,11 @@ from service.bodies import (
 from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
 from service.openapi import problems, raw_body
 from service.problems import Problem
+from service.quotas import require_storage
 from service.schemas.models import ModelBody, ModelListBody
-from service.store import models
+from service.store import audit, models
 from service.store.coordination import now_in
+from service.store.limits import limits_of
 from service.store.models import Model
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -119,11 +121,17 @@ async def delete(context: Submitting, model_id: ModelPath) -> Response:
     """Delete a model. Its certificates stay."""
     await _find(context, model_id)
 
+    def remove(connection: Connection) -> bool:
+        if not models.remove(connection, context.tenant, model_id):
+            return False
+        audit.append(connection, context.tenant, context.actor, "model.deleted", model_id, {})
+        return True
+
     def drop_bytes(connection: Connection) -> None:
         if models.find(connection, context.tenant, model_id) is None:
             context.blobs.remove("models", context.tenant, model_id.removeprefix("sha256:"))
 
-    if not await context.write(lambda c: models.remove(c, context.tenant, model_id)):
+    if not await context.write(remove):
         raise Problem("model-in-use", f"a job that has not ended needs {model_id}")
     # Once it is durable that the row is gone, and unless the model has come again meanwhile.
     await context.write(drop_bytes)
@@ -134,7 +142,7 @@ async def keep(context: Context, draft: Draft, expected: str | None) -> tuple[Mo
     """Make a received model durable and queue it to be read; whether it is new.
 
     Raises:
-        Problem: digest-mismatch.
+        Problem: digest-mismatch, quota-exceeded, queue-full.
     """
     digest = draft.digest
     if expected not in (None, digest):
@@ -142,6 +150,8 @@ async def keep(context: Context, draft: Draft, expected: str | None) -> tuple[Mo
     await run_in_threadpool(draft.flush)
 
     def store(connection: Connection) -> tuple[Model, bool]:
+        if models.find(connection, context.tenant, f"sha256:{digest}") is None:
+            require_storage(connection, context.settings, context.tenant, draft.size)
         # The bytes before the row, and in the tenant's turn, as in `delete`: a row without its
         # bytes would be a lie.
         draft.keep(context.blobs.place("models", context.tenant, digest))
@@ -153,11 +163,18 @@ async def keep(context: Context, draft: Draft, expected: str | None) -> tuple[Mo
     return await context.write(store)
 
 
+async def most_model_bytes(context: Context) -> int:
+    """The bytes that one model of the tenant may have."""
+    limits = await context.read(lambda c: limits_of(c, context.tenant, context.settings.limits))
+    return min(context.settings.max_model_bytes, limits.model_bytes)
+
+
 async def _receive(request: Request, context: Context, expected: str | None) -> Response:
     require_type(request, MODEL_TYPES)
     settings = context.settings
     with context.blobs.draft() as draft:
-        await receive(request, draft, settings.max_model_bytes, settings.upload_idle_s)
+        most = await most_model_bytes(context)
+        await receive(request, draft, most, settings.upload_idle_s)
         model, is_new = await keep(context, draft, expected)
     headers: dict[str, Any] = {"Location": f"/v1/models/{model.id}"}
     return JSONResponse(model_json(model), status_code=201 if is_new else 200, headers=headers)

@@ -12,7 +12,7 @@ from service.bodies import as_object, media_type, parse_json, read_json, receive
 from service.context import Context
 from service.job_view import job_json
 from service.problems import Problem
-from service.routes.models import keep
+from service.routes.models import keep, most_model_bytes
 from service.store import jobs
 from service.store.coordination import now_in
 from service.store.jobs import Job
@@ -81,6 +81,8 @@ async def queued(
         )
     )
     preference = preference_of(prefer)
+    if preference.wait_s and not await context.may_wait():
+        preference = Preference(None)  # the job is there: whoever may not wait hears so at once
     if preference.wait_s is not None and not job.has_ended:
         job = await job_after(context, job.id, preference.wait_s, None)
     headers = {"Location": f"/v1/jobs/{job.id}", **preference.applied}
@@ -110,12 +112,13 @@ async def job_after(context: Context, job_id: str, wait_s: float, known: str | N
         return job
     end = time.monotonic() + wait_s
     async with context.changes.of(job_id) as bell:
-        job = await find(context, job_id)
-        while not is_news(job) and not job.has_ended:
-            left = end - time.monotonic()
-            if left <= 0 or not await bell.wait(left):
-                break
+        with context.waiters.waiting(context.holder):
             job = await find(context, job_id)
+            while not is_news(job) and not job.has_ended:
+                left = end - time.monotonic()
+                if left <= 0 or not await bell.wait(left):
+                    break
+                job = await find(context, job_id)
     return job
 
 
@@ -139,7 +142,7 @@ async def _parts(request: Request, context: Context, read: Read) -> Submission:
         text = await receive_parts(
             request,
             draft,
-            settings.max_model_bytes,
+            await most_model_bytes(context),
             settings.max_json_bytes,
             settings.upload_idle_s,
         )

@@ -1,6 +1,6 @@
 """Refusals and errors, as `service.problems` writes them."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class ProblemBody(BaseModel):
@@ -14,6 +14,7 @@ class ProblemBody(BaseModel):
     fix: str
     request_id: str
     node: str | None = None
+    limit: str | None = Field(default=None, description="of GET /v1/usage, which was met")
     errors: list[dict[str, str]] | None = None
 
 

@@ -122,14 +122,12 @@ def page(
     return page_of(connection, query, job.c.created, job.c.id, place, job_of)
 
 
-def queue_length(connection: Connection, tenant: str) -> int:
-    """How many jobs wait."""
-    return (
-        connection.scalar(
-            select(func.count()).where(job.c.tenant == tenant, job.c.state == "queued")
-        )
-        or 0
-    )
+def queue_length(connection: Connection, tenant: str | None = None) -> int:
+    """How many jobs of the tenant wait; None: of every tenant."""
+    waiting = select(func.count()).where(job.c.state == "queued")
+    if tenant is not None:
+        waiting = waiting.where(job.c.tenant == tenant)
+    return connection.scalar(waiting) or 0
 
 
 def insert_job(connection: Connection, new: NewJob, now: int, max_attempts: int) -> str:

@@ -5,6 +5,7 @@ from typing import cast
 from sqlalchemy import Connection, insert, select, update
 
 from service.access import ApiKey, Scope, new_secret
+from service.store import audit
 from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import api_key
 
@@ -19,6 +20,7 @@ def add(
     label: str,
     expires: int | None,
     now: int,
+    actor: str = "operator",
 ) -> tuple[ApiKey, str]:
     """A new key, and its text."""
     key_id, digest, text = new_secret()
@@ -33,6 +35,7 @@ def add(
             expires=expires,
         )
     )
+    audit.append(connection, tenant, actor, "key.created", key_id, {"scope": scope, "label": label})
     made = find(connection, tenant, key_id)
     assert made is not None, "a row that this transaction wrote"  # noqa: S101
     return made, text
@@ -51,15 +54,19 @@ def page(connection: Connection, tenant: str, place: Place) -> Page[ApiKey]:
     return page_of(connection, query, api_key.c.created, api_key.c.id, place, _key)
 
 
-def revoke(connection: Connection, tenant: str, key_id: str, now: int) -> bool:
+def revoke(
+    connection: Connection, tenant: str, key_id: str, now: int, actor: str = "operator"
+) -> bool:
     """Whether there is such a key, which is revoked from now on."""
     if find(connection, tenant, key_id) is None:
         return False
-    connection.execute(
+    changed = connection.execute(
         update(api_key)
         .where(api_key.c.tenant == tenant, api_key.c.id == key_id, api_key.c.revoked.is_(None))
         .values(revoked=now)
     )
+    if changed.rowcount == 1:
+        audit.append(connection, tenant, actor, "key.revoked", key_id, {})
     return True
 
 

@@ -12,15 +12,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
 
-from service.store import jobs, models
+from service.limits import Limits
+from service.store import audit, jobs, models, turns
+from service.store.coordination import take_turn
 from service.store.events import Event
 from service.store.inserts import insert_if_new, insert_or_update
 from service.store.jobs import Kind, State
-from service.store.tables import certificate, dispatcher, idempotency, job, model
+from service.store.tables import certificate, dispatcher, idempotency, job
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
+EVERYONES = Limits()
 SEEN_MS = 15_000  #: a dispatcher that was not seen for longer is not there
 
 
@@ -50,41 +53,53 @@ class Claim:
         ]
 
 
-def has_work(connection: Connection, now: int, kinds: Sequence[Kind]) -> bool:
+def has_work(
+    connection: Connection, now: int, kinds: Sequence[Kind], defaults: Limits = EVERYONES
+) -> bool:
     """Whether a job of these kinds may be claimed; cheap, and without the write lock."""
-    waiting = exists().where(job.c.kind.in_(kinds), _claimable(now))
-    return connection.scalar(select(waiting)) or False
+    return connection.scalar(turns.next_job(now, kinds, defaults)) is not None
 
 
 def claim(
-    connection: Connection, owner: str, now: int, lease_ms: int, kinds: Sequence[Kind]
+    connection: Connection,
+    owner: str,
+    now: int,
+    lease_ms: int,
+    kinds: Sequence[Kind],
+    defaults: Limits = EVERYONES,
 ) -> Claim | None:
-    """The next job of these kinds, running under a lease; None where there is none."""
-    best = (
-        select(job.c.id, job.c.started)
-        .where(job.c.kind.in_(kinds), _claimable(now))
-        .order_by(job.c.priority.desc(), job.c.created)
-        .limit(1)
-        # What another dispatcher is claiming is passed over. SQLite has one writer, and no clause.
-        .with_for_update(skip_locked=True)
-    )
-    found = connection.execute(best).one_or_none()
-    if found is None:
+    """The next job of these kinds, running under a lease; None where there is none.
+
+    Args:
+        connection: of a transaction.
+        owner: who claims it.
+        now: the time.
+        lease_ms: how long the lease is.
+        kinds: of jobs.
+        defaults: the limits of tenants that have none of their own.
+    """
+    # Claims take turns: limits are of what runs, and whose turn it is depends on who was served.
+    take_turn(connection, "claim")
+    job_id = connection.scalar(turns.next_job(now, kinds, defaults))
+    if job_id is None:
         return None
     row = jobs.change(
         connection,
-        [job.c.id == found.id],
+        [job.c.id == job_id, turns.is_waiting(now)],
         {
             "state": "running",
             "attempt": job.c.attempt + 1,
             "lease_owner": owner,
             "lease_until": now + lease_ms,
-            "started": now if found.started is None else found.started,
+            "started": func.coalesce(job.c.started, now),
         },
         [Event("state", {"state": "running"})],
         now,
     )
-    assert row is not None, "the row was locked when it was read"  # noqa: S101
+    if row is None:
+        return None  # canceled since it was found
+    if row["kind"] in jobs.ASKED:
+        turns.note_turn(connection, row["tenant"])
     return Claim(
         job=row["id"],
         tenant=row["tenant"],
@@ -295,23 +310,6 @@ def retire(connection: Connection, owner: str) -> None:
     connection.execute(delete(dispatcher).where(dispatcher.c.owner == owner))
 
 
-def _claimable(now: int) -> ColumnElement[bool]:
-    """Waiting, or left behind by a dead lease; a verification also waits for its model."""
-    waits = or_(
-        job.c.state == "queued",
-        and_(
-            job.c.state == "running",
-            job.c.lease_until < now,
-            job.c.attempt < job.c.max_attempts,
-        ),
-    )
-    readable = exists().where(
-        model.c.tenant == job.c.tenant, model.c.id == job.c.model, model.c.state == "ready"
-    )
-    in_time = or_(job.c.deadline.is_(None), now <= job.c.deadline)
-    return and_(waits, ~job.c.cancel_requested, in_time, or_(job.c.kind == "inspect", readable))
-
-
 def _end(
     connection: Connection,
     guards: Sequence[ColumnElement[bool]],
@@ -355,8 +353,21 @@ def _end(
             "summary": accepted["summary"],
             "created": now,
         }
-        insert_if_new(connection, certificate, proved)
+        if insert_if_new(connection, certificate, proved):
+            _note_issue(connection, row, accepted)
     return True
+
+
+def _note_issue(
+    connection: Connection, row: Mapping[str, Any], accepted: Mapping[str, Any]
+) -> None:
+    """Tell the audit log of a new certificate, and of the key that signed it."""
+    tenant, subject, signer = row["tenant"], accepted["id"], accepted.get("signed_by")
+    details = {"job": row["id"], "model": row["model"], "sha256": accepted["blob"]}
+    audit.append(connection, tenant, "dispatcher", "certificate.issued", subject, details)
+    if signer is not None:
+        signed = {**details, "keyid": signer}
+        audit.append(connection, tenant, "dispatcher", "certificate.signed", subject, signed)
 
 
 def _certificates(incumbent: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:

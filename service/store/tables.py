@@ -68,6 +68,7 @@ job = Table(
     Index("ix_job_key", "tenant", "key"),
     Index("ix_job_change", "change_seq"),
     Index("ix_job_checkpoint", "tenant", "checkpoint"),
+    Index("ix_job_turn", "state", "tenant", "kind", "priority", "created"),
 )
 
 job_event = Table(
@@ -124,6 +125,50 @@ api_key = Table(
     Column("revoked", BigInteger),
     Column("last_used", BigInteger),
     Index("ix_api_key_list", "tenant", "created", "id"),
+)
+
+# What the operator decided for a tenant, where it is not the default.
+tenant_limit = Table(
+    "tenant_limit",
+    metadata,
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),  # of service.limits.LIMITS
+    Column("value", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "name", name="pk_tenant_limit"),
+)
+
+# What a tenant's attempts took of the processors, day by day.
+tenant_day = Table(
+    "tenant_day",
+    metadata,
+    Column("tenant", String, nullable=False),
+    Column("day", Integer, nullable=False),  # since 1970-01-01 UTC
+    Column("cpu_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "day", name="pk_tenant_day"),
+)
+
+# When a tenant was served last: tenants take turns.
+tenant_turn = Table(
+    "tenant_turn",
+    metadata,
+    Column("tenant", String, primary_key=True),
+    Column("turn", BigInteger, nullable=False),  # grows over all tenants
+)
+
+# A chain for each tenant: rows are only ever added.
+audit = Table(
+    "audit",
+    metadata,
+    Column("tenant", String, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # 1, 2, ... without gaps
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),  # key:<id>, operator, dispatcher, anyone
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("details", JSON(none_as_null=True), nullable=False),
+    Column("previous", String, nullable=False),  # the hash of row seq - 1
+    Column("hash", String, nullable=False),
+    PrimaryKeyConstraint("tenant", "seq", name="pk_audit"),
 )
 
 # Not a tenant's: which dispatcher is alive, for the readiness probe.

@@ -35,7 +35,11 @@ FOR_ALL_TENANTS = {
     ("keys", "of_any_tenant"),
     ("keys", "exist"),
     ("keys", "note_use"),
+    # whether the whole service's queue has room
+    ("jobs", "queue_length"),
     # the operator's view
+    ("audit", "tenants"),
+    ("limits", "tenants"),
     ("metrics", "collect"),
     ("migrate", "_upgrade"),
 }

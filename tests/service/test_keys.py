@@ -17,7 +17,7 @@ from service.app import describe_app
 from service.serve import ready_database, require_safe_bind
 from service.settings import Settings
 from service.store import keys
-from service.store.engine import now_ms
+from service.store.coordination import now_ms
 from verifier.errors import InvalidRequest
 
 Key = Callable[..., httpx.Client]

@@ -12,7 +12,8 @@ from service_process import Service, eventually
 
 from service.logs import JsonLines
 from service.store import keys
-from service.store.engine import now_ms, open_database
+from service.store.coordination import now_ms
+from service.store.engine import open_database
 
 Sample = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
