@@ -63,6 +63,14 @@ class Settings:
     heartbeat_s: float = 5.0
     sweep_s: float = 1.0
     max_attempts: int = 3
+
+    webhooks: bool = False  #: whether jobs may be told to others: the one way out of this machine
+    webhook_loopback: bool = False  #: development: http to this machine as well
+    webhook_ports: tuple[int, ...] = (443,)  #: that https may go to
+    webhook_hosts: tuple[str, ...] = ()  #: to tell: names, or .example.org; empty: all
+    webhook_timeout_s: float = 10.0  #: seconds that one try may take, from end to end
+    max_webhooks: int = 20  #: of one tenant
+
     entry_points: EntryPoints = field(default_factory=EntryPoints)
 
     @property
@@ -92,7 +100,8 @@ class Settings:
         points |= {name: tuple(points[name]) for name in ("preload", "folders")}
         for name in ("data", "signing_key", "trusted_keys"):
             members[name] = None if members[name] is None else Path(members[name])
-        members["allowed_hosts"] = tuple(members["allowed_hosts"])
+        for name in ("allowed_hosts", "webhook_hosts", "webhook_ports"):
+            members[name] = tuple(members[name])
         return cls(**members, entry_points=EntryPoints(**points))
 
 
@@ -108,6 +117,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(name) for name in _names(text))
+
+
+def _switch(text: str) -> bool:
+    return {"on": True, "off": False}[text]
 
 
 def default_data_directory() -> Path:
@@ -132,4 +149,8 @@ FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "signing_key": Path,
     "slots": int,
     "trusted_keys": Path,
+    "webhook_hosts": _names,
+    "webhook_loopback": _switch,
+    "webhook_ports": _numbers,
+    "webhooks": _switch,
 }
