@@ -22,6 +22,11 @@ class Unsealable(Exception):
     """The key is not the one that the text was sealed with, or is gone; or it is another's text."""
 
 
+def seal_context(tenant: str, webhook_id: str) -> str:
+    """Whose secret a sealed text is."""
+    return f"webhook {tenant} {webhook_id}"
+
+
 class Seal:
     """The key, in a file that the first use makes."""
 

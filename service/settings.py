@@ -88,6 +88,11 @@ class Settings:
         """The SQLite file."""
         return self.data / "lipcert.db"
 
+    @property
+    def webhook_key(self) -> Path:
+        """The file of the key that webhooks' secrets are sealed with."""
+        return self.data / "webhook.key"
+
     def to_json(self) -> str:
         """One line that `from_json` reads: how the settings reach the dispatcher."""
         return json.dumps(dataclasses.asdict(self), default=str)

@@ -20,6 +20,7 @@ from service.store import certificates, jobs, models
 from service.store.jobs import Job, NewJob
 from service.store.models import Model
 from service.store.tables import idempotency
+from service.webhook_rules import require_ready
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
 from verifier.property import Indices, Margins, Request
@@ -42,6 +43,7 @@ class Submission:
     labels: Mapping[str, str]
     priority: int
     deadline: int | None
+    webhook: Sequence[str] = ()  #: ids of those to tell
     resumes: Job | None = None  #: the ended job that this one goes on from
 
     @property
@@ -61,6 +63,7 @@ class Submission:
                 "labels": dict(self.labels),
                 "priority": self.priority,
                 "deadline": self.deadline,
+                **({"webhook": list(self.webhook)} if self.webhook else {}),
                 **({} if self.resumes is None else {"resumed_from": self.resumes.id}),
             }
         )
@@ -94,6 +97,7 @@ class Submission:
             kind="radius" if isinstance(self.request, Question) else "verify",
             request=self.members,
             labels=self.labels,
+            webhook=self.webhook,
             priority=self.priority,
             deadline=self.deadline,
             key=self.key,
@@ -124,6 +128,7 @@ def read_resumption(job: Job, members: Members) -> Submission:
         labels=job.labels,
         priority=job.priority,
         deadline=None,
+        webhook=job.webhook or (),
         resumes=job,
     )
 
@@ -174,6 +179,7 @@ def read_submission(members: Members, model: str | None, read: Read = read_reque
         labels=envelope.labels,
         priority=envelope.priority,
         deadline=None if deadline is None else round(deadline.timestamp() * 1000),
+        webhook=tuple(dict.fromkeys(envelope.webhook)),
     )
 
 
@@ -214,6 +220,8 @@ def accept(
     if earlier is not None:
         return earlier
     require_usable(connection, tenant, submission)
+    if submission.resumes is None:
+        require_ready(connection, settings, tenant, submission.webhook)
     answer = _answer(connection, tenant, submission)
     if answer is not None and answer.certificate is not None:
         job_id = jobs.insert_answered(

@@ -32,6 +32,7 @@ from service.store.engine import now_ms
 from service.store.events import StoredEvent
 from service.store.jobs import Job
 from service.submission import Submission, read_request, read_resumption, require_usable, sizes
+from service.webhook_rules import require_ready
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -239,6 +240,9 @@ def _require_ended(job: Job) -> None:
 
 async def _estimate(context: Context, submission: Submission) -> Response:
     model = await context.read(lambda c: require_usable(c, context.tenant, submission))
+    await context.read(
+        lambda c: require_ready(c, context.settings, context.tenant, submission.webhook)
+    )
     if model.state == "received" or model.summary is None:
         raise Problem("model-not-ready", f"model {model.id} is {model.state}")
     inputs, outputs = sizes(model.summary)

@@ -29,6 +29,7 @@ Outcome: TypeAlias = Literal[
     "status",  # it answered something else, a redirect for instance
     "timeout",
     "unreachable",
+    "broken",  # the connection ended, or what came was not HTTP
     "untrusted",  # its TLS certificate is not for its name, or from nobody known
     "unresolved",
     "target-refused",  # its name leads to an address that is not public

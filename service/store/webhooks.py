@@ -40,14 +40,18 @@ class Webhook:
         return event in self.events and (self.jobs == "all" or self.id in named)
 
 
-def add(connection: Connection, new: Webhook) -> None:
-    """Keep a new webhook."""
+def add(connection: Connection, new: Webhook, limit: int) -> bool:
+    """Whether the tenant has room for a new webhook, which is then kept."""
+    mine = webhook.c.tenant == new.tenant
+    if limit <= (connection.scalar(select(func.count()).where(mine)) or 0):
+        return False
     connection.execute(
         insert(webhook).values(
             **{name: getattr(new, name) for name in COLUMNS if name != "events"},
             events=list(new.events),
         )
     )
+    return True
 
 
 def find(connection: Connection, tenant: str, webhook_id: str) -> Webhook | None:
@@ -67,11 +71,6 @@ def enabled(connection: Connection, tenant: str) -> list[Webhook]:
     """All that may be told something."""
     query = select(webhook).where(webhook.c.tenant == tenant, webhook.c.enabled)
     return [_webhook(cast("Columns", row)) for row in connection.execute(query).mappings()]
-
-
-def count(connection: Connection, tenant: str) -> int:
-    """How many there are."""
-    return connection.scalar(select(func.count()).where(webhook.c.tenant == tenant)) or 0
 
 
 def change(
