@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from sqlalchemy import Connection
@@ -88,12 +89,12 @@ class Deliverer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until told to stop; then give back what is on its way."""
+        stopping = asyncio.create_task(stop.wait())
         while not stop.is_set():
             await self.turn()
-            try:
-                await asyncio.wait_for(stop.wait(), LOOK_S)
-            except TimeoutError:
-                continue
+            # A webhook that has answered is told the next thing at once.
+            news: set[asyncio.Task[Any]] = {stopping, *self._running}
+            await asyncio.wait(news, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         await self._give_back()
 
     async def turn(self) -> None:
@@ -217,7 +218,8 @@ async def deliver(settings: Settings) -> None:
 
     def watch() -> None:
         sys.stdin.read()
-        loop.call_soon_threadsafe(stop.set)
+        with suppress(RuntimeError):  # the loop has ended before the lifeline
+            loop.call_soon_threadsafe(stop.set)
 
     if "--alone" not in sys.argv:
         threading.Thread(target=watch, daemon=True).start()

@@ -65,7 +65,7 @@ class Target:
         return self.origin + self.path
 
 
-_URL = re.compile(
+GRAMMAR = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[0-9a-z.-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>[/?][0-9a-z\-._~!$&'()*+,;=:@%/?]*)?",
     re.IGNORECASE | re.ASCII,
@@ -80,17 +80,19 @@ def read_target(text: str, settings: Settings) -> Target:
     Raises:
         TargetRefused: it is not allowed, or not a URL of the grammar.
     """
-    found = _URL.fullmatch(text) if len(text) <= MAX_URL else None
+    found = GRAMMAR.fullmatch(text) if len(text) <= MAX_URL else None
     if found is None:
         raise TargetRefused(
             "it is not an absolute URL of plain ASCII without user name and fragment"
         )
     is_secure = found["scheme"].lower() == "https"
-    path = found["path"] or "/"
+    path, port = found["path"] or "/", int(found["port"] or (443 if is_secure else 80))
+    if not 0 < port < 65536:
+        raise TargetRefused(f"there is no port {port}")
     target = Target(
         scheme="https" if is_secure else "http",
         host=_host(found["host"].lower(), settings),
-        port=int(found["port"] or (443 if is_secure else 80)),
+        port=port,
         path=path if path.startswith("/") else f"/{path}",
     )
     _require_allowed(target, settings)

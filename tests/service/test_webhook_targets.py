@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.settings import Settings
 from service.webhook_targets import (
+    GRAMMAR,
     TargetRefused,
     Unresolved,
     addresses_of,
@@ -47,6 +51,8 @@ def test_a_url_is_spelled_one_way(url: str, kept: str) -> None:
     "url",
     [
         "",
+        "https://example.org:0/",
+        "https://example.org:65536/",
         "example.org/hook",
         "//example.org/",
         "http://example.org/",
@@ -200,6 +206,19 @@ def test_the_operator_allows_ports_and_hosts() -> None:
             read_target(url, own)
     with pytest.raises(TargetRefused, match="8444"):
         read_target("https://a.example:8444/", own)
+
+
+@given(url=st.from_regex(GRAMMAR, fullmatch=True))
+def test_whoever_sends_reads_a_url_as_the_guard_does(url: str) -> None:
+    try:
+        target = read_target(url, DEVELOPING)
+    except TargetRefused:
+        return
+    assert read_target(target.url, DEVELOPING) == target
+    sent = httpx.URL(target.url)
+    assert (sent.scheme, sent.host) == (target.scheme, target.host)
+    assert (sent.port or {"http": 80, "https": 443}[target.scheme]) == target.port
+    assert sent.userinfo == b""
 
 
 def test_the_development_switch_opens_this_machine_alone() -> None:
