@@ -65,7 +65,7 @@ class Target:
         return self.origin + self.path
 
 
-GRAMMAR = re.compile(
+_URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[0-9a-z.-]+)(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>[/?][0-9a-z\-._~!$&'()*+,;=:@%/?]*)?",
     re.IGNORECASE | re.ASCII,
@@ -80,7 +80,7 @@ def read_target(text: str, settings: Settings) -> Target:
     Raises:
         TargetRefused: it is not allowed, or not a URL of the grammar.
     """
-    found = GRAMMAR.fullmatch(text) if len(text) <= MAX_URL else None
+    found = _URL.fullmatch(text) if len(text) <= MAX_URL else None
     if found is None:
         raise TargetRefused(
             "it is not an absolute URL of plain ASCII without user name and fragment"
