@@ -22,18 +22,27 @@ from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
 from service.rates import Throttle
-from service.routes import audit, certificates, jobs, keys, meta, models, radius, usage
+from service.routes import audit, certificates, jobs, keys, meta, models, radius, usage, webhooks
 from service.schemas.certificates import CheckBody
 from service.schemas.jobs import EstimateBody
 from service.schemas.problems import ProblemBody
 from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
+from service.schemas.webhooks import WebhookMessageBody
 from service.settings import Settings
 from service.store.database import UNAVAILABLE
 from service.store.engine import open_database
 from verifier.version import VERSION
 
 #: What routes read and answer by themselves, so that only this names it.
-BODIES = (ProblemBody, SubmissionBody, RadiusBody, ResumeBody, CheckBody, EstimateBody)
+BODIES = (
+    ProblemBody,
+    SubmissionBody,
+    RadiusBody,
+    ResumeBody,
+    CheckBody,
+    EstimateBody,
+    WebhookMessageBody,
+)
 
 log = logging.getLogger("lipcert.api")
 
@@ -68,7 +77,7 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, radius, certificates, keys, audit, usage):
+    for routes in (models, jobs, radius, certificates, webhooks, keys, audit, usage):
         app.include_router(routes.router, responses=openapi.problems(503))
     app.include_router(meta.router)
     app.add_exception_handler(Problem, _on_problem)

@@ -291,6 +291,12 @@ def serve(
         str | None,
         typer.Option(help="full or any: what must hold to start (full beyond loopback)."),
     ] = None,
+    webhooks: Annotated[
+        bool, typer.Option("--webhooks", help="Let tenants have others told of their jobs.")
+    ] = False,
+    webhooks_to_loopback: Annotated[
+        bool, typer.Option("--webhooks-to-loopback", help="For development: over http, too.")
+    ] = False,
 ) -> int:
     """The REST service with its workers, on its embedded database or on PostgreSQL."""
     from verifier.errors import InvalidRequest, RequestRefused
@@ -318,6 +324,8 @@ def serve(
         trusted_keys=trusted_keys or settings.trusted_keys,
         insecure_no_auth=insecure_no_auth or settings.insecure_no_auth,
         require_sandbox=None if require_sandbox is None else require_sandbox == "full",
+        webhooks=webhooks or settings.webhooks,
+        webhook_loopback=webhooks_to_loopback or settings.webhook_loopback,
     )
     return run_service(settings) or OK
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Annotated, TypeAlias, TypeVar
 
 from fastapi import Depends, Query, Request
@@ -22,6 +21,7 @@ from service.store.coordination import now_ms, take_turn
 from service.store.database import Database
 from service.store.limits import limits_of
 from service.store.paging import MAX_LIMIT, BadCursor, Place, parse_cursor
+from service.times import time_text as time_text  # for the routes: whatever they share is here
 from service.waiters import Waiters
 
 Found = TypeVar("Found")
@@ -183,14 +183,6 @@ Reading: TypeAlias = Annotated[Context, Depends(reader)]
 Submitting: TypeAlias = Annotated[Context, Depends(allowed("submit"))]
 Administering: TypeAlias = Annotated[Context, Depends(allowed("admin"))]
 AtPlace: TypeAlias = Annotated[Place, Depends(place_of)]
-
-
-def time_text(milliseconds: int | None) -> str | None:
-    """RFC 3339 in UTC."""
-    if milliseconds is None:
-        return None
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def next_link(request: Request, cursor: str | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ def job_json(job: Job) -> dict[str, object]:
         "question": job.request if job.kind == "radius" else None,
         "radii": radii_json(job) if job.kind == "radius" else None,
         "labels": job.labels,
+        "webhook": job.webhook or [],
         "priority": job.priority,
         "progress": job.progress,
         "attempt": job.attempt,

@@ -6,6 +6,7 @@ lipcert_jobs{kind, state}                            jobs of every tenant
 lipcert_queue_oldest_seconds                         how long the first in the queue has waited
 lipcert_dispatcher_up                                whether anyone works on jobs
 lipcert_certificates                                 stored, of every tenant
+lipcert_webhook...                                   see `webhook_metrics`
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from service.store import leases
 from service.store.coordination import now_in
 from service.store.database import Database
 from service.store.tables import certificate, job
+from service.webhook_metrics import webhook_numbers
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNMATCHED = "unmatched"  #: the route of paths that do not exist: strangers choose them
@@ -70,6 +72,7 @@ class _Jobs(Collector):
         with self._database.read() as connection:
             yield _by_state(connection)
             yield from _numbers(connection)
+            yield from webhook_numbers(connection, now_in(connection))
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: a registry would collect in order to know the names."""

@@ -273,6 +273,24 @@ OF_SERVICE: Sequence[Entry] = (
         title="The body's type is not one that is read here.",
         fix="see /openapi.json for the types of each path",
     ),
+    Entry(
+        code="webhook-disabled",
+        status=409,
+        title="The webhook is disabled.",
+        fix='enable it first: PATCH it with {"enabled": true}',
+    ),
+    Entry(
+        code="webhook-target-refused",
+        status=422,
+        title="Webhooks may not go there.",
+        fix="give an https URL of a public host, on a port that the operator allows",
+    ),
+    Entry(
+        code="webhooks-off",
+        status=403,
+        title="This service has no webhooks.",
+        fix="poll or stream the job, or have the operator start the service with --webhooks",
+    ),
 )
 
 CATALOGUE: Mapping[str, Entry] = {

@@ -1,7 +1,8 @@
 """`lipcert serve`: the API in this process, the dispatcher in another, which has the forkserver.
 
 The dispatcher's standard input is its lifeline: when this process ends, however it ends, the
-dispatcher ends its children and itself. When the dispatcher dies, it is started again.
+dispatcher ends its children and itself. When the dispatcher dies, it is started again. So it is
+with the deliverer, where webhooks are on.
 """
 
 import asyncio
@@ -63,12 +64,15 @@ def serve(settings: Settings) -> int:
     require_published_key(settings)
     prepare(settings)
     with listen(settings) as address:
-        keeper = Keeper(settings)
-        keeper.start()
+        names = ["dispatcher", "deliverer"] if settings.webhooks else ["dispatcher"]
+        keepers = [Keeper(settings, name) for name in names]
+        for keeper in keepers:
+            keeper.start()
         try:
             serve_api(settings, address)
         finally:
-            keeper.stop()
+            for keeper in keepers:
+                keeper.stop()
     return 0
 
 
@@ -205,10 +209,11 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Keeper:
-    """Keeps a dispatcher running."""
+    """Keeps a dispatcher or deliverer running."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
+        self._name = name
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
@@ -234,13 +239,13 @@ class Keeper:
             self._process = process = self._started()
             code = process.wait()
             if not self._stopping.is_set():
-                log.error("the dispatcher ended with code %s; it is started again", code)
+                log.error("the %s ended with code %s; it is started again", self._name, code)
             self._stopping.wait(RESTART_S)
 
     def _started(self) -> subprocess.Popen[str]:
         # -c, not -m: a child of the forkserver imports the main module again if it has a name.
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from service.dispatcher import main; main()"],
+        process = subprocess.Popen(  # noqa: S603 - one of two names, both ours
+            [sys.executable, "-P", "-c", f"from service.{self._name} import main; main()"],
             env=without_secrets(os.environ),
             stdin=subprocess.PIPE,
             text=True,

@@ -73,6 +73,14 @@ class Settings:
     heartbeat_s: float = 5.0
     sweep_s: float = 1.0
     max_attempts: int = 3
+
+    webhooks: bool = False  #: whether jobs may be told to others: the one way out of this machine
+    webhook_loopback: bool = False  #: development: http to this machine as well
+    webhook_ports: tuple[int, ...] = (443,)  #: that https may go to
+    webhook_hosts: tuple[str, ...] = ()  #: to tell: names, or .example.org; empty: all
+    webhook_timeout_s: float = 10.0  #: seconds that one try may take, from end to end
+    max_webhooks: int = 20  #: of one tenant
+
     entry_points: EntryPoints = field(default_factory=EntryPoints)
 
     @property
@@ -106,6 +114,11 @@ class Settings:
                 pointer="/database_password_file",
             ) from error
 
+    @property
+    def webhook_key(self) -> Path:
+        """The file of the key that webhooks' secrets are sealed with."""
+        return self.data / "webhook.key"
+
     def to_json(self) -> str:
         """One line that `from_json` reads: how the settings reach the dispatcher."""
         return json.dumps(dataclasses.asdict(self), default=str)
@@ -122,7 +135,8 @@ class Settings:
             members["database_url"] = DatabaseUrl(**members["database_url"])
         members["limits"] = Limits(**members["limits"])
         members["rates"] = Rates(**members["rates"])
-        members["allowed_hosts"] = tuple(members["allowed_hosts"])
+        for name in ("allowed_hosts", "webhook_hosts", "webhook_ports"):
+            members[name] = tuple(members[name])
         return cls(**members, entry_points=EntryPoints(**points))
 
 
@@ -138,6 +152,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(name) for name in _names(text))
+
+
+def _switch(text: str) -> bool:
+    return {"on": True, "off": False}[text]
 
 
 def default_data_directory() -> Path:
@@ -166,4 +188,8 @@ FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "signing_key": Path,
     "slots": int,
     "trusted_keys": Path,
+    "webhook_hosts": _names,
+    "webhook_loopback": _switch,
+    "webhook_ports": _numbers,
+    "webhooks": _switch,
 }

@@ -24,6 +24,7 @@ from service.store.jobs import Job, NewJob
 from service.store.limits import limits_of
 from service.store.models import Model
 from service.store.tables import idempotency
+from service.webhook_rules import require_ready
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
 from verifier.property import Indices, Margins, Request
@@ -46,6 +47,7 @@ class Submission:
     labels: Mapping[str, str]
     priority: int
     deadline: int | None
+    webhook: Sequence[str] = ()  #: ids of those to tell
     resumes: Job | None = None  #: the ended job that this one goes on from
 
     @property
@@ -65,6 +67,7 @@ class Submission:
                 "labels": dict(self.labels),
                 "priority": self.priority,
                 "deadline": self.deadline,
+                **({"webhook": list(self.webhook)} if self.webhook else {}),
                 **({} if self.resumes is None else {"resumed_from": self.resumes.id}),
             }
         )
@@ -98,6 +101,7 @@ class Submission:
             kind="radius" if isinstance(self.request, Question) else "verify",
             request=self.members,
             labels=self.labels,
+            webhook=self.webhook,
             priority=self.priority,
             deadline=self.deadline,
             key=self.key,
@@ -128,6 +132,7 @@ def read_resumption(job: Job, members: Members) -> Submission:
         labels=job.labels,
         priority=job.priority,
         deadline=None,
+        webhook=job.webhook or (),
         resumes=job,
     )
 
@@ -178,6 +183,7 @@ def read_submission(members: Members, model: str | None, read: Read = read_reque
         labels=envelope.labels,
         priority=envelope.priority,
         deadline=None if deadline is None else round(deadline.timestamp() * 1000),
+        webhook=tuple(dict.fromkeys(envelope.webhook)),
     )
 
 
@@ -231,6 +237,8 @@ def accept(
         return earlier
     limits = limits_of(connection, tenant, settings.limits)
     require_usable(connection, tenant, submission, limits, to_stay=True)
+    if submission.resumes is None:
+        require_ready(connection, settings, tenant, submission.webhook)
     answer = _answer(connection, tenant, submission)
     if answer is not None and answer.certificate is not None:
         job_id = jobs.insert_answered(

@@ -34,6 +34,7 @@ from service.store.jobs import Job
 from service.store.limits import limits_of
 from service.store.models import Model
 from service.submission import Submission, read_request, read_resumption, require_usable, sizes
+from service.webhook_rules import require_ready
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -245,7 +246,9 @@ def _require_ended(job: Job) -> None:
 async def _estimate(context: Context, submission: Submission) -> Response:
     def read(connection: Connection) -> Model:
         limits = limits_of(connection, context.tenant, context.settings.limits)
-        return require_usable(connection, context.tenant, submission, limits)
+        model = require_usable(connection, context.tenant, submission, limits)
+        require_ready(connection, context.settings, context.tenant, submission.webhook)
+        return model
 
     model = await context.read(read)
     if model.state == "received" or model.summary is None:

@@ -62,6 +62,7 @@ class JobBody(BaseModel):
     question: QuestionBody | None
     radii: RadiiBody | None
     labels: dict[str, str]
+    webhook: list[str] = Field(description="ids of the webhooks that the submission names")
     priority: int
     progress: ProgressBody
     attempt: int

@@ -30,6 +30,9 @@ class EnvelopeBody(Body):
     labels: dict[str, Annotated[str, Field(max_length=200)]] = Field(
         default_factory=dict[str, str], max_length=20
     )
+    webhook: list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]] = Field(
+        default_factory=list[str], max_length=10, description="ids of webhooks to tell of the job"
+    )
     priority: Annotated[int, Field(ge=-100, le=100, strict=True)] = 0
     deadline: Annotated[AwareDatetime, BeforeValidator(_require_text)] | None = Field(
         default=None, description="RFC 3339 with an offset; after it nobody wants the answer"

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from service.store import events
+from service.store import events, notices
 from service.store.coordination import tell
 from service.store.events import Event
 from service.store.paging import Columns, Page, Place, page_of
@@ -47,6 +47,7 @@ class NewJob:
     request: Mapping[str, object]
     kind: Kind = "verify"
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    webhook: Sequence[str] = ()  #: ids of those to tell, besides those that are always told
     priority: int = 0
     deadline: int | None = None
     key: str | None = None
@@ -65,6 +66,7 @@ class Job:
     model: str
     request: Mapping[str, Any]  # Any: JSON that the service wrote itself
     labels: Mapping[str, str]
+    webhook: Sequence[str] | None  #: ids of the webhooks that the submission names
     priority: int
     attempt: int
     cancel_requested: bool
@@ -250,6 +252,7 @@ def change(
     if row is not None:
         events.append(connection, row["tenant"], row["id"], row["event_seq"], now, happened)
         tell(connection, row["id"], is_work=values.get("state") == "queued")
+        notices.tell(connection, cast("Columns", row), happened, now)
     return cast("Columns | None", row)
 
 
@@ -280,6 +283,7 @@ def _insert(
         "model": new.model,
         "request": dict(new.request),
         "labels": dict(new.labels),
+        "webhook": list(new.webhook) or None,
         "priority": new.priority,
         "deadline": new.deadline,
         "key": new.key,
@@ -301,6 +305,7 @@ def _insert(
     assert isinstance(created, int)  # noqa: S101 - both callers give it
     events.append(connection, new.tenant, job_id, len(happened), created, happened)
     tell(connection, job_id, is_work=values["state"] == "queued")
+    notices.tell(connection, row, happened, created)
     return job_id
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    Text,
 )
 
 metadata = MetaData()
@@ -41,6 +42,7 @@ job = Table(
     Column("model", String, nullable=False),
     Column("request", JSON(none_as_null=True), nullable=False),  # every member present
     Column("labels", JSON(none_as_null=True), nullable=False),
+    Column("webhook", JSON(none_as_null=True)),  # ids of those that the submission names
     Column("priority", Integer, nullable=False),
     Column("key", String),  # of the result cache; the same question has the same key
     Column("attempt", Integer, nullable=False),  # the fencing token
@@ -169,6 +171,50 @@ audit = Table(
     Column("previous", String, nullable=False),  # the hash of row seq - 1
     Column("hash", String, nullable=False),
     PrimaryKeyConstraint("tenant", "seq", name="pk_audit"),
+)
+
+webhook = Table(
+    "webhook",
+    metadata,
+    Column("id", String, primary_key=True),  # 128 random bits
+    Column("tenant", String, nullable=False),
+    Column("url", String, nullable=False),
+    Column("events", JSON(none_as_null=True), nullable=False),  # that it wants
+    Column("jobs", String, nullable=False),  # all, named: only those that name it
+    Column("label", String, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("disabled", String),  # why the service has disabled it: failing, gone
+    Column("failing_since", BigInteger),  # the first failed try after the last good one
+    Column("sealed", String, nullable=False),  # the secret
+    Column("old_sealed", String),  # the one before, which signs too until
+    Column("old_until", BigInteger),
+    Column("created", BigInteger, nullable=False),
+    Index("ix_webhook_list", "tenant", "created", "id"),
+)
+
+# The outbox. No foreign key to the webhook: its removal must not undo the end of a job.
+webhook_delivery = Table(
+    "webhook_delivery",
+    metadata,
+    Column("id", String, primary_key=True),  # 128 random bits: the receiver's webhook-id
+    Column("tenant", String, nullable=False),
+    Column("webhook", String, nullable=False),
+    Column("event", String, nullable=False),
+    Column("subject", String, nullable=False),  # the job's or gate's id
+    Column("body", Text, nullable=False),  # the bytes that are signed and sent
+    Column("state", String, nullable=False),  # waiting, sending, delivered, failed
+    Column("tries", Integer, nullable=False),  # begun
+    Column("max_tries", Integer, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Column("lease", String),  # of the try that goes on: the fencing token
+    Column("lease_until", BigInteger),
+    Column("outcome", String),  # of the last try
+    Column("status", Integer),  # that the receiver last answered
+    Column("created", BigInteger, nullable=False),
+    Column("ended", BigInteger),
+    Index("ix_webhook_delivery_list", "tenant", "webhook", "created", "id"),
+    Index("ix_webhook_delivery_due", "state", "due"),
+    Index("ix_webhook_delivery_subject", "tenant", "subject", "event"),
 )
 
 # Not a tenant's: which dispatcher is alive, for the readiness probe.

@@ -14,7 +14,10 @@ import postgres as postgres_server
 import tenant_guard
 from postgres import Postgres
 from service_process import Service, settings_in
+from webhook_receiver import Receiver
+from webhook_stage import Stage
 
+from service.settings import Settings
 from service.store.address import DatabaseUrl
 from service.store.database import Database
 from service.store.engine import open_database
@@ -113,3 +116,12 @@ def own_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield start
     for one in running:
         one.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, store: Database) -> Iterator[Stage]:
+    """A database and a receiver of webhooks, without any process: on each backend in turn."""
+    settings = Settings(data=tmp_path, webhooks=True, webhook_loopback=True, webhook_timeout_s=0.5)
+    receiver = Receiver()
+    yield Stage(settings, store, receiver)
+    receiver.close()

@@ -35,7 +35,7 @@ def test_ports_are_published_on_this_machine_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-@pytest.mark.parametrize("name", ["api", "worker"])
+@pytest.mark.parametrize("name", ["api", "worker", "deliverer"])
 def test_containers_can_do_little(name: str) -> None:
     container = COMPOSE["services"][name]
     assert container["read_only"] is True
@@ -45,3 +45,12 @@ def test_containers_can_do_little(name: str) -> None:
 
 def test_the_worker_has_no_network() -> None:
     assert COMPOSE["services"]["worker"]["network_mode"] == "none"
+
+
+def test_webhooks_are_sent_by_a_container_that_reads_no_model() -> None:
+    """From the image without the verifier's libraries, and only where it is asked for."""
+    deliverer = COMPOSE["services"]["deliverer"]
+    assert deliverer["profiles"] == ["webhooks"]
+    assert deliverer["build"]["dockerfile"] == "docker/api.Dockerfile"
+    assert deliverer["command"] == ["python", "-m", "service.deliverer", "--alone"]
+    assert COMPOSE["services"]["api"]["environment"]["LIPCERT_WEBHOOKS"].endswith(":-off}")

@@ -28,7 +28,9 @@ def _python(code: str) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("module", ["service.serve", "service.dispatcher", "service.check_child"])
+@pytest.mark.parametrize(
+    "module", ["service.serve", "service.dispatcher", "service.deliverer", "service.check_child"]
+)
 def test_no_process_of_the_service_imports_what_parses_models(module: str) -> None:
     found = _python(f"import sys, json, {module}; print(json.dumps(sorted(sys.modules)))")
     assert HEAVY & {name.partition(".")[0] for name in json.loads(found)} == set()
@@ -119,6 +121,9 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         "LIPCERT_ALLOWED_HOSTS": "a, b",
         "LIPCERT_SLOTS": "7",
         "LIPCERT_MEMORY_BYTES": "5",
+        "LIPCERT_WEBHOOKS": "on",
+        "LIPCERT_WEBHOOK_PORTS": "443,8443",
+        "LIPCERT_WEBHOOK_HOSTS": ".example.org",
     }
     expected = Settings(
         data=tmp_path,
@@ -127,6 +132,9 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
         allowed_hosts=("a", "b"),
         slots=7,
         memory_bytes=5,
+        webhooks=True,
+        webhook_ports=(443, 8443),
+        webhook_hosts=(".example.org",),
     )
     assert from_environment(environment) == expected
 

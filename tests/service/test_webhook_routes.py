@@ -1,0 +1,342 @@
+"""Webhooks through a real service: from a submission to a receiver that verifies."""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from service_fakes import model
+from service_process import (
+    ROOT,
+    Service,
+    child_of,
+    eventually,
+    free_port,
+    kill,
+    problem,
+    settings_in,
+)
+from sqlalchemy import update
+from webhook_receiver import Message, Receiver, status
+
+from service.access import Scope
+from service.serve import ready_database
+from service.settings import Settings
+from service.store import keys
+from service.store.coordination import now_ms
+from service.store.engine import open_database
+from service.store.tables import webhook_delivery
+
+NOBODY = "0" * 32
+ELSEWHERE = "https://8.8.8.8/"  #: may be told, and never is: no test makes anything happen to it
+
+
+@pytest.fixture(scope="module")
+def telling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that has webhooks, and keys; its client is the default tenant's admin."""
+    settings = replace(
+        settings_in(tmp_path_factory.mktemp("telling")), webhooks=True, webhook_loopback=True
+    )
+    text = key(settings, "admin")
+    running = Service(settings)
+    running.client.headers["Authorization"] = f"Bearer {text}"
+    yield running
+    running.close()
+
+
+def key(settings: Settings, scope: Scope, tenant: str = "default") -> str:
+    with ready_database(settings) as database, database.write() as connection:
+        made = keys.add(connection, tenant, scope=scope, label="", expires=None, now=now_ms())
+    return made[1]
+
+
+def client(service: Service, scope: Scope, tenant: str = "default") -> httpx.Client:
+    headers = {"Authorization": f"Bearer {key(service.settings, scope, tenant)}"}
+    return httpx.Client(base_url=service.url, headers=headers, timeout=60.0)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    running = Receiver()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def made(telling: Service) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Webhooks of the default tenant, removed after the test."""
+    ids: list[str] = []
+
+    def make(url: str = ELSEWHERE, **members: object) -> dict[str, Any]:
+        answer = telling.client.post("/v1/webhooks", json={"url": url, **members})
+        assert answer.status_code == 201, answer.text
+        assert answer.headers["location"] == f"/v1/webhooks/{answer.json()['id']}"
+        assert answer.headers["cache-control"] == "no-store"
+        ids.append(answer.json()["id"])
+        return answer.json()
+
+    yield make
+    for one in ids:
+        assert telling.client.delete(f"/v1/webhooks/{one}").status_code == 204
+
+
+def is_signed(message: Message, secret: str) -> bool:
+    """Whether a message has the secret's signature, as the standard's text has it."""
+    key = base64.b64decode(secret[len("whsec_") :])
+    text = f"{message.id}.{message.headers['webhook-timestamp']}.".encode() + message.body
+    expected = base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
+    return f"v1,{expected}" in message.headers["webhook-signature"].split(" ")
+
+
+def arrived(receiver: Receiver, count: int) -> list[Message]:
+    """The first messages, as soon as there are so many."""
+    return eventually(lambda: receiver.messages if count <= len(receiver.messages) else None)
+
+
+def test_a_job_tells_of_its_start_and_end(
+    telling: Service, receiver: Receiver, made: Callable[..., dict[str, Any]]
+) -> None:
+    hook = made(receiver.url, events=["job.started", "job.finished"], jobs="named")
+    model_id = telling.upload(model("telling"))
+    job = telling.submit(model_id, webhook=[hook["id"]])
+    assert job["webhook"] == [hook["id"]]
+    started, finished = arrived(receiver, 2)
+    assert is_signed(started, hook["secret"])
+    assert is_signed(finished, hook["secret"])
+    assert [json.loads(one.body)["type"] for one in (started, finished)] == hook["events"]
+    data, ended = json.loads(finished.body)["data"], telling.ended(job["id"])
+    assert (data["job"], data["state"], data["bound"]) == (job["id"], "succeeded", 4.0)
+    for name in ("certificate", "job"):
+        assert telling.client.get(data["links"][name]).status_code == 200
+    assert (data["certificate"], data["verdict"]) == (ended["certificate"], ended["verdict"])
+    cached = telling.submit(model_id, webhook=[hook["id"]])
+    assert cached["cached"]
+    assert json.loads(arrived(receiver, 3)[2].body)["data"]["job"] == cached["id"]
+    telling.submit(model_id)  # names nobody
+    assert len(telling.client.get(f"/v1/webhooks/{hook['id']}/deliveries").json()["items"]) == 3
+
+
+def test_a_message_is_sent_again_by_hand_and_signed_by_both_secrets(
+    telling: Service, receiver: Receiver, made: Callable[..., dict[str, Any]]
+) -> None:
+    hook = made(receiver.url, jobs="named")
+    path = f"/v1/webhooks/{hook['id']}"
+    receiver.answer = status(404)
+    telling.submit(telling.upload(model("again")), webhook=[hook["id"]])
+    arrived(receiver, 1)
+
+    def deliveries() -> list[dict[str, Any]]:
+        return telling.client.get(f"{path}/deliveries").json()["items"]
+
+    (failed,) = eventually(lambda: [one for one in deliveries() if one["outcome"] == "status"])
+    assert (failed["state"], failed["status"], failed["tries"]) == ("waiting", 404, 1)
+    rotated = telling.client.post(f"{path}/rotate").json()
+    assert rotated["secret"] != hook["secret"]
+    assert rotated["old_secret_until"] is not None
+    receiver.answer = status(200)
+    again = telling.client.post(f"{path}/deliveries/{failed['id']}/redeliver")
+    assert again.status_code == 202
+    first, second = arrived(receiver, 2)[:2]
+    assert first.id == second.id == failed["id"]
+    assert is_signed(second, hook["secret"])
+    assert is_signed(second, rotated["secret"])
+    (one,) = eventually(lambda: [one for one in deliveries() if one["state"] == "delivered"])
+    assert one["ended"] is not None
+    labels = {
+        (sample.name, *sample.labels.values())
+        for family in text_string_to_metric_families(telling.client.get("/metrics").text)
+        for sample in family.samples
+        if 0 < sample.value
+    }
+    assert {
+        ("lipcert_webhook_deliveries", "delivered"),
+        ("lipcert_webhooks", "enabled"),
+    } <= labels
+
+
+def test_a_killed_deliverer_is_replaced_and_sends_again(
+    telling: Service, receiver: Receiver, made: Callable[..., dict[str, Any]]
+) -> None:
+    hook = made(receiver.url, jobs="named")
+    receiver.answer = receiver.drip(b"HTTP/1.1 200 OK\r\nX: ")
+    telling.submit(telling.upload(model("killed")), webhook=[hook["id"]])
+    arrived(receiver, 1)
+    kill(eventually(lambda: child_of(telling.process.pid, "service.deliverer")))
+    receiver.answer = status(200)
+    with (
+        closing(open_database(telling.settings.database)) as database,
+        database.write() as connection,
+    ):
+        # As if the time of the lease had passed.
+        late = update(webhook_delivery).where(webhook_delivery.c.state == "sending")
+        connection.execute(late.values(lease_until=0))
+    first, second = arrived(receiver, 2)[:2]
+    assert (first.id, first.body) == (second.id, second.body)
+    assert telling.is_ready()
+
+
+def test_the_example_of_the_documentation_receives(
+    telling: Service,
+    made: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    url = f"http://127.0.0.1:{free_port()}/"
+    monkeypatch.setenv("LIPCERT_WEBHOOK_SECRET", made(url)["secret"])
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(code, "webhooks.md", "exec"), names)  # noqa: S102 - our own page
+    server = ThreadingHTTPServer(("127.0.0.1", httpx.URL(url).port or 0), names["Receiver"])
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    assert httpx.post(url, content=b"{}").status_code == 400
+    job = telling.submit(telling.upload(model("example")))
+    said = eventually(lambda: capsys.readouterr().out)
+    assert said == f"job.finished /v1/jobs/{job['id']} 4.0\n"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/",
+        "https://127.0.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[::ffff:127.0.0.1]/",
+        "https://2130706433/",
+        "https://user:secret@8.8.8.8/",
+        "https://8.8.8.8:8443/",
+        "gopher://8.8.8.8/",
+        "http://10.0.0.1/",
+    ],
+)
+def test_a_target_inside_is_refused(
+    url: str, telling: Service, made: Callable[..., dict[str, Any]]
+) -> None:
+    answer = telling.client.post("/v1/webhooks", json={"url": url})
+    assert (answer.status_code, problem(answer)["code"]) == (422, "webhook-target-refused")
+    path = f"/v1/webhooks/{made()['id']}"
+    answer = telling.client.patch(path, json={"url": url})
+    assert (answer.status_code, problem(answer)["code"]) == (422, "webhook-target-refused")
+    assert telling.client.get(path).json()["url"] == ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"url": 1},
+        {"url": ELSEWHERE, "events": []},
+        {"url": ELSEWHERE, "events": ["job.deleted"]},
+        {"url": ELSEWHERE, "secret": "whsec_AAAA"},
+        {"url": ELSEWHERE, "jobs": "mine"},
+        {"url": ELSEWHERE, "label": "x" * 201},
+    ],
+)
+def test_a_webhook_that_makes_no_sense_is_not_made(body: object, telling: Service) -> None:
+    answer = telling.client.post("/v1/webhooks", json=body)
+    assert (answer.status_code, problem(answer)["code"]) == (422, "invalid-request")
+
+
+def test_there_are_only_so_many(telling: Service) -> None:
+    with client(telling, "admin", "crowded") as crowded:
+        answers = [crowded.post("/v1/webhooks", json={"url": ELSEWHERE}) for _ in range(21)]
+        assert [answer.status_code for answer in answers] == [201] * 20 + [422]
+        page = crowded.get("/v1/webhooks?limit=3").json()
+        assert len(page["items"]) == 3
+        assert page["next_cursor"] is not None
+
+
+def test_a_disabled_webhook_is_promised_nothing(
+    telling: Service, made: Callable[..., dict[str, Any]]
+) -> None:
+    hook = made(f"{ELSEWHERE}secret?token=x", enabled=False)
+    model_id = telling.upload(model("disabled"))
+
+    def refusals() -> set[tuple[int, str]]:
+        answers = [
+            telling.client.post("/v1/jobs", json={"model": model_id, "webhook": [hook["id"]]}),
+            telling.client.post(f"/v1/webhooks/{hook['id']}/deliveries/{NOBODY}/redeliver"),
+        ]
+        return {(answer.status_code, problem(answer)["code"]) for answer in answers}
+
+    assert refusals() == {(409, "webhook-disabled")}
+    changed = telling.client.patch(
+        f"/v1/webhooks/{hook['id']}", json={"enabled": True, "label": "x", "jobs": "named"}
+    ).json()
+    assert (changed["enabled"], changed["label"], changed["jobs"]) == (True, "x", "named")
+    asked = {"model": model_id, "webhook": [hook["id"]]}
+    answer = telling.client.post("/v1/jobs?validate_only=true", json=asked)
+    assert answer.status_code == 200
+
+
+def test_a_scope_shows_and_changes_what_it_may(
+    telling: Service, made: Callable[..., dict[str, Any]]
+) -> None:
+    hook = made(f"{ELSEWHERE}secret?token=x")
+    path = f"/v1/webhooks/{hook['id']}"
+    with client(telling, "submit") as other:
+        assert other.get(path).json()["url"] == "https://8.8.8.8"
+        assert "token" not in other.get("/v1/webhooks").text
+        assert other.post("/v1/webhooks", json={"url": ELSEWHERE}).status_code == 403
+        assert other.patch(path, json={"label": ""}).status_code == 403
+        assert other.post(f"{path}/rotate").status_code == 403
+        assert other.delete(path).status_code == 403
+    assert telling.client.get(path).json()["url"] == f"{ELSEWHERE}secret?token=x"
+    assert hook["secret"] not in telling.client.get(path).text
+    assert isinstance(telling.settings.database, Path)
+    assert hook["secret"].encode() not in telling.settings.database.read_bytes()
+    assert telling.settings.webhook_key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_webhook_of_another_tenant_is_not_there(
+    telling: Service, made: Callable[..., dict[str, Any]]
+) -> None:
+    hook = made()
+    path = f"/v1/webhooks/{hook['id']}"
+    with client(telling, "admin", "foreign") as foreign:
+        answers = [
+            foreign.get(path),
+            foreign.patch(path, json={"label": "mine"}),
+            foreign.delete(path),
+            foreign.post(f"{path}/rotate"),
+            foreign.get(f"{path}/deliveries"),
+            foreign.post(f"{path}/deliveries/{NOBODY}/redeliver"),
+        ]
+        assert [answer.status_code for answer in answers] == [404] * 6
+        assert foreign.get("/v1/webhooks").json()["items"] == []
+        data = model("foreign")
+        headers = {"Content-Type": "application/octet-stream"}
+        model_id = foreign.post("/v1/models", content=data, headers=headers).json()["id"]
+        asked = {"model": model_id, "webhook": [hook["id"]]}
+        answer = foreign.post("/v1/jobs", json=asked)
+        assert (answer.status_code, problem(answer)["errors"][0]["pointer"]) == (404, "/webhook")
+    assert telling.client.get(path).json()["label"] == ""
+
+
+def test_out_of_the_box_nothing_is_told(service: Service) -> None:
+    model_id = service.upload(model("quiet"))
+    for answer in (
+        service.client.post("/v1/webhooks", json={"url": ELSEWHERE}),
+        service.client.post("/v1/jobs", json={"model": model_id, "webhook": [NOBODY]}),
+        service.client.post(f"/v1/webhooks/{NOBODY}/rotate"),
+    ):
+        assert (answer.status_code, problem(answer)["code"]) == (403, "webhooks-off")
+        assert "--webhooks" in problem(answer)["fix"]
+    assert service.client.get("/v1/webhooks").json()["items"] == []
+    assert child_of(service.process.pid, "service.deliverer") is None
