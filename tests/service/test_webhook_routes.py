@@ -6,6 +6,8 @@ import hmac
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -29,6 +31,7 @@ from service_process import (
 )
 from webhook_receiver import Message, Receiver, status
 
+from service import cli
 from service.access import Scope
 from service.serve import ready_database
 from service.settings import Settings
@@ -319,6 +322,27 @@ def test_a_webhook_of_another_tenant_is_not_there(
         answer = foreign.post("/v1/jobs", json=asked)
         assert (answer.status_code, problem(answer)["errors"][0]["pointer"]) == (404, "/webhook")
     assert telling.client.get(path).json()["label"] == ""
+
+
+def test_the_operator_turns_them_on_by_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def serve(settings: Settings) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr("service.serve.serve", serve)
+    assert cli.run(["serve"]) == 0
+    assert cli.run(["serve", "--webhooks", "--webhooks-to-loopback"]) == 0
+    told = [(settings.webhooks, settings.webhook_loopback) for settings in seen]
+    assert told == [(False, False), (True, True)]
+
+
+def test_alone_a_deliverer_has_to_be_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIPCERT_WEBHOOKS", raising=False)
+    command = [sys.executable, "-m", "service.deliverer", "--alone"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, "webhooks are off" in done.stderr) == (1, True)
 
 
 def test_out_of_the_box_nothing_is_told(service: Service) -> None:
