@@ -55,7 +55,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stage(tmp_path: Path, empty_database: Path) -> Iterator[Stage]:
     """A database and a receiver of webhooks, without any process."""
-    settings = Settings(data=tmp_path, webhooks=True, webhook_loopback=True, webhook_timeout_s=0.5)
+    settings = Settings(data=tmp_path, webhooks=True, webhook_loopback=True, webhook_timeout_s=30.0)
     shutil.copyfile(empty_database, settings.database)
     database, receiver = open_database(settings.database), Receiver()
     yield Stage(settings, database, receiver)

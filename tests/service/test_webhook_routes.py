@@ -174,7 +174,10 @@ def test_a_killed_deliverer_is_replaced_and_sends_again(
     arrived(receiver, 1)
     kill(eventually(lambda: child_of(telling.process.pid, "service.deliverer")))
     receiver.answer = status(200)
-    with closing(sqlite3.connect(telling.settings.database, timeout=20)) as database, database:
+    with (
+        closing(sqlite3.connect(telling.settings.data / "lipcert.db", timeout=20)) as database,
+        database,
+    ):
         # As if the time of the lease had passed.
         database.execute("UPDATE webhook_delivery SET lease_until = 0 WHERE state = 'sending'")
     first, second = arrived(receiver, 2)[:2]
@@ -295,7 +298,7 @@ def test_a_scope_shows_and_changes_what_it_may(
         assert other.delete(path).status_code == 403
     assert telling.client.get(path).json()["url"] == f"{ELSEWHERE}secret?token=x"
     assert hook["secret"] not in telling.client.get(path).text
-    assert hook["secret"].encode() not in telling.settings.database.read_bytes()
+    assert hook["secret"].encode() not in (telling.settings.data / "lipcert.db").read_bytes()
     assert telling.settings.webhook_key.stat().st_mode & 0o777 == 0o600
 
 
