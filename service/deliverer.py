@@ -68,12 +68,18 @@ def _authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
+def _same_clock(_connection: Connection) -> int:
+    """SQLite's file is on one machine, with one clock."""
+    return now_ms()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """What is outside: names, clocks, chance, and the authorities of TLS."""
 
     resolve: Resolve = system_addresses
-    now: Callable[[], int] = now_ms  #: milliseconds since 1970
+    now: Callable[[], int] = now_ms  #: milliseconds since 1970, that receivers compare with theirs
+    clock: Callable[[Connection], int] = _same_clock  #: the one that leases are compared by
     chance: Callable[[], float] = random.random  #: in [0, 1)
     trust: ssl.SSLContext = field(default_factory=_authorities)
 
@@ -101,15 +107,14 @@ class Deliverer:
 
     async def turn(self) -> None:
         """Start what is due, while there is room."""
-        now = self._world.now()
-        if self._is_due("sweep", SWEEP_MS, now):
-            await self._write(lambda c: tries.sweep(c, now))
-        if self._is_due("prune", PRUNE_MS, now):
-            await self._write(lambda c: tries.prune(c, now))
-        busy = [(mine.tenant, mine.webhook) for mine in self._running.values()]
+        clock, busy = self._world.clock, [(t.tenant, t.webhook) for t in self._running.values()]
+        if self._is_due("sweep", SWEEP_MS):
+            await self._write(lambda c: tries.sweep(c, clock(c)))
+        if self._is_due("prune", PRUNE_MS):
+            await self._write(lambda c: tries.prune(c, clock(c)))
         with self._database.read() as connection:
-            found = tries.due(connection, now, busy, ROOM - len(busy))
-        for mine in await self._claimed(found, now):
+            found = tries.due(connection, clock(connection), busy, ROOM - len(busy))
+        for mine in await self._claimed(found):
             task = asyncio.create_task(self._deliver(mine))
             self._running[task] = mine
             task.add_done_callback(self._forget)
@@ -118,22 +123,21 @@ class Deliverer:
         """Wait for the tries that go on."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _claimed(self, found: list[str], now: int) -> list[Try]:
+    async def _claimed(self, found: list[tuple[str, str]]) -> list[Try]:
         """The messages that nobody else sends."""
         allowed_s = RESOLVE_S + self._settings.webhook_timeout_s + ANSWER_S + SPARE_S
         lease_ms = round(allowed_s * 1000)
 
         def claim(connection: Connection) -> list[Try | None]:
-            return [tries.claim(connection, name, now, lease_ms) for name in found]
+            now = self._world.clock(connection)
+            return [tries.claim(connection, *one, now, lease_ms) for one in found]
 
         return [mine for mine in await self._write(claim) if mine is not None] if found else []
 
     async def _deliver(self, mine: Try) -> None:
         began = time.monotonic()
         sent = await self._sent(mine)
-        now = self._world.now()
-        wait_ms = round(1000 * self._world.chance() * longest_wait_s(mine.round))
-        await self._write(lambda c: tries.settle(c, mine, sent.outcome, sent.status, now, wait_ms))
+        await self._write(lambda c: self._settle(c, mine, sent))
         told = {
             "delivery": mine.id,
             "webhook": mine.webhook,
@@ -144,6 +148,11 @@ class Deliverer:
             "seconds": round(time.monotonic() - began, 3),
         }
         log.info("webhook told", extra={"with": told})
+
+    def _settle(self, connection: Connection, mine: Try, sent: Sent) -> None:
+        now = self._world.clock(connection)
+        wait_ms = round(1000 * self._world.chance() * longest_wait_s(mine.round))
+        tries.settle(connection, mine, sent.outcome, sent.status, now, wait_ms)
 
     async def _sent(self, mine: Try) -> Sent:
         """What the try comes to. Where it goes is decided anew: names and rules change."""
@@ -203,7 +212,8 @@ class Deliverer:
 
         return await asyncio.to_thread(work)
 
-    def _is_due(self, name: str, every_ms: int, now: int) -> bool:
+    def _is_due(self, name: str, every_ms: int) -> bool:
+        now = self._world.now()
         if now < self._next.get(name, 0):
             return False
         self._next[name] = now + every_ms

@@ -57,8 +57,8 @@ class Try:
 
 def due(
     connection: Connection, now: int, running: Sequence[tuple[str, str]], room: int
-) -> list[str]:
-    """The ids of at most `room` messages to send now: of every webhook the first.
+) -> list[tuple[str, str]]:
+    """(tenant, id) of at most `room` messages to send now: of every webhook the first.
 
     Args:
         connection: it only reads.
@@ -75,7 +75,7 @@ def due(
         .order_by(first)
     )
     busy = list(running)
-    chosen: list[str] = []
+    chosen: list[tuple[str, str]] = []
     for tenant, webhook_id in ready:
         is_full = TENANT_ROOM <= sum(tenant == other for other, _ in busy)
         if (tenant, webhook_id) in busy or is_full or room <= len(chosen):
@@ -87,16 +87,19 @@ def due(
             .order_by(delivery.c.due, delivery.c.created, delivery.c.id)
             .limit(1)
         )
-        chosen += connection.scalars(oldest)
+        chosen += [(tenant, name) for name in connection.scalars(oldest)]
     return chosen
 
 
-def claim(connection: Connection, delivery_id: str, now: int, lease_ms: int) -> Try | None:
+def claim(
+    connection: Connection, tenant: str, delivery_id: str, now: int, lease_ms: int
+) -> Try | None:
     """The right to send a message; None where someone else was first."""
     token = secrets.token_hex(8)
+    this = [delivery.c.tenant == tenant, delivery.c.id == delivery_id]
     taken = connection.execute(
         update(delivery)
-        .where(delivery.c.id == delivery_id, _is_due(now))
+        .where(*this, _is_due(now))
         .values(
             state="sending",
             tries=delivery.c.tries + 1,
@@ -113,7 +116,7 @@ def claim(connection: Connection, delivery_id: str, now: int, lease_ms: int) -> 
                 *(webhook.c[name] for name in _OF_WEBHOOK),
             )
             .join_from(delivery, webhook, _is_its_webhook())
-            .where(delivery.c.id == delivery_id)
+            .where(*this)
         )
         .mappings()
         .one_or_none()

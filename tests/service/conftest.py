@@ -121,7 +121,7 @@ def own_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 @pytest.fixture
 def stage(tmp_path: Path, store: Database) -> Iterator[Stage]:
     """A database and a receiver of webhooks, without any process: on each backend in turn."""
-    settings = Settings(data=tmp_path, webhooks=True, webhook_loopback=True, webhook_timeout_s=0.5)
+    settings = Settings(data=tmp_path, webhooks=True, webhook_loopback=True, webhook_timeout_s=30.0)
     receiver = Receiver()
     yield Stage(settings, store, receiver)
     receiver.close()

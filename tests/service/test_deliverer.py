@@ -104,7 +104,6 @@ def test_what_was_sent_and_not_marked_is_sent_again_under_the_same_id(
 
 def test_an_orderly_stop_gives_a_try_back(stage: Stage) -> None:
     webhook_id, _ = stage.hook()
-    stage.settings = replace(stage.settings, webhook_timeout_s=60.0)
     stage.receiver.answer = stage.receiver.drip(b"HTTP/1.1 200 OK\r\nX: ")
     stage.put()
 
@@ -126,6 +125,7 @@ def test_an_orderly_stop_gives_a_try_back(stage: Stage) -> None:
 
 def test_a_slow_loris_is_left_after_the_whole_time(stage: Stage) -> None:
     webhook_id, _ = stage.hook()
+    stage.settings = replace(stage.settings, webhook_timeout_s=0.3)
     stage.receiver.answer = stage.receiver.drip(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     stage.put()
     stage.turn()

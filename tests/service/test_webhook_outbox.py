@@ -90,9 +90,9 @@ def test_a_stalled_sender_cannot_undo_its_successors_word(stage: Stage) -> None:
     stage.put()
     with stage.database.write() as connection:
         (due,) = tries.due(connection, stage.now, [], 9)
-        stalled = tries.claim(connection, due, stage.now, 1000)
-        assert tries.claim(connection, due, stage.now, 1000) is None
-        successor = tries.claim(connection, due, stage.now + 1001, 1000)
+        stalled = tries.claim(connection, *due, stage.now, 1000)
+        assert tries.claim(connection, *due, stage.now, 1000) is None
+        successor = tries.claim(connection, *due, stage.now + 1001, 1000)
         assert stalled is not None
         assert successor is not None
         assert not tries.settle(connection, stalled, "timeout", None, stage.now, 0)
@@ -107,7 +107,7 @@ def test_a_message_that_ends_its_sender_is_given_up(stage: Stage) -> None:
     with stage.database.write() as connection:
         for _ in range(8):
             (due,) = tries.due(connection, stage.now, [], 9)
-            assert tries.claim(connection, due, stage.now, 1000) is not None
+            assert tries.claim(connection, *due, stage.now, 1000) is not None
             stage.now += 1001
         assert tries.due(connection, stage.now, [], 9) == []
         tries.sweep(connection, stage.now)
@@ -133,7 +133,7 @@ def test_a_webhook_that_is_removed_meanwhile_ends_its_messages(stage: Stage) -> 
     stage.put()
     with stage.database.write() as connection:
         (due,) = tries.due(connection, stage.now, [], 9)
-        mine = tries.claim(connection, due, stage.now, 1000)
+        mine = tries.claim(connection, *due, stage.now, 1000)
         assert mine is not None
         assert webhooks.remove(connection, TENANT, webhook_id)
         assert not tries.settle(connection, mine, "delivered", 200, stage.now, 0)

@@ -5,12 +5,13 @@ import hashlib
 import hmac
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from http.server import ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,6 +31,7 @@ from service_process import (
 from sqlalchemy import update
 from webhook_receiver import Message, Receiver, status
 
+from service import cli
 from service.access import Scope
 from service.serve import ready_database
 from service.settings import Settings
@@ -299,8 +301,7 @@ def test_a_scope_shows_and_changes_what_it_may(
         assert other.delete(path).status_code == 403
     assert telling.client.get(path).json()["url"] == f"{ELSEWHERE}secret?token=x"
     assert hook["secret"] not in telling.client.get(path).text
-    assert isinstance(telling.settings.database, Path)
-    assert hook["secret"].encode() not in telling.settings.database.read_bytes()
+    assert hook["secret"].encode() not in (telling.settings.data / "lipcert.db").read_bytes()
     assert telling.settings.webhook_key.stat().st_mode & 0o777 == 0o600
 
 
@@ -327,6 +328,27 @@ def test_a_webhook_of_another_tenant_is_not_there(
         answer = foreign.post("/v1/jobs", json=asked)
         assert (answer.status_code, problem(answer)["errors"][0]["pointer"]) == (404, "/webhook")
     assert telling.client.get(path).json()["label"] == ""
+
+
+def test_the_operator_turns_them_on_by_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+
+    def serve(settings: Settings) -> int:
+        seen.append(settings)
+        return 0
+
+    monkeypatch.setattr("service.serve.serve", serve)
+    assert cli.run(["serve"]) == 0
+    assert cli.run(["serve", "--webhooks", "--webhooks-to-loopback"]) == 0
+    told = [(settings.webhooks, settings.webhook_loopback) for settings in seen]
+    assert told == [(False, False), (True, True)]
+
+
+def test_alone_a_deliverer_has_to_be_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIPCERT_WEBHOOKS", raising=False)
+    command = [sys.executable, "-m", "service.deliverer", "--alone"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (done.returncode, "webhooks are off" in done.stderr) == (1, True)
 
 
 def test_out_of_the_box_nothing_is_told(service: Service) -> None:

@@ -44,7 +44,11 @@ class Stage:
     def deliverer(self) -> Deliverer:
         """One that sees the world so."""
         world = World(
-            resolve=self.resolve, now=lambda: self.now, chance=lambda: self.chance, trust=TRUST
+            resolve=self.resolve,
+            now=lambda: self.now,
+            clock=lambda _: self.now,
+            chance=lambda: self.chance,
+            trust=TRUST,
         )
         return Deliverer(self.settings, self.database, world)
 
