@@ -21,9 +21,10 @@ from service.context import Context
 from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
-from service.routes import certificates, jobs, keys, meta, models, radius
+from service.routes import certificates, jobs, keys, meta, models, policies, radius
 from service.schemas.certificates import CheckBody
 from service.schemas.jobs import EstimateBody
+from service.schemas.policies import PolicyDocumentBody
 from service.schemas.problems import ProblemBody
 from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
 from service.settings import Settings
@@ -31,7 +32,15 @@ from service.store.engine import open_database
 from verifier.version import VERSION
 
 #: What routes read and answer by themselves, so that only this names it.
-BODIES = (ProblemBody, SubmissionBody, RadiusBody, ResumeBody, CheckBody, EstimateBody)
+BODIES = (
+    ProblemBody,
+    SubmissionBody,
+    RadiusBody,
+    ResumeBody,
+    CheckBody,
+    EstimateBody,
+    PolicyDocumentBody,
+)
 
 log = logging.getLogger("lipcert.api")
 
@@ -65,7 +74,7 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, radius, certificates, keys, meta):
+    for routes in (models, jobs, radius, certificates, policies, keys, meta):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)

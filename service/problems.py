@@ -194,8 +194,8 @@ OF_SERVICE: Sequence[Entry] = (
     Entry(
         code="not-finished",
         status=409,
-        title="The job has not ended.",
-        fix="wait for its end: GET the job with `Prefer: wait=60`",
+        title="It has not ended.",
+        fix="wait for its end: GET the job or gate with `Prefer: wait=60`",
         is_retryable=True,
     ),
     Entry(
@@ -221,6 +221,12 @@ OF_SERVICE: Sequence[Entry] = (
         status=413,
         title="The body has more bytes than allowed.",
         fix="send less, or have the operator raise the limit",
+    ),
+    Entry(
+        code="precondition-failed",
+        status=412,
+        title="It is not in the version that the request names.",
+        fix="GET it, look at what has changed, and send If-Match with its ETag",
     ),
     Entry(
         code="queue-full",

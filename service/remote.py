@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from service.child import FAILED, REFUSED, Failure, Outcome
+from service.child import FAILED, REFUSED, Outcome
 from service.client import Client, JobHasNoCertificate, ServiceRefusal
-from verifier.errors import JobFailed, all_errors
+from service.failures import failure, failure_of_job
 from verifier.request_json import request_json
 
 if TYPE_CHECKING:
     from verifier.property import Request
-
-MEMBERS = ("code", "title", "detail", "node", "fix")  #: of a refusal on the command line
 
 
 def certify_at(
@@ -37,29 +35,14 @@ def certify_at(
     try:
         return Outcome(certificate=client.certify(model, request_json(request), on_progress))
     except JobHasNoCertificate as ended:
-        error = ended.job["error"] or {"code": ended.code, "title": str(ended)}
-        return _failed(error, FAILED if ended.code in _FAILURES else REFUSED)
+        return Outcome(failure=failure_of_job(ended.job["state"], ended.job["error"]))
     except ServiceRefusal as refused:
-        return _failed(refused.problem, REFUSED if refused.status < 500 else FAILED)
+        exit_code = REFUSED if refused.status < 500 else FAILED
+        return Outcome(failure=failure(refused.problem, exit_code))
     except httpx.TransportError as error:
         text = f"the service cannot be reached: {error}"
         fix = "see whether it runs, and at which address"
-        return _failed(
-            {"code": "unreachable", "title": "No answer.", "detail": text, "fix": fix}, FAILED
-        )
+        said = {"code": "unreachable", "title": "No answer.", "detail": text, "fix": fix}
+        return Outcome(failure=failure(said, FAILED))
     except KeyboardInterrupt:
         return Outcome(interrupted=True)
-
-
-def _failed(error: Mapping[str, Any], exit_code: int) -> Outcome:
-    members = {name: error.get(name, "" if name in ("detail", "fix") else None) for name in MEMBERS}
-    return Outcome(failure=Failure(members, exit_code))
-
-
-#: Codes of jobs that met no fault of the model or the question.
-_FAILURES = {
-    "canceled",
-    "expired",
-    "internal-error",
-    *(error.code for error in all_errors(JobFailed)),
-}

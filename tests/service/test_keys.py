@@ -84,6 +84,7 @@ def test_every_path_but_the_harmless_ones_needs_a_key(guarded: Service) -> None:
                 "{certificate_id}", "sha256:" + "0" * 64
             )
             filled = filled.replace("{job_id}", "0" * 32).replace("{key_id}", "0" * 8)
+            filled = filled.replace("{policy_name}", "x").replace("{gate_id}", "0" * 32)
             assert "{" not in filled
             answer = guarded.client.request(method, filled)
             assert answer.status_code == 401, f"{method} {path}"
