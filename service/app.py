@@ -16,13 +16,14 @@ from starlette.exceptions import HTTPException
 
 from service import openapi
 from service.blobs import Blobs
-from service.changes import Changes
+from service.changes import Changes, Decisions
 from service.context import Context
 from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
-from service.routes import certificates, jobs, keys, meta, models, policies, radius
+from service.routes import certificates, gates, jobs, keys, meta, models, policies, radius
 from service.schemas.certificates import CheckBody
+from service.schemas.gates import GateSubmissionBody
 from service.schemas.jobs import EstimateBody
 from service.schemas.policies import PolicyDocumentBody
 from service.schemas.problems import ProblemBody
@@ -40,6 +41,7 @@ BODIES = (
     CheckBody,
     EstimateBody,
     PolicyDocumentBody,
+    GateSubmissionBody,
 )
 
 log = logging.getLogger("lipcert.api")
@@ -49,14 +51,15 @@ def create_app(settings: Settings) -> Edge:
     """The app over a data directory whose database is at the newest schema."""
     app = describe_app()
     database = open_database(settings.database)
-    changes = Changes(database)
-    app.state.context = Context(settings, database, Blobs(settings.data), changes)
+    changes, decisions = Changes(database), Decisions(database)
+    app.state.context = Context(settings, database, Blobs(settings.data), changes, decisions)
     app.state.metrics = metrics = Metrics(database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         changes.close()
+        decisions.close()
         database.close()
 
     app.router.lifespan_context = lifespan
@@ -74,7 +77,7 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, radius, certificates, policies, keys, meta):
+    for routes in (models, jobs, radius, certificates, policies, gates, keys, meta):
         app.include_router(routes.router)
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -1,4 +1,4 @@
-"""Waking those who wait for a job: one look at the database for all of them.
+"""Waking those who wait for a job or a gate: one look at the database for all of them.
 
 While anyone waits, one task reads which jobs have changed. The cost grows with the changes, not
 with the waiters, and any process that writes to the database wakes them.
@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from service.store import jobs
+from service.store import gates, jobs
 from service.store.engine import Database
 
 LOOK_S = 0.05
@@ -79,3 +79,14 @@ class Changes:
     def _changed(self) -> list[tuple[str, int]]:
         with self._database.read() as connection:
             return jobs.changed_after(connection, self._last)
+
+
+class Decisions(Changes):
+    """Who waits for which gate; a bell rings when its gate is decided."""
+
+    def _newest(self) -> int:
+        return 0
+
+    def _changed(self) -> list[tuple[str, int]]:
+        with self._database.read() as connection:
+            return [(gate_id, 0) for gate_id in gates.decided_among(connection, self._bells)]

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.access import ApiKey, Scope, matches, parts_of
 from service.blobs import Blobs
-from service.changes import Changes
+from service.changes import Changes, Decisions
 from service.problems import Problem
 from service.settings import TENANT, Settings
 from service.store import keys
@@ -32,6 +32,7 @@ class Context:
     database: Database
     blobs: Blobs
     changes: Changes
+    decisions: Decisions
     tenant: str = TENANT
     key: ApiKey | None = None  #: that the request came with; None where there are no keys
 

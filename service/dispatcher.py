@@ -23,6 +23,7 @@ from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
+from service.gating import Gatekeeper
 from service.logs import write_json_lines
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
@@ -104,6 +105,7 @@ class Dispatcher:
         self._database = tools.database
         self._executor = executor
         self._running: dict[int, Attempt | Inspection] = {}
+        self._gates = Gatekeeper(tools)
         self._due: dict[str, float] = {}
         self._watch = Watch(settings.database)
 
@@ -128,6 +130,7 @@ class Dispatcher:
             self._beat()
         if self._is_due("sweep", self._settings.sweep_s):
             self._sweep()
+        self._gates.advance()
         self._claim()
 
     def _advance(self) -> None:
@@ -267,6 +270,7 @@ class Dispatcher:
         while self._running and time.monotonic() < end:
             time.sleep(TICK_S)
             self._advance()
+        self._gates.close()
         with self._database.write() as connection:
             leases.retire(connection, self.owner)
         self._watch.close()

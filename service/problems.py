@@ -211,6 +211,12 @@ OF_SERVICE: Sequence[Entry] = (
         fix="wait for its end; only branch and bound that has not reached its gap can be resumed",
     ),
     Entry(
+        code="not-signed",
+        status=409,
+        title="The service had no key to sign with.",
+        fix="start it with --signing-key, and ask for another gate",
+    ),
+    Entry(
         code="origin-refused",
         status=403,
         title="The request comes from another site's page.",

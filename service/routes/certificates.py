@@ -25,6 +25,8 @@ FOREVER = "max-age=31536000, immutable"
 JSON_TYPE = "application/json"
 JSON_TYPES = ("application/json", "application/*", "*/*")
 SIGNED_TYPE = "application/vnd.in-toto+json"
+SARIF_TYPE = "application/sarif+json"
+JUNIT_TYPE = "application/xml"
 
 
 @router.get("", response_model=CertificateListBody, responses=problems(401, 422))
