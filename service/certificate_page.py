@@ -20,7 +20,7 @@ pre { background: #f4f4f4; padding: 0.7rem; white-space: pre-wrap }
 table { border-collapse: collapse; width: 100%; margin-bottom: 1rem }
 th, td { border-bottom: 1px solid #ccc; padding: 0.2rem 1rem 0.2rem 0; text-align: left;
   vertical-align: top }
-@media print { body { margin: 0; max-width: none } a { color: inherit } tr { break-inside: avoid } }
+@media print { body { margin: 0; max-width: none } tr { break-inside: avoid } }
 """
 
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -47,7 +47,7 @@ def _page(facts: Facts) -> Iterator[str]:
     yield '<meta name=viewport content="width=device-width">'
     yield f"<title>lipcert: {title}</title><style>{STYLE}</style><h1>Certificate: {title}</h1>"
     yield f"<p>For this model, {shown(facts.assertion)}. The independent checker has accepted"
-    yield " the proof, which anyone can check again with the two files below.</p>"
+    yield " the proof, which anyone can check again.</p>"
     yield from _table("Answer", _answer(facts))
     yield from _table("Claim", facts.claim)
     yield from _list("Bounds", facts.claim.get("bounds"))
@@ -99,12 +99,13 @@ def _list(heading: str, items: object) -> Iterator[str]:
 
 def _again(facts: Facts) -> Iterator[str]:
     stored = facts.stored
-    certificate, model = f"/v1/certificates/{stored.id}", f"/v1/models/{stored.model}/content"
-    yield "<h2>Check it again</h2><ul>"
-    yield f'<li><a href="{escape(certificate)}" type="application/json">the certificate</a>'
-    yield " (JSON, with <code>Accept: application/json</code>)"
-    yield f'<li><a href="{escape(model)}">the model</a>, if it is still stored</ul>'
-    yield "<pre>lipcert check certificate.json --model model.onnx</pre></html>\n"
+    yield "<h2>Check it again</h2><pre>"
+    for name, path in (
+        ("certificate.json", f"certificates/{stored.id}"),
+        ("model.onnx", f"models/{stored.model}/content"),
+    ):
+        yield f"curl -o {name} $LIPCERT_URL/v1/{shown(path)}\n"
+    yield "lipcert check certificate.json --model model.onnx</pre></html>\n"
 
 
 def shown(value: object) -> str:

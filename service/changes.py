@@ -89,4 +89,4 @@ class Decisions(Changes):
 
     def _changed(self) -> list[tuple[str, int]]:
         with self._database.read() as connection:
-            return [(gate_id, 0) for gate_id in gates.decided_among(connection, self._bells)]
+            return [(gate_id, 0) for gate_id in gates.decided_among(connection, list(self._bells))]

@@ -5,8 +5,8 @@
 What a job of the gate itself has proved was checked a moment ago, and its row keeps what the
 checker said. A certificate that was there before is checked again, from the stored bytes and the
 model's, in a child of its own: a disk can fail, and the checker that accepted it may have been
-another version's. That costs one check, of which most take less than a tenth of a second, and
-spares the solving.
+another version's. That costs one process and one check, and spares the solving. A claim that rests
+on assumptions, or is of other semantics than `real`, is none that this version's checker reads.
 
 Nothing is kept on the way to a decision: a gate that a crash left behind is ripe again.
 """

@@ -6,12 +6,12 @@ from service.problems import Problem
 
 
 def preferred(accept: str | None, offers: Sequence[str]) -> str:
-    """The offer of the highest quality; of equals the first. No header: the first.
+    """The offer of the highest quality; of equals the first. No header, or an empty one: the first.
 
     Raises:
         Problem: not-acceptable.
     """
-    ranges = _ranges("*/*" if accept is None else accept)
+    ranges = _ranges(accept or "*/*")
     best = max(offers, key=lambda offer: _quality(offer, ranges))  # the first of equals
     if _quality(best, ranges) <= 0:
         raise Problem(

@@ -89,14 +89,14 @@ async def list_gates(
     | problems(401, 404, 406, 409, 422),
 )
 async def show(
+    request: Request,
     context: Reading,
     gate_id: GatePath,
-    accept: Annotated[str | None, Header()] = None,
     if_none_match: Annotated[str | None, Header()] = None,
     prefer: PreferHeader = None,
 ) -> Response:
     """A gate, or a report of its decision. With `Prefer: wait=N` a long poll for the decision."""
-    chosen = preferred(accept, TYPES)
+    chosen = preferred(request.headers.get("accept"), TYPES)
     preference = preference_of(prefer)
     gate = await _gate_after(context, gate_id, preference.wait_s or 0)
     headers = {"Vary": "Accept", **preference.applied}

@@ -113,7 +113,7 @@ async def show(
     if stored is None:
         which = "" if version is None else f" in version {version}"
         raise Problem("not-found", f"there is no policy {policy_name}{which}")
-    if if_none_match == _etag(stored):
+    if if_none_match is not None and _names(if_none_match, stored):
         return Response(status_code=304, headers={"ETag": _etag(stored)})
     return _answer(stored, 200, {})
 
@@ -177,9 +177,9 @@ def _require_match(newest: StoredPolicy | None, match: str | None, none: str | N
         Problem: precondition-failed.
     """
     found = "there is none" if newest is None else f"its version is {newest.version}"
-    if match is not None and (newest is None or match not in ("*", _etag(newest))):
+    if match is not None and (newest is None or not _names(match, newest)):
         raise Problem("precondition-failed", f"If-Match is {match[:100]}, and {found}")
-    if none is not None and newest is not None and none in ("*", _etag(newest)):
+    if none is not None and newest is not None and _names(none, newest):
         raise Problem("precondition-failed", f"If-None-Match is {none[:100]}, and {found}")
 
 
@@ -205,3 +205,8 @@ def _named(stored: StoredPolicy) -> dict[str, object]:
 def _etag(stored: StoredPolicy) -> str:
     """The version: of a name no number is given twice."""
     return f'"{stored.version}"'
+
+
+def _names(header: str, stored: StoredPolicy) -> bool:
+    """Whether a list of ETags, or *, holds this version."""
+    return bool({"*", _etag(stored)} & {item.strip() for item in header.split(",")})

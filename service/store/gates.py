@@ -8,7 +8,7 @@ again, exactly one decides. Nothing is kept of the way there: what a crash leave
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
@@ -100,7 +100,7 @@ def attestation(connection: Connection, tenant: str, gate_id: str) -> Mapping[st
     return connection.scalar(query)
 
 
-def decided_among(connection: Connection, gate_ids: Iterable[str]) -> list[str]:
+def decided_among(connection: Connection, gate_ids: Sequence[str]) -> list[str]:
     """Those of some gates, of whatever tenants, that are decided."""
     query = select(gate.c.id).where(gate.c.id.in_(gate_ids), gate.c.outcome != "pending")
     return list(connection.scalars(query))

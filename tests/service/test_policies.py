@@ -53,7 +53,7 @@ def test_yaml_and_json_of_one_policy_are_one_version(service: Service) -> None:
 def test_a_stale_change_is_refused(service: Service) -> None:
     assert put(service, "stale", policy(), **{"If-Match": "*"}).status_code == 412
     assert put(service, "stale", policy(), **{"If-None-Match": "*"}).status_code == 201
-    assert put(service, "stale", policy(max_bound=6), **{"If-Match": '"1"'}).status_code == 201
+    assert put(service, "stale", policy(max_bound=6), **{"If-Match": '"0", "1"'}).status_code == 201
     for stale in ({"If-Match": '"1"'}, {"If-None-Match": "*"}):
         refused = put(service, "stale", policy(max_bound=7), **stale)
         assert problem(refused)["code"] == "precondition-failed"

@@ -23,7 +23,16 @@ HOSTILE = "</code><script>alert(1)</script><img src=x onerror=alert(1)>\x1b&\"'"
 ID, MODEL = "sha256:" + "c" * 64, "sha256:" + "d" * 64
 
 #: The elements that a page may have.
-KNOWN = {"html", "meta", "title", "style", "h1", "h2", "p", "ul", "li", "a", "pre", "code"} | {
+KNOWN = {
+    "html",
+    "meta",
+    "title",
+    "style",
+    "h1",
+    "h2",
+    "p",
+    "pre",
+    "code",
     "table",
     "tr",
     "th",
@@ -38,6 +47,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
     ("accept", "chosen"),
     [
         (None, "application/json"),
+        ("", "application/json"),
         ("*/*", "application/json"),
         ("application/*", "application/json"),
         ("APPLICATION/XML", "application/xml"),
@@ -51,7 +61,7 @@ def test_the_header_decides(accept: str | None, chosen: str) -> None:
     assert preferred(accept, OFFERS) == chosen
 
 
-@pytest.mark.parametrize("accept", ["image/png", "text/html;q=nan", "text/html;q=0", ""])
+@pytest.mark.parametrize("accept", ["image/png", "text/html;q=nan", "text/html;q=0"])
 def test_the_header_may_leave_nothing(accept: str) -> None:
     with pytest.raises(Problem) as refused:
         preferred(accept, OFFERS)
@@ -164,7 +174,7 @@ def test_a_hostile_name_stays_text(size: int, tmp_path: Path) -> None:
     facts = facts_of(stored(size), text)
     page = Tags(page_of(facts))
     assert page.found <= KNOWN
-    assert page.attributes <= {"lang", "charset", "name", "content", "scope", "href", "type"}
+    assert page.attributes <= {"lang", "charset", "name", "content", "scope"}
     assert "<script>alert(1)</script>" in page.text
     assert "\x1b" not in page.text
     assert "x" * CHARACTERS not in page.text
