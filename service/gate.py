@@ -267,13 +267,13 @@ def _quiet(_: Mapping[str, object]) -> None:
 
 def _decide_rule(rule: Rule, model: bytes, outcome: Outcome) -> RuleDecision:
     if outcome.certificate is None:
-        return unanswered(rule, outcome.failure or rejection("no certificate"))
+        return unanswered(rule, outcome.failure or uncounted("no certificate"))
     try:
         certificate = certificate_from_json(outcome.certificate)
     except MalformedCertificate as error:
-        return unanswered(rule, rejection(str(error)))
+        return unanswered(rule, uncounted(str(error)))
     if fault := _fault(rule, model, certificate):
-        return unanswered(rule, rejection(fault))
+        return unanswered(rule, uncounted(fault))
     lower = None if certificate.lower_bound is None else certificate.lower_bound.value
     return compared(rule, certificate_id(certificate), certificate.claim.bound, lower)
 
@@ -322,7 +322,7 @@ def _fault(rule: Rule, model: bytes, certificate: Certificate) -> str | None:
     return None
 
 
-def rejection(detail: str) -> Failure:
+def uncounted(detail: str) -> Failure:
     """Why a certificate does not count."""
     error = CheckRejected(detail, fix="report it, with the model and the policy")
     return Failure(error.to_json(), FAILED)

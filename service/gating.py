@@ -19,8 +19,7 @@ from typing import Any, TypeAlias
 from service.attempt import Tools
 from service.checking import CheckOrder, rejection
 from service.failures import failure_of_job
-from service.gate import Limit, RuleDecision, compared, decision_of, unanswered
-from service.gate import rejection as refused
+from service.gate import Limit, RuleDecision, compared, decision_of, unanswered, uncounted
 from service.gate_view import result_json
 from service.signing import sign, summary_statement
 from service.store import certificates, gates
@@ -28,7 +27,8 @@ from service.store.engine import now_ms
 from service.store.gates import Gate, Rule
 from service.store.jobs import Job
 
-LOOK_S = 0.1  #: between two looks for ripe gates
+LOOK_S = 0.1  #: between two looks for ripe gates, at least
+LOOK_SHARE = 20  #: so many times what a look takes passes until the next one
 
 Said: TypeAlias = Mapping[str, Any]  # Any: one JSON line of the checker's child
 
@@ -45,9 +45,11 @@ class Gatekeeper:
 
     def advance(self) -> None:
         """Do what can be done now without waiting."""
-        if self._next_look <= time.monotonic():
-            self._next_look = time.monotonic() + LOOK_S
+        began = time.monotonic()
+        if self._next_look <= began:
             self._look()
+            took = time.monotonic() - began
+            self._next_look = began + max(LOOK_S, LOOK_SHARE * took)
         for gate_id, case in list(self._cases.items()):
             case.advance()
             if case.is_over:
@@ -102,7 +104,7 @@ class Case:
             return unanswered(rule.limit, failure_of_job(job.state, job.error))
         is_old = job.cached or job.incumbent is None
         said = self._checked_again(job) if is_old else job.incumbent
-        return None if said is None else _weighed(rule.limit, said)
+        return None if said is None else _by_what_was_said(rule.limit, said)
 
     def _checked_again(self, job: Job) -> Said | None:
         if self._check is None:
@@ -173,12 +175,14 @@ class Recheck:
         return stored.blob
 
 
-def _weighed(limit: Limit, said: Said) -> RuleDecision:
+def _by_what_was_said(limit: Limit, said: Said) -> RuleDecision:
     """What the checker's word on a certificate makes of a rule."""
     if not said["valid"]:
         detail = f"the checker rejected the certificate ({said['code']}): {said['reason']}"
-        return unanswered(limit, refused(detail))
+        return unanswered(limit, uncounted(detail))
     summary = said["summary"]
     if summary["soundness"] not in ("exact", "rigorous"):
-        return unanswered(limit, refused(f"the bound is {summary['soundness']}, which is no proof"))
+        return unanswered(
+            limit, uncounted(f"the bound is {summary['soundness']}, which is no proof")
+        )
     return compared(limit, said["id"], summary["bound"], summary["lower"])

@@ -15,6 +15,8 @@ import verifier.checker
 from service import cli
 from service.client import AsyncClient, Client
 from service.remote import decide_by
+from service.signing import read_envelope
+from service.signing_keys import make_private_key
 from verifier.checker import Verdict
 from verifier.errors import CheckRejected, JobFailed, RequestRefused
 
@@ -74,6 +76,22 @@ def test_the_command_ends_as_the_services_decision(
     assert cli.run(arguments) == code
     (rule,) = json.loads(capsys.readouterr().out)["rules"]
     assert (rule["max_bound"], rule["bound"], rule["lower_bound"]) == (most, 4.0, 1.0)
+
+
+@pytest.mark.usefixtures("accepting")
+def test_the_command_signs_what_it_has_decided(service: Service, tmp_path: Path) -> None:
+    file, key, out = (tmp_path / name for name in ("model", "key.pem", "vsa.json"))
+    file.write_bytes(model("remote policy"))
+    make_private_key(key)
+    with Client(service.url) as client:
+        digest = client.put_policy("attested", policy("one", 5.0))["digest"]
+    remote = ["--server", service.url, "--remote-policy", "attested"]
+    signed = ["--attestation", str(out), "--sign-key", str(key)]
+    assert cli.run(["gate", str(file), *remote, *signed]) == 0
+    envelope = read_envelope(out.read_bytes())
+    assert envelope is not None
+    predicate = json.loads(envelope.payload)["predicate"]
+    assert f"sha256:{predicate['policy']['digest']['sha256']}" == digest
 
 
 @pytest.mark.parametrize(
