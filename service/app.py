@@ -16,15 +16,29 @@ from starlette.exceptions import HTTPException
 
 from service import openapi
 from service.blobs import Blobs
-from service.changes import Changes
+from service.changes import Changes, Decisions
 from service.context import Context
 from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
 from service.rates import Throttle
-from service.routes import audit, certificates, jobs, keys, meta, models, radius, usage, webhooks
+from service.routes import (
+    audit,
+    certificates,
+    gates,
+    jobs,
+    keys,
+    meta,
+    models,
+    policies,
+    radius,
+    usage,
+    webhooks,
+)
 from service.schemas.certificates import CheckBody
+from service.schemas.gates import GateSubmissionBody
 from service.schemas.jobs import EstimateBody
+from service.schemas.policies import PolicyDocumentBody
 from service.schemas.problems import ProblemBody
 from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
 from service.schemas.webhooks import WebhookMessageBody
@@ -42,6 +56,8 @@ BODIES = (
     CheckBody,
     EstimateBody,
     WebhookMessageBody,
+    PolicyDocumentBody,
+    GateSubmissionBody,
 )
 
 log = logging.getLogger("lipcert.api")
@@ -51,15 +67,18 @@ def create_app(settings: Settings) -> Edge:
     """The app over a data directory whose database is at the newest schema."""
     app = describe_app()
     database = open_database(settings.database)
-    changes = Changes(database)
+    changes, decisions = Changes(database), Decisions(database)
     throttle = Throttle(settings.rates)
-    app.state.context = Context(settings, database, Blobs(settings.data), changes, throttle)
+    app.state.context = Context(
+        settings, database, Blobs(settings.data), changes, decisions, throttle
+    )
     app.state.metrics = metrics = Metrics(database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         changes.close()
+        decisions.close()
         database.close()
 
     app.router.lifespan_context = lifespan
@@ -77,7 +96,19 @@ def describe_app() -> FastAPI:
         redoc_url=None,
         openapi_url=None,
     )
-    for routes in (models, jobs, radius, certificates, webhooks, keys, audit, usage):
+    guarded = (
+        models,
+        jobs,
+        radius,
+        certificates,
+        policies,
+        gates,
+        webhooks,
+        keys,
+        audit,
+        usage,
+    )
+    for routes in guarded:
         app.include_router(routes.router, responses=openapi.problems(503))
     app.include_router(meta.router)
     app.add_exception_handler(Problem, _on_problem)

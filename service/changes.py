@@ -1,15 +1,19 @@
-"""Waking those who wait for a job: one task for all of them follows the database's news.
+"""Waking those who wait for a job or a gate: one task for all of them follows the news.
 
 The cost grows with the changes, not with the waiters, and any process that writes wakes them.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
+from starlette.concurrency import run_in_threadpool
+
+from service.store import gates
 from service.store.database import UNAVAILABLE, Database
 
+LOOK_S = 0.05  #: between two looks for decided gates
 RETRY_S = 0.5  #: before news that broke off are followed again
 
 log = logging.getLogger("lipcert.changes")
@@ -74,6 +78,24 @@ class Changes:
     async def _ring_all(self) -> None:
         async with aclosing(self._database.news(lambda: bool(self._bells))) as news:
             async for changed in news:
-                for job_id in list(self._bells) if changed is None else changed:
-                    for bell in self._bells.get(job_id, ()):
-                        bell.ring()
+                self._ring(list(self._bells) if changed is None else changed)
+
+    def _ring(self, ids: Iterable[str]) -> None:
+        for subject in ids:
+            for bell in self._bells.get(subject, ()):
+                bell.ring()
+
+
+class Decisions(Changes):
+    """Who waits for which gate; a bell rings when its gate is decided."""
+
+    async def _ring_all(self) -> None:
+        """Look again and again: gates are decided seldom, and few wait for them."""
+        while self._bells:
+            look = self._decided
+            self._ring(look() if self._database.is_embedded else await run_in_threadpool(look))
+            await asyncio.sleep(LOOK_S)
+
+    def _decided(self) -> list[str]:
+        with self._database.read() as connection:
+            return gates.decided_among(connection, list(self._bells))

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from service import terminal
 from service.cli_audit import audit
 from service.cli_database import DatabaseFlag, address_from
+from service.cli_gate import MODEL_BYTES
 from service.cli_keys import api_keys
 from service.cli_signing import (
     add_signing,
@@ -31,11 +32,8 @@ from service.cli_tenants import tenants
 
 if TYPE_CHECKING:
     from service.child import Outcome
-    from service.gate import Decision
 
 OK, NO, UNDECIDED, REFUSED, FAILED = range(5)
-
-MODEL_BYTES = 2**31  #: ONNX files are protobuf messages, which cannot be larger
 
 app = typer.Typer(
     name="lipcert",
@@ -228,10 +226,14 @@ def check(
 @app.command()
 def gate(
     model: ModelFile,
-    policy: Annotated[Path, typer.Option(help="The rules, as YAML or JSON.")],
+    policy: Annotated[Path | None, typer.Option(help="The rules, as YAML or JSON.")] = None,
     server: Annotated[
         str | None,
         typer.Option(help="Have the bounds proved by the service at this URL, and checked here."),
+    ] = None,
+    remote_policy: Annotated[
+        str | None,
+        typer.Option(help="A policy of --server's, by name, name@version or digest."),
     ] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write a summary here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
@@ -245,16 +247,12 @@ def gate(
     as_json: AsJson = False,
 ) -> int:
     """A deployment gate: every property of the policy certified, checked, and compared."""
-    from service import gate as gates
-    from service import gate_report
-    from service.files import read_bytes, write_text
+    from service import cli_gate, gate_report
+    from service.files import write_text
 
-    policy_text = read_bytes(policy, "the policy", gates.POLICY_BYTES)
-    rules = gates.parse_policy(policy_text)
+    source = cli_gate.source(policy, server, remote_policy)
     signer = None if attestation is None else private_key(sign_key)
-    data = read_bytes(model, "the model", MODEL_BYTES)
-    with terminal.progress_lines() as show, gates.prover(server) as certify:
-        decision = gates.decide(data, rules, show, certify)
+    decision, policy_text = cli_gate.decided(model, source)
     if markdown is not None:
         write_text(markdown, gate_report.markdown_text(decision))
     if junit is not None:
@@ -266,7 +264,7 @@ def gate(
     if as_json:
         terminal.print_json(gate_report.decision_json(decision))
     else:
-        _print_decision(decision)
+        cli_gate.print_decision(decision)
     return decision.exit_code
 
 
@@ -367,14 +365,6 @@ def _explain(outcome: Outcome, *, as_json: bool) -> int:
         return FAILED
     terminal.print_refusal(outcome.failure.error, as_json=as_json)
     return outcome.failure.exit_code
-
-
-def _print_decision(decision: Decision) -> None:
-    for rule in decision.rules:
-        bound, limit = terminal.number(rule.bound), terminal.number(rule.max_bound)
-        text = f"{rule.outcome:9} {rule.name}: bound {bound}, limit {limit}: {rule.reason}"
-        typer.echo(terminal.plain(text))
-    typer.echo(f"gate: {decision.outcome}")
 
 
 if __name__ == "__main__":

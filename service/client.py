@@ -12,29 +12,25 @@ A call that may be repeated is repeated: after a lost connection, and when the s
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
+
+from service.calls import WAIT_S, Answer, Call, Json, OnProgress, Steps, news, upload
+from service.gate_calls import AsyncGateCalls, GateCalls
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from verifier.checker import Verdict
 
-Json: TypeAlias = dict[str, Any]  # Any: what the service says; the interface fixes its members
-OnProgress: TypeAlias = Callable[[Json], None]  #: takes a job, whenever it has changed
-Answer = TypeVar("Answer")
-
 URL = "http://127.0.0.1:8321"
-WAIT_S = 30  #: of one long poll
 REPEATS = 5  #: of one call
 ENDED = ("succeeded", "failed", "canceled", "expired")
 
@@ -64,29 +60,6 @@ class JobHasNoCertificate(Exception):
 # --- What is done, whoever makes the calls -------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request. It may be repeated: each is idempotent, by its method or by its key."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    content: bytes | None = None
-    allowed: tuple[int, ...] = ()  #: statuses that are answers although they are no success
-
-
-Steps: TypeAlias = Generator[Call, httpx.Response, Answer]
-
-
-def _upload(model: bytes) -> Steps[str]:
-    model_id = "sha256:" + hashlib.sha256(model).hexdigest()
-    path = f"/v1/models/{model_id}"
-    known = yield Call("HEAD", path, allowed=(404,))
-    if known.status_code == 404:
-        yield Call("PUT", path, {"Content-Type": "application/octet-stream"}, model)
-    return model_id
-
-
 def _submit(path: str, model_id: str, request: Mapping[str, Any]) -> Steps[Json]:
     body = json.dumps({**request, "model": model_id}, allow_nan=False).encode()
     headers = {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(16)}
@@ -96,17 +69,8 @@ def _submit(path: str, model_id: str, request: Mapping[str, Any]) -> Steps[Json]
 
 def _wait(job_id: str, on_progress: OnProgress | None) -> Steps[Json]:
     """The job once it has ended; `on_progress` sees every version met, the first and last too."""
-    headers: dict[str, str] = {}
-    while True:
-        response = yield Call("GET", f"/v1/jobs/{job_id}", headers, allowed=(304,))
-        if response.status_code == 304:
-            continue
-        job: Json = response.json()
-        if on_progress is not None:
-            on_progress(job)
-        if job["state"] in ENDED:
-            return job
-        headers = {"If-None-Match": response.headers["ETag"], "Prefer": f"wait={WAIT_S}"}
+    path = f"/v1/jobs/{job_id}"
+    return (yield from news(path, on_progress, lambda job: job["state"] in ENDED))
 
 
 def _job(job_id: str) -> Steps[Json]:
@@ -127,7 +91,7 @@ def _certificate(certificate_id: str) -> Steps[Json]:
 def _certify(
     model: bytes, request: Mapping[str, Any], on_progress: OnProgress | None
 ) -> Steps[Json]:
-    model_id = yield from _upload(model)
+    model_id = yield from upload(model)
     submitted = yield from _submit("/v1/jobs", model_id, request)
     job = yield from _wait(submitted["id"], on_progress)
     if job["certificate"] is None:
@@ -138,7 +102,7 @@ def _certify(
 def _radii(
     model: bytes, question: Mapping[str, Any], on_progress: OnProgress | None
 ) -> Steps[Json]:
-    model_id = yield from _upload(model)
+    model_id = yield from upload(model)
     submitted = yield from _submit("/v1/radius", model_id, question)
     job = yield from _wait(submitted["id"], on_progress)
     if job["state"] in ("failed", "expired"):
@@ -198,7 +162,7 @@ def _is_busy(response: httpx.Response) -> bool:
     )
 
 
-class Client(_Caller):
+class Client(_Caller, GateCalls):
     """A service, call by call.
 
     Args:
@@ -239,7 +203,7 @@ class Client(_Caller):
 
     def upload(self, model: bytes) -> str:
         """Store a model, unless it is there; its id."""
-        return self._run(_upload(model))
+        return self._run(upload(model))
 
     def submit(self, model_id: str, request: Mapping[str, Any]) -> Json:
         """Ask for a bound: the job."""
@@ -308,7 +272,7 @@ class Client(_Caller):
         raise AssertionError("the last attempt answers or raises")
 
 
-class AsyncClient(_Caller):
+class AsyncClient(_Caller, AsyncGateCalls):
     """The same, to be awaited."""
 
     def __init__(
@@ -340,7 +304,7 @@ class AsyncClient(_Caller):
 
     async def upload(self, model: bytes) -> str:
         """Store a model, unless it is there; its id."""
-        return await self._run(_upload(model))
+        return await self._run(upload(model))
 
     async def submit(self, model_id: str, request: Mapping[str, Any]) -> Json:
         """Ask for a bound: the job."""

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.access import ApiKey, Scope, matches, parts_of
 from service.blobs import Blobs
-from service.changes import Changes
+from service.changes import Changes, Decisions
 from service.problems import Problem
 from service.quotas import WAITER_S, exceeded
 from service.rates import Throttle
@@ -37,6 +37,7 @@ class Context:
     database: Database
     blobs: Blobs
     changes: Changes
+    decisions: Decisions
     throttle: Throttle
     waiters: Waiters = field(default_factory=Waiters)
     tenant: str = TENANT

@@ -28,6 +28,7 @@ from service.blobs import Blobs
 from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
+from service.gating import Gatekeeper
 from service.logs import write_json_lines
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
@@ -117,6 +118,7 @@ class Dispatcher:
         self._database = tools.database
         self._executor = executor
         self._running: dict[int, Attempt | Inspection] = {}
+        self._gates = Gatekeeper(tools)
         self._due: dict[str, float] = {}
         self._watch = self._database.watch()
         self._is_cut_off = False  #: the database did not answer when it was asked last
@@ -165,6 +167,7 @@ class Dispatcher:
             self._beat()
         if self._is_due("sweep", self._settings.sweep_s):
             self._sweep()
+        self._gates.advance()
         self._claim()
 
     def _advance(self) -> None:
@@ -321,6 +324,7 @@ class Dispatcher:
                 self._advance()
             with self._database.write() as connection:
                 leases.retire(connection, self.owner)
+        self._gates.close()
         self._watch.close()
         self._executor.close()
 

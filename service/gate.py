@@ -17,6 +17,7 @@ unless the rule says `on_undecided: warn`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from verifier.certificate_json import certificate_id
 from verifier.certificate_reader import MalformedCertificate, certificate_from_json
 from verifier.errors import CheckRejected, InvalidRequest, RequestRefused
 from verifier.property import Request
-from verifier.request_json import parse_request
+from verifier.request_json import parse_request, request_json
 
 RuleOutcome: TypeAlias = Literal["pass", "fail", "undecided", "error"]
 GateOutcome: TypeAlias = Literal["pass", "fail", "undecided"]
@@ -44,17 +45,25 @@ POLICY_BYTES = 2**18
 POLICY_DEPTH = 20
 REQUEST_MEMBERS = frozenset({"property", "method", "options", "budget"})
 RULES = 200  #: the most that a policy may have
+NAME_CHARACTERS = 200  #: of a rule's name
+_UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # no database keeps all of these
 EXIT_CODES: Mapping[GateOutcome, int] = {"pass": 0, "fail": 1, "undecided": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """One line of a policy: the property's bound is to be at most `max_bound`."""
+class Limit:
+    """What a rule compares a bound with, whatever the bound is of."""
 
     name: str
-    request: Request  #: its target is `max_bound`
     max_bound: float
     on_undecided: OnUndecided = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(Limit):
+    """One line of a policy: the property's bound is to be at most `max_bound`."""
+
+    request: Request  #: its target is `max_bound`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +134,15 @@ def parse_policy(data: bytes) -> tuple[Rule, ...]:
     except (yaml.YAMLError, RecursionError, UnicodeError, ValueError, TypeError) as error:
         text = " ".join(str(error).split())
         raise _invalid("", f"cannot be read: {text}", "write plain YAML or JSON") from error
+    return rules_of(value)
+
+
+def rules_of(value: object) -> tuple[Rule, ...]:
+    """The rules of a policy that has been read as JSON or YAML.
+
+    Raises:
+        InvalidRequest: the value is not a policy, or a member is unknown or out of range.
+    """
     members = _members(value, "", frozenset({"version", "rules"}))
     version = members.get("version")
     if version != 1 or isinstance(version, bool):
@@ -138,11 +156,30 @@ def parse_policy(data: bytes) -> tuple[Rule, ...]:
     return parsed
 
 
+def policy_json(rules: Sequence[Rule]) -> dict[str, object]:
+    """The policy that `rules_of` reads as these rules, every member present: its canonical form."""
+    return {
+        "version": 1,
+        "rules": [
+            {
+                "name": rule.name,
+                **{name: request_json(rule.request)[name] for name in sorted(REQUEST_MEMBERS)},
+                "max_bound": rule.max_bound,
+                "on_undecided": rule.on_undecided,
+            }
+            for rule in rules
+        ],
+    }
+
+
 def _rule(value: object, at: str) -> Rule:
     members = _members(value, at, REQUEST_MEMBERS | {"name", "max_bound", "on_undecided"})
     name = members.get("name")
     if not isinstance(name, str) or not name.strip():
         raise _invalid(f"{at}/name", f"is {name!r}", "give each rule a name")
+    if NAME_CHARACTERS < len(name) or _UNFIT.search(name):
+        fix = f"use at most {NAME_CHARACTERS} characters, none of them a control character"
+        raise _invalid(f"{at}/name", "is not a name", fix)
     max_bound = members.get("max_bound")
     if isinstance(max_bound, bool) or not isinstance(max_bound, int | float) or not 0 <= max_bound:
         raise _invalid(f"{at}/max_bound", f"is {max_bound!r}", "give a number of 0 or more")
@@ -196,11 +233,16 @@ def decide(
         if outcome.interrupted:
             raise KeyboardInterrupt
         decisions.append(_decide_rule(rule, model, outcome))
-    outcome_of_all = _outcome(decisions)
+    return decision_of(_model_id(model), decisions)
+
+
+def decision_of(model: str, decisions: Sequence[RuleDecision]) -> Decision:
+    """What the decisions of all rules make of the policy, for the model of this id."""
+    outcome = _outcome(decisions)
     return Decision(
-        model=_model_id(model),
-        outcome=outcome_of_all,
-        exit_code=_exit_code(outcome_of_all, decisions),
+        model=model,
+        outcome=outcome,
+        exit_code=_exit_code(outcome, decisions),
         rules=tuple(decisions),
     )
 
@@ -225,32 +267,44 @@ def _quiet(_: Mapping[str, object]) -> None:
 
 def _decide_rule(rule: Rule, model: bytes, outcome: Outcome) -> RuleDecision:
     if outcome.certificate is None:
-        failure = outcome.failure or Failure(_rejected("no certificate").to_json(), FAILED)
-        return _error(rule, failure)
+        return unanswered(rule, outcome.failure or uncounted("no certificate"))
     try:
         certificate = certificate_from_json(outcome.certificate)
     except MalformedCertificate as error:
-        return _error(rule, Failure(_rejected(str(error)).to_json(), FAILED))
+        return unanswered(rule, uncounted(str(error)))
     if fault := _fault(rule, model, certificate):
-        return _error(rule, Failure(_rejected(fault).to_json(), FAILED))
-    bound = certificate.claim.bound
+        return unanswered(rule, uncounted(fault))
     lower = None if certificate.lower_bound is None else certificate.lower_bound.value
+    return compared(rule, certificate_id(certificate), certificate.claim.bound, lower)
+
+
+def compared(
+    limit: Limit, certificate: str, bound: float | None, lower: float | None
+) -> RuleDecision:
+    """What becomes of a rule by a certificate that the checker has accepted.
+
+    Args:
+        limit: the rule.
+        certificate: the id of the certificate, which is about the rule's model and property.
+        bound: what it proves; None where that exceeds float64.
+        lower: what its witness reaches; None where it has none.
+    """
     answer: RuleOutcome
-    if bound is not None and bound <= rule.max_bound:
+    if bound is not None and bound <= limit.max_bound:
         answer, reason = "pass", "the bound is proved and checked"
-    elif lower is not None and rule.max_bound < lower:
+    elif lower is not None and limit.max_bound < lower:
         answer, reason = "fail", "a witness exceeds the limit"
     else:
         answer, reason = "undecided", "neither a proof nor a witness within the budget"
     return RuleDecision(
-        name=rule.name,
+        name=limit.name,
         outcome=answer,
-        max_bound=rule.max_bound,
+        max_bound=limit.max_bound,
         reason=reason,
-        is_blocking=answer == "fail" or (answer == "undecided" and rule.on_undecided == "fail"),
+        is_blocking=answer == "fail" or (answer == "undecided" and limit.on_undecided == "fail"),
         bound=bound,
         lower_bound=lower,
-        certificate=certificate_id(certificate),
+        certificate=certificate,
     )
 
 
@@ -268,15 +322,18 @@ def _fault(rule: Rule, model: bytes, certificate: Certificate) -> str | None:
     return None
 
 
-def _rejected(detail: str) -> CheckRejected:
-    return CheckRejected(detail, fix="report it, with the model and the policy")
+def uncounted(detail: str) -> Failure:
+    """Why a certificate does not count."""
+    error = CheckRejected(detail, fix="report it, with the model and the policy")
+    return Failure(error.to_json(), FAILED)
 
 
-def _error(rule: Rule, failure: Failure) -> RuleDecision:
+def unanswered(limit: Limit, failure: Failure) -> RuleDecision:
+    """What becomes of a rule without a certificate that counts."""
     return RuleDecision(
-        name=rule.name,
+        name=limit.name,
         outcome="error",
-        max_bound=rule.max_bound,
+        max_bound=limit.max_bound,
         reason=f"{failure.error['title']} {failure.error['detail']}",
         is_blocking=True,
         failure=failure,

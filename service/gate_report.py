@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -67,11 +68,11 @@ def junit_text(decision: Decision) -> str:
     suite = ElementTree.Element("testsuite", {"name": "lipcert gate", **counts})
     for rule in decision.rules:
         case = ElementTree.SubElement(
-            suite, "testcase", {"name": _xml(rule.name), "classname": "lipcert.gate"}
+            suite, "testcase", {"name": xml_text(rule.name), "classname": "lipcert.gate"}
         )
         if rule.is_blocking:
             tag = "error" if rule.outcome == "error" else "failure"
-            message = _xml(f"{rule.outcome}: {rule.reason}")
+            message = xml_text(f"{rule.outcome}: {rule.reason}")
             ElementTree.SubElement(case, tag, {"type": rule.outcome, "message": message})
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -83,17 +84,13 @@ def sarif_json(decision: Decision, model: str) -> dict[str, object]:
         decision: what became of the policy.
         model: the model's file, as the place that results are about.
     """
-    driver = {
-        "name": "lipcert",
-        "version": VERSION,
-        "rules": [
-            {
-                "id": rule.name,
-                "shortDescription": {"text": f"the Lipschitz constant is at most {rule.max_bound}"},
-            }
-            for rule in decision.rules
-        ],
-    }
+    rules = [
+        {
+            "id": rule.name,
+            "shortDescription": {"text": f"the Lipschitz constant is at most {rule.max_bound}"},
+        }
+        for rule in decision.rules
+    ]
     place = {"physicalLocation": {"artifactLocation": {"uri": quote(model)}}}
     results = [
         {
@@ -107,10 +104,18 @@ def sarif_json(decision: Decision, model: str) -> dict[str, object]:
         }
         for number, rule in enumerate(decision.rules)
     ]
+    return sarif_log(rules, results)
+
+
+def sarif_log(
+    rules: Sequence[Mapping[str, object]], results: Sequence[Mapping[str, object]]
+) -> dict[str, object]:
+    """A SARIF 2.1.0 log of one run of lipcert."""
+    driver = {"name": "lipcert", "version": VERSION, "rules": list(rules)}
     return {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
+        "runs": [{"tool": {"driver": driver}, "results": list(results)}],
     }
 
 
@@ -127,6 +132,6 @@ def _message(rule: RuleDecision) -> str:
     return f"{rule.outcome}: {rule.reason}{where}; bound {proved}, at most {rule.max_bound!r}"
 
 
-def _xml(text: str) -> str:
+def xml_text(text: str) -> str:
     """XML has no way to write most control characters."""
     return "".join(c if c.isprintable() else " " for c in text)

@@ -26,6 +26,7 @@ _REASONS = {
     406: "No such representation",
     408: "The body stopped coming",
     409: "Not in this state",
+    412: "Not in that version",
     413: "Too many bytes",
     415: "Another media type",
     416: "No such range",

@@ -205,8 +205,8 @@ OF_SERVICE: Sequence[Entry] = (
     Entry(
         code="not-finished",
         status=409,
-        title="The job has not ended.",
-        fix="wait for its end: GET the job with `Prefer: wait=60`",
+        title="It has not ended.",
+        fix="wait for its end: GET the job or gate with `Prefer: wait=60`",
         is_retryable=True,
     ),
     Entry(
@@ -222,6 +222,12 @@ OF_SERVICE: Sequence[Entry] = (
         fix="wait for its end; only branch and bound that has not reached its gap can be resumed",
     ),
     Entry(
+        code="not-signed",
+        status=409,
+        title="The service had no key to sign with.",
+        fix="start it with --signing-key, and ask for another gate",
+    ),
+    Entry(
         code="origin-refused",
         status=403,
         title="The request comes from another site's page.",
@@ -232,6 +238,12 @@ OF_SERVICE: Sequence[Entry] = (
         status=413,
         title="The body has more bytes than allowed.",
         fix="send less, or have the operator raise the limit",
+    ),
+    Entry(
+        code="precondition-failed",
+        status=412,
+        title="It is not in the version that the request names.",
+        fix="GET it, look at what has changed, and send If-Match with its ETag",
     ),
     Entry(
         code="queue-full",

@@ -1,31 +1,36 @@
-"""A gate's certificates from a service: what `lipcert gate --server` runs instead of a child.
+"""Gates and a service: what `lipcert gate --server` does instead of running a child.
 
-The gate itself stays here: each certificate is checked by this machine's checker, against this
-machine's copy of the model, so the service is not trusted.
+By a policy of this machine the service proves bounds, and the gate itself stays here. By a policy
+of the service's (`--remote-policy`) the service decides, and this machine decides once more. Either
+way each certificate is checked by this machine's checker, against this machine's copy of the model,
+so the service is not trusted with what a bound is; with a remote policy it is trusted with the
+policy, unless that is named by its digest.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 
-from service.child import FAILED, REFUSED, Failure, Outcome
+from service.child import FAILED, REFUSED, Outcome
 from service.client import Client, JobHasNoCertificate, ServiceRefusal
-from verifier.errors import JobFailed, all_errors
+from service.failures import failure, failure_of_job
+from service.gate import Decision, Rule, decide, rules_of
+from verifier.canonical_json import canonical_json, content_id
+from verifier.errors import CheckRejected, JobFailed, RequestRefused
 from verifier.request_json import request_json
 
 if TYPE_CHECKING:
     from verifier.property import Request
 
-MEMBERS = ("code", "title", "detail", "node", "fix")  #: of a refusal on the command line
+Show: TypeAlias = Callable[[Mapping[str, object]], None]
 
 
-def certify_at(
-    client: Client, model: bytes, request: Request, show: Callable[[Mapping[str, object]], None]
-) -> Outcome:
+def certify_at(client: Client, model: bytes, request: Request, show: Show) -> Outcome:
     """The best certificate that the service proves within the request's budget."""
     began = time.monotonic()
 
@@ -37,29 +42,89 @@ def certify_at(
     try:
         return Outcome(certificate=client.certify(model, request_json(request), on_progress))
     except JobHasNoCertificate as ended:
-        error = ended.job["error"] or {"code": ended.code, "title": str(ended)}
-        return _failed(error, FAILED if ended.code in _FAILURES else REFUSED)
+        return Outcome(failure=failure_of_job(ended.job["state"], ended.job["error"]))
     except ServiceRefusal as refused:
-        return _failed(refused.problem, REFUSED if refused.status < 500 else FAILED)
+        exit_code = REFUSED if refused.status < 500 else FAILED
+        return Outcome(failure=failure(refused.problem, exit_code))
     except httpx.TransportError as error:
         text = f"the service cannot be reached: {error}"
         fix = "see whether it runs, and at which address"
-        return _failed(
-            {"code": "unreachable", "title": "No answer.", "detail": text, "fix": fix}, FAILED
-        )
+        said = {"code": "unreachable", "title": "No answer.", "detail": text, "fix": fix}
+        return Outcome(failure=failure(said, FAILED))
     except KeyboardInterrupt:
         return Outcome(interrupted=True)
 
 
-def _failed(error: Mapping[str, Any], exit_code: int) -> Outcome:
-    members = {name: error.get(name, "" if name in ("detail", "fix") else None) for name in MEMBERS}
-    return Outcome(failure=Failure(members, exit_code))
+@dataclass(frozen=True, slots=True)
+class RemoteDecision:
+    """A decision that the service and this machine have both come to."""
+
+    decision: Decision
+    policy: bytes  #: the canonical text of the policy
 
 
-#: Codes of jobs that met no fault of the model or the question.
-_FAILURES = {
-    "canceled",
-    "expired",
-    "internal-error",
-    *(error.code for error in all_errors(JobFailed)),
-}
+def decide_by(client: Client, model: bytes, reference: str, show: Show) -> RemoteDecision:
+    """What the service decides by one of its policies, decided again here by its certificates.
+
+    Args:
+        client: the service.
+        model: the model's bytes.
+        reference: the policy: a name, name@version, or a digest.
+        show: takes progress.
+
+    Raises:
+        RequestRefused: the service refuses, as for a policy that it does not have.
+        JobFailed: the service cannot be reached, or what it says does not hold together.
+    """
+    began = time.monotonic()
+
+    def on_progress(gate: Mapping[str, Any]) -> None:
+        seconds = time.monotonic() - began
+        phase = f"gate: {gate['outcome']}"
+        show({"phase": phase, "upper": None, "lower": None, "seconds": seconds})
+
+    try:
+        policy = client.policy(reference)
+        rules = _rules_of(policy, reference)
+        gate = client.gate(model, f"{policy['name']}@{policy['version']}", on_progress)
+        decision = _decided_again(client, model, rules, gate)
+    except ServiceRefusal as refused:
+        error = RequestRefused if refused.status < 500 else JobFailed
+        raise error(f"{refused.code}: {refused.detail}", fix=refused.fix) from refused
+    except httpx.TransportError as lost:
+        fix = "see whether it runs, and at which address"
+        raise JobFailed(f"the service cannot be reached: {lost}", fix=fix) from lost
+    return RemoteDecision(decision, canonical_json(policy["policy"]))
+
+
+def _rules_of(policy: Mapping[str, Any], reference: str) -> tuple[Rule, ...]:
+    """The rules of the service's policy, which has the digest that it is said to have."""
+    digest = content_id(policy["policy"])
+    if digest != policy["digest"] or (":" in reference and digest != reference):
+        raise _broken(f"the policy's digest is {digest}, not the one that was asked for")
+    return rules_of(policy["policy"])
+
+
+def _decided_again(
+    client: Client, model: bytes, rules: Sequence[Rule], gate: Mapping[str, Any]
+) -> Decision:
+    """The decision that the gate's certificates make here; it is the service's."""
+    if [rule.name for rule in rules] != [rule["name"] for rule in gate["rules"]]:
+        raise _broken("the gate's rules are not the policy's")
+    answers = iter(gate["rules"])
+
+    def certify(_model: bytes, _request: Request, _show: Show | None) -> Outcome:
+        answer = next(answers)
+        if answer["certificate"] is None:
+            return Outcome(failure=failure_of_job("failed", answer["error"]))
+        return Outcome(certificate=client.certificate(answer["certificate"]))
+
+    decision = decide(model, rules, None, certify)
+    if decision.outcome != gate["outcome"]:
+        said = f"the service's decision is {gate['outcome']}, that of its certificates here is"
+        raise _broken(f"{said} {decision.outcome}")
+    return decision
+
+
+def _broken(detail: str) -> CheckRejected:
+    return CheckRejected(detail, fix="report it, with the gate's id; the gate stays shut")

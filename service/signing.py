@@ -65,12 +65,27 @@ def certificate_statement(certificate: Mapping[str, object], name: str) -> dict[
 
 
 def gate_statement(decision: Decision, policy: bytes, name: str) -> dict[str, object]:
-    """The verification summary of a gate's decision: PASSED only if nothing blocks."""
+    """The verification summary of a gate's decision by a policy of this text."""
+    digest = hashlib.sha256(policy).hexdigest()
+    return summary_statement(decision, "urn:lipcert:policy", f"sha256:{digest}", name)
+
+
+def summary_statement(
+    decision: Decision, policy: str, policy_digest: str, name: str
+) -> dict[str, object]:
+    """The verification summary of a gate's decision: PASSED only if nothing blocks.
+
+    Args:
+        decision: what became of the policy.
+        policy: names it, as a URI.
+        policy_digest: `sha256:` and the hex digest of its text.
+        name: of the model.
+    """
     predicate = {
         "verifier": {"id": VERIFIER, "version": {"lipcert": VERSION}},
         "timeVerified": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "resourceUri": f"urn:{decision.model}",
-        "policy": {"uri": "urn:lipcert:policy", "digest": {"sha256": _sha256(policy)}},
+        "policy": {"uri": policy, "digest": _digest(policy_digest)},
         "inputAttestations": [
             {"uri": f"urn:{rule.certificate}", "digest": _digest(rule.certificate)}
             for rule in decision.rules
@@ -100,10 +115,6 @@ def _subject(name: str, digest: str) -> list[dict[str, object]]:
 def _digest(content_id: str) -> dict[str, str]:
     algorithm, _, value = content_id.partition(":")
     return {algorithm: value}
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 # --- Envelopes -----------------------------------------------------------------------------------

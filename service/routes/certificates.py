@@ -1,30 +1,40 @@
 """Certificates: immutable, fetched by the digest of their content, checked again on demand."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from service.bodies import chunks, require_type
+from service.certificate_facts import facts_of
+from service.certificate_page import POLICY, page_of
+from service.certificate_report import junit_of, sarif_of
 from service.checking import Checker, CheckOrder
 from service.context import AtPlace, Context, Reading, next_link, time_text
+from service.negotiation import preferred
 from service.openapi import json_body, problems
 from service.problems import Problem
 from service.schemas.certificates import CertificateListBody, CheckAnswerBody, CheckBody
 from service.settings import Settings
 from service.store import certificates
 from service.store.certificates import Stored
+from verifier.version import VERSION
 
 router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
 
 CertificatePath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 FOREVER = "max-age=31536000, immutable"
+A_DAY = "max-age=86400"  #: what is written here may be written better by the next version
 JSON_TYPE = "application/json"
-JSON_TYPES = ("application/json", "application/*", "*/*")
 SIGNED_TYPE = "application/vnd.in-toto+json"
+SARIF_TYPE = "application/sarif+json"
+JUNIT_TYPE = "application/xml"
+HTML_TYPE = "text/html"
+TYPES = (JSON_TYPE, SIGNED_TYPE, SARIF_TYPE, JUNIT_TYPE, HTML_TYPE)
 
 
 @router.get("", response_model=CertificateListBody, responses=problems(401, 422))
@@ -51,45 +61,66 @@ async def list_certificates(
     response_class=Response,
     responses={
         200: {
-            "content": {name: {"schema": {"type": "object"}} for name in (JSON_TYPE, SIGNED_TYPE)}
+            "content": {name: {"schema": {"type": "object"}} for name in TYPES[:3]}
+            | {name: {"schema": {"type": "string"}} for name in TYPES[3:]}
         },
         304: {"description": "a certificate never changes"},
     }
     | problems(401, 404, 406, 422),
 )
 async def show(request: Request, context: Reading, certificate_id: CertificatePath) -> Response:
-    """A certificate, in the canonical text whose parts its id names, or signed, in an envelope."""
+    """A certificate: the canonical text whose parts its id names, signed, or as a report."""
     return await answer(request, context, certificate_id)
 
 
 async def answer(request: Request, context: Context, certificate_id: str) -> Response:
-    """The text of a certificate, to be kept for ever.
+    """A certificate in the representation that is preferred.
 
     Raises:
         Problem: not-found, not-acceptable.
     """
-    accepted = request.headers.get("accept", "*/*")
-    is_signed = SIGNED_TYPE in accepted
-    if not is_signed and not any(name in accepted for name in JSON_TYPES):
-        raise Problem("not-acceptable", f"a certificate comes as application/json or {SIGNED_TYPE}")
+    chosen = preferred(request.headers.get("accept"), TYPES)
     stored = await context.read(lambda c: certificates.find(c, context.tenant, certificate_id))
     if stored is None:
         raise Problem("not-found", f"there is no certificate {certificate_id}")
-    shelf, media_type = ("envelopes", SIGNED_TYPE) if is_signed else ("certificates", JSON_TYPE)
+    is_file = chosen in (JSON_TYPE, SIGNED_TYPE)
+    shelf = "envelopes" if chosen == SIGNED_TYPE else "certificates"
     path = context.blobs.place(shelf, context.tenant, stored.blob)
-    if is_signed and not path.is_file():
+    if chosen == SIGNED_TYPE and not path.is_file():
         raise Problem(
             "not-acceptable",
             "this certificate is not signed: the service had no key when it was proved",
             fix="accept application/json, and sign it with `lipcert sign`",
         )
-    etag = f'"{certificate_id}{"-signed" if is_signed else ""}"'
+    etag = f'"{certificate_id}{_suffix(chosen)}"'
     # Where there are no keys, whoever may ask may also see.
     share = "public" if context.key is None else "private"
-    headers = {"ETag": etag, "Cache-Control": f"{share}, {FOREVER}", "Vary": "Accept"}
+    kept = FOREVER if is_file else A_DAY
+    headers = {"ETag": etag, "Cache-Control": f"{share}, {kept}", "Vary": "Accept"}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type=media_type, headers=headers)
+    if is_file:
+        return FileResponse(path, media_type=chosen, headers=headers)
+    return await run_in_threadpool(_report, stored, path, chosen, headers)
+
+
+def _suffix(media_type: str) -> str:
+    """What tells the ETags of representations apart."""
+    if media_type == JSON_TYPE:
+        return ""
+    return "-signed" if media_type == SIGNED_TYPE else f"-{media_type[-4:]}-{VERSION}"
+
+
+def _report(
+    stored: Stored, text: pathlib.Path, media_type: str, headers: dict[str, str]
+) -> Response:
+    """What is told of a certificate to those who do not read its JSON."""
+    facts = facts_of(stored, text)
+    if media_type == JUNIT_TYPE:
+        return Response(junit_of(facts), media_type=media_type, headers=headers)
+    if media_type == SARIF_TYPE:
+        return JSONResponse(sarif_of(facts), media_type=media_type, headers=headers)
+    return HTMLResponse(page_of(facts), headers={**headers, "Content-Security-Policy": POLICY})
 
 
 @router.post(

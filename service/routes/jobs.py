@@ -158,7 +158,7 @@ async def resume(
     "/{job_id}/certificate",
     response_class=Response,
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
-    | problems(401, 404, 409, 422),
+    | problems(401, 404, 406, 409, 422),
 )
 async def certificate(request: Request, context: Reading, job_id: JobPath) -> Response:
     """The certificate of a job that has ended; of a canceled one the best that was checked."""

@@ -5,6 +5,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -215,6 +216,68 @@ webhook_delivery = Table(
     Index("ix_webhook_delivery_list", "tenant", "webhook", "created", "id"),
     Index("ix_webhook_delivery_due", "state", "due"),
     Index("ix_webhook_delivery_subject", "tenant", "subject", "event"),
+)
+
+policy = Table(
+    "policy",
+    metadata,
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("version", Integer, nullable=False),  # from 1, never given twice
+    Column("digest", String, nullable=False),  # sha256:<hex> of the canonical document
+    Column("document", JSON(none_as_null=True), nullable=False),  # every member present
+    Column("created", BigInteger, nullable=False),
+    Column("hidden", BigInteger),  # when its name was deleted
+    PrimaryKeyConstraint("tenant", "name", "version", name="pk_policy"),
+    Index("ix_policy_digest", "tenant", "digest"),
+)
+
+gate = Table(
+    "gate",
+    metadata,
+    Column("id", String, nullable=False),  # 128 random bits
+    Column("tenant", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("policy", String, nullable=False),  # its name
+    Column("policy_version", Integer, nullable=False),
+    Column("policy_digest", String, nullable=False),
+    Column("outcome", String, nullable=False),  # pending, pass, fail, undecided
+    Column("exit_code", Integer),  # what `lipcert gate` would end with
+    Column("results", JSON(none_as_null=True)),  # of every rule, once it is decided
+    Column("attestation", JSON(none_as_null=True)),  # the signed decision
+    Column("created", BigInteger, nullable=False),
+    Column("decided", BigInteger),
+    Column("version", Integer, nullable=False),
+    PrimaryKeyConstraint("id", name="pk_gate"),
+    Index("ix_gate_list", "tenant", "created", "id"),
+    Index("ix_gate_pending", "outcome", "created"),
+)
+
+gate_rule = Table(
+    "gate_rule",
+    metadata,
+    Column("gate", String, nullable=False),
+    Column("place", Integer, nullable=False),  # in the policy, from 0
+    Column("tenant", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("max_bound", Float, nullable=False),
+    Column("on_undecided", String, nullable=False),
+    Column("job", String, nullable=False),  # that looks for the bound
+    PrimaryKeyConstraint("gate", "place", name="pk_gate_rule"),
+    ForeignKeyConstraint(["gate"], ["gate.id"], name="fk_gate_rule_gate"),
+    ForeignKeyConstraint(["job"], ["job.id"], name="fk_gate_rule_job"),
+)
+
+# Idempotency keys of gates. No foreign key: the key is claimed before the gate is made.
+gate_key = Table(
+    "gate_key",
+    metadata,
+    Column("tenant", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("gate", String, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant", "key", name="pk_gate_key"),
 )
 
 # Not a tenant's: which dispatcher is alive, for the readiness probe.

@@ -313,6 +313,9 @@ def check(certificate: Certificate, data: bytes) -> Verdict:
     true = _plan(data)["bound"]
     if "escape" in _plan(data)["steps"]:
         _escape()
+    for step in _plan(data)["steps"]:
+        if step[0] == "check-waits-for":
+            _wait_for(step[1])
     if "not checkable" in _plan(data)["steps"]:
         return Verdict(False, "not-checkable", "op_7 is unknown to the checker", "op_7")
     if certificate.claim.bound is None or certificate.claim.bound < true:

@@ -28,7 +28,10 @@ FOR_ALL_TENANTS = {
     ("leases", "lapse"),
     ("leases", "sweep"),
     ("leases", "needs_sweep"),
-    # waking those who wait, each for a job of its own
+    # gates that the dispatchers decide
+    ("gates", "ripe"),
+    # waking those who wait, each for a job or gate of its own
+    ("gates", "decided_among"),
     ("jobs", "changed_after"),
     ("jobs", "last_change"),
     # whose key is it?

@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+
+from service.routes.submitting import preference_of
+from service.schemas.gates import GateBody, Outcome
 
 ROOT = Path(__file__).parents[2]
 CI = ROOT / "examples/ci"
@@ -57,3 +61,16 @@ def test_the_action_and_the_template_are_well_formed() -> None:
     template: Any = yaml.safe_load((CI / "gitlab.yml").read_text(encoding="utf-8"))
     assert {"MODEL", "POLICY", "SERVER"} <= set(template["lipcert"]["variables"])
     assert template["lipcert"]["artifacts"]["reports"]["junit"] == "lipcert.xml"
+
+
+def test_the_metric_for_argo_reads_what_a_gate_has() -> None:
+    """Its shape alone: there is no cluster here."""
+    template: Any = yaml.safe_load((CI / "argo.yaml").read_text(encoding="utf-8"))
+    (metric,) = template["spec"]["metrics"]
+    web = metric["provider"]["web"]
+    assert web["jsonPath"] == "{$.outcome}"
+    assert "outcome" in GateBody.model_fields
+    conditions = f"{metric['successCondition']} {metric['failureCondition']}"
+    told = set(re.findall(r'"(\w+)"', conditions))
+    assert told | {"pending"} == set(get_args(Outcome))
+    assert preference_of(web["headers"][1]["value"]).wait_s == 60 < web["timeoutSeconds"]

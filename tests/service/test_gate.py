@@ -189,6 +189,9 @@ MALFORMED = {
     "unknown member": b"version: 1\nrules: [{name: x, max_bound: 1}]\nextra: 1",
     "unknown rule member": policy({**RULE, "max": 1}),
     "no name": policy({"max_bound": 1}),
+    "long name": policy({**RULE, "name": "x" * 201}),
+    "control character": policy({**RULE, "name": "a\x00b"}),
+    "half a character": policy({**RULE, "name": "\ud800"}),
     "no max_bound": policy({"name": "x"}),
     "negative": policy({**RULE, "max_bound": -1}),
     "nan": policy({**RULE, "max_bound": float("nan")}),
@@ -233,7 +236,16 @@ def test_schema_accepts_what_the_reader_accepts() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["no name", "no max_bound", "negative", "unknown rule member", "on_undecided", "budget"]
+    "case",
+    [
+        "no name",
+        "long name",
+        "no max_bound",
+        "negative",
+        "unknown rule member",
+        "on_undecided",
+        "budget",
+    ],
 )
 def test_schema_refuses_what_the_reader_refuses(case: str) -> None:
     assert not Draft202012Validator(SCHEMA).is_valid(yaml.safe_load(MALFORMED[case]))

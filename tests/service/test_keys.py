@@ -85,6 +85,7 @@ def test_every_path_but_the_harmless_ones_needs_a_key(guarded: Service) -> None:
             )
             filled = filled.replace("{job_id}", "0" * 32).replace("{key_id}", "0" * 8)
             filled = filled.replace("{webhook_id}", "0" * 32).replace("{delivery_id}", "0" * 32)
+            filled = filled.replace("{policy_name}", "x").replace("{gate_id}", "0" * 32)
             assert "{" not in filled
             answer = guarded.client.request(method, filled)
             assert answer.status_code == 401, f"{method} {path}"
@@ -116,6 +117,33 @@ def test_a_scope_allows_what_stands_before_it_and_no_more(client: Key) -> None:
         assert one.get("/v1/keys").status_code == 403
         assert one.post("/v1/keys", json={"scope": "read"}).status_code == 403
     assert admin.get("/v1/keys").status_code == 200
+
+
+def test_policies_are_the_admins_and_gates_the_tenants(client: Key) -> None:
+    admin, submitting = client(tenant="gating"), client("submit", tenant="gating")
+    policy = {"version": 1, "rules": [{"name": "one", "max_bound": 5}]}
+    refused = submitting.put("/v1/policies/p", json=policy)
+    assert problem(refused)["code"] == "forbidden"
+    stored = admin.put("/v1/policies/p", json=policy).json()
+    assert submitting.delete("/v1/policies/p").status_code == 403
+    body = {"model": upload(submitting, model("gating")), "policy": "p"}
+    assert client("read", tenant="gating").post("/v1/gates", json=body).status_code == 403
+    gate = submitting.post("/v1/gates", json=body, headers={"Prefer": "wait=30"}).json()
+    theirs = client(tenant="another")
+    for path in (
+        "/v1/policies/p",
+        f"/v1/policies/{stored['digest']}",
+        f"/v1/gates/{gate['id']}",
+        f"/v1/gates/{gate['id']}/badge.svg",
+    ):
+        assert submitting.get(path).status_code == 200, path
+        assert theirs.get(path).status_code == 404, path
+    assert theirs.get(f"/v1/gates/{gate['id']}/attestation").status_code == 404
+    assert theirs.delete("/v1/policies/p").status_code == 404
+    for path in ("/v1/gates", "/v1/policies"):
+        assert theirs.get(path).json()["items"] == []
+    upload(theirs, model("gating"))
+    assert theirs.post("/v1/gates", json=body).status_code == 404
 
 
 def test_tenants_do_not_see_each_other(client: Key) -> None:

@@ -367,6 +367,31 @@ def test_the_service_signs_what_the_checker_accepted(signing: tuple[Service, Pat
     assert published == json.loads(trusted.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize(("most", "result"), [(5.0, "PASSED"), (0.5, "FAILED")])
+def test_the_service_signs_what_a_gate_decided(
+    most: float, result: str, signing: tuple[Service, Path]
+) -> None:
+    service, trusted = signing
+    policy = {"version": 1, "rules": [{"name": "one", "max_bound": most}]}
+    stored = service.client.put("/v1/policies/signed", json=policy).json()
+    body = {"model": service.upload(model("gated")), "policy": "signed"}
+    gate = service.client.post("/v1/gates", json=body, headers={"Prefer": "wait=30"}).json()
+    answer = service.client.get(f"/v1/gates/{gate['id']}/attestation")
+    assert answer.headers["content-type"] == "application/vnd.in-toto+json"
+    envelope = ForeignEnvelope.from_dict(answer.json())
+    assert envelope.verify([foreign_key(trusted)], 1)
+    statement = json.loads(envelope.payload)
+    predicate = statement["predicate"]
+    assert f"sha256:{statement['subject'][0]['digest']['sha256']}" == body["model"]
+    assert predicate["verificationResult"] == result
+    assert predicate["policy"] == {
+        "uri": f"urn:lipcert:policy:signed@{stored['version']}",
+        "digest": {"sha256": stored["digest"].removeprefix("sha256:")},
+    }
+    (attested,) = predicate["inputAttestations"]
+    assert f"sha256:{attested['digest']['sha256']}" == gate["rules"][0]["certificate"]
+
+
 def test_the_service_checks_envelopes(signing: tuple[Service, Path]) -> None:
     service, _ = signing
     job = service.submit(service.upload(model("checked")), wait=30)

@@ -11,7 +11,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from service.store import events, jobs, leases, models
+from service.gate import Limit, compared, decision_of
+from service.store import events, gates, jobs, leases, models, policies
 from service.store.database import Database
 from service.store.engine import HEAD
 from service.store.jobs import Job, NewJob
@@ -203,6 +204,33 @@ def test_a_commit_is_on_the_disk(database: Database) -> None:
     with database.write() as connection:
         found = [connection.exec_driver_sql(f"{ask} {name}").scalar() for name in asked]
     assert found == expected
+
+
+def test_a_gate_is_decided_once(database: Database) -> None:
+    """By the first of two who found it ripe; not at all where the transaction fails."""
+    limit = Limit(name="one", max_bound=5.0)
+    decision = decision_of(MODEL, [compared(limit, "sha256:c", 2.0, 1.0)])
+    other = decision_of(MODEL, [compared(limit, "sha256:c", None, 6.0)])
+    with database.write() as connection:
+        policy = policies.add(connection, TENANT, "p", {"version": 1}, "sha256:d", 0)
+        assert policy is not None
+        job_id = jobs.insert_job(connection, NewJob(tenant=TENANT, model=MODEL, request={}), 0, 3)
+        gate = gates.add(connection, TENANT, gates.new_id(), MODEL, policy, [(limit, job_id)], 0)
+        assert gates.ripe(connection, 10) == []
+        jobs.cancel(connection, TENANT, job_id, 1)
+        assert gates.ripe(connection, 10) == [gate]
+    with suppress(KeyboardInterrupt), database.write() as connection:
+        assert gates.decide(connection, gate, decision, [], None, 2)
+        raise KeyboardInterrupt
+    with database.write() as connection:
+        assert gates.ripe(connection, 10) == [gate]
+        assert gates.decide(connection, gate, decision, [], None, 2)
+        assert not gates.decide(connection, gate, other, [], None, 3)
+        assert gates.ripe(connection, 10) == []
+        assert gates.find(connection, "other", gate.id) is None
+        found = gates.find(connection, TENANT, gate.id)
+    assert found is not None
+    assert (found.outcome, found.decided, found.version) == ("pass", 2, 2)
 
 
 def test_head_is_the_newest_migration() -> None:
