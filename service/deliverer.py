@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import httpx
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from service.delivery import ANSWER_S, Sent, post
 from service.logs import write_json_lines
@@ -94,16 +95,28 @@ class Deliverer:
         self._seal = Seal(settings.webhook_key)
         self._running: dict[asyncio.Task[None], Try] = {}
         self._next: dict[str, int] = {}
+        self._is_cut_off = False  #: the database did not answer when it was asked last
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until told to stop; then give back what is on its way."""
         stopping = asyncio.create_task(stop.wait())
         while not stop.is_set():
-            await self.turn()
+            await self._try_turn()
             # A webhook that has answered is told the next thing at once.
             news: set[asyncio.Task[Any]] = {stopping, *self._running}
             await asyncio.wait(news, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
         await self._give_back()
+
+    async def _try_turn(self) -> None:
+        """A turn, if the database answers; what is on its way goes on without it."""
+        try:
+            await self.turn()
+        except OperationalError as error:
+            if not self._is_cut_off:
+                log.error("the database does not answer: %s", type(error).__name__)  # noqa: TRY400 - its text may hold parameters
+            self._is_cut_off = True
+        else:
+            self._is_cut_off = False
 
     async def turn(self) -> None:
         """Start what is due, while there is room."""
@@ -201,7 +214,8 @@ class Deliverer:
             for mine in held.values():
                 tries.release(connection, mine)
 
-        await self._write(release)
+        with suppress(OperationalError):  # else the leases lapse
+            await self._write(release)
 
     async def _write(self, change: Callable[[Connection], Found]) -> Found:
         """What a change returns; in a thread, since whoever holds the write lock may take long."""

@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy.exc import OperationalError
 from webhook_receiver import Receiver, status
 from webhook_stage import DAY_MS, LEASE_MS, START, TENANT, TRUST, Stage
 
@@ -24,7 +25,7 @@ from service import deliverer as module
 from service.deliverer import longest_wait_s
 from service.delivery import post
 from service.sealing import Seal, seal_context
-from service.store import webhooks
+from service.store import tries, webhooks
 from service.store.webhooks import OVERLAP_MS, Webhook
 from service.webhook_targets import Target
 from service.webhooks import WebhookRejected, new_secret, verify_webhook
@@ -100,6 +101,32 @@ def test_what_was_sent_and_not_marked_is_sent_again_under_the_same_id(
     first, second = stage.receiver.messages
     assert (first.id, first.body) == (second.id, second.body)
     assert stage.told(webhook_id)[0].state == "delivered"
+
+
+def test_a_database_that_is_away_is_waited_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, answers = tries.due, iter([False, False, True])
+
+    def due(*given: Any) -> Any:  # noqa: ANN401 - as `tries.due`
+        if not next(answers, True):
+            raise OperationalError("SELECT", {}, Exception("away"))
+        return known(*given)
+
+    monkeypatch.setattr(module.tries, "due", due)
+    webhook_id, _ = stage.hook()
+    stage.put()
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(stage.deliverer().run(stop))
+        while stage.told(webhook_id)[0].state != "delivered":
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+
+    asyncio.run(work())
+    assert caplog.messages.count("the database does not answer: OperationalError") == 1
 
 
 def test_an_orderly_stop_gives_a_try_back(stage: Stage) -> None:
