@@ -21,15 +21,14 @@ from typing import Any, TypeVar
 
 import httpx
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from service.delivery import ANSWER_S, Sent, post
 from service.logs import write_json_lines
 from service.sealing import Seal, Unsealable, seal_context
 from service.settings import Settings, from_environment
 from service.store import tries
-from service.store.coordination import now_ms
-from service.store.database import Database
+from service.store.coordination import now_in, now_ms
+from service.store.database import UNAVAILABLE, Database
 from service.store.engine import open_database
 from service.store.migrate import wait_for_head
 from service.store.outbox import MAX_TRIES
@@ -69,18 +68,13 @@ def _authorities() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def _same_clock(_connection: Connection) -> int:
-    """SQLite's file is on one machine, with one clock."""
-    return now_ms()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """What is outside: names, clocks, chance, and the authorities of TLS."""
 
     resolve: Resolve = system_addresses
     now: Callable[[], int] = now_ms  #: milliseconds since 1970, that receivers compare with theirs
-    clock: Callable[[Connection], int] = _same_clock  #: the one that leases are compared by
+    clock: Callable[[Connection], int] = now_in  #: the one that leases are compared by
     chance: Callable[[], float] = random.random  #: in [0, 1)
     trust: ssl.SSLContext = field(default_factory=_authorities)
 
@@ -111,7 +105,7 @@ class Deliverer:
         """A turn, if the database answers; what is on its way goes on without it."""
         try:
             await self.turn()
-        except OperationalError as error:
+        except UNAVAILABLE as error:
             if not self._is_cut_off:
                 log.error("the database does not answer: %s", type(error).__name__)  # noqa: TRY400 - its text may hold parameters
             self._is_cut_off = True
@@ -214,7 +208,7 @@ class Deliverer:
             for mine in held.values():
                 tries.release(connection, mine)
 
-        with suppress(OperationalError):  # else the leases lapse
+        with suppress(*UNAVAILABLE):  # else the leases lapse
             await self._write(release)
 
     async def _write(self, change: Callable[[Connection], Found]) -> Found:

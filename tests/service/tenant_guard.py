@@ -28,6 +28,10 @@ FOR_ALL_TENANTS = {
     ("leases", "lapse"),
     ("leases", "sweep"),
     ("leases", "needs_sweep"),
+    # the deliverer's queue
+    ("tries", "due"),
+    ("tries", "sweep"),
+    ("tries", "prune"),
     # gates that the dispatchers decide
     ("gates", "ripe"),
     # waking those who wait, each for a job or gate of its own
