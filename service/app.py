@@ -22,16 +22,35 @@ from service.edge import Edge
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem
 from service.routes import certificates, jobs, keys, meta, models, radius
-from service.schemas.certificates import CheckBody
+from service.schemas.certificates import CertificateBody, CheckBody, EnvelopeOfCertificateBody
 from service.schemas.jobs import EstimateBody
+from service.schemas.keys import NewKeyBody
 from service.schemas.problems import ProblemBody
-from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
+from service.schemas.submissions import (
+    RadiusBody,
+    RadiusPartBody,
+    ResumeBody,
+    SubmissionBody,
+    SubmissionPartBody,
+)
 from service.settings import Settings
 from service.store.engine import open_database
 from verifier.version import VERSION
 
 #: What routes read and answer by themselves, so that only this names it.
-BODIES = (ProblemBody, SubmissionBody, RadiusBody, ResumeBody, CheckBody, EstimateBody)
+BODIES = (
+    ProblemBody,
+    SubmissionBody,
+    SubmissionPartBody,
+    RadiusBody,
+    RadiusPartBody,
+    ResumeBody,
+    CheckBody,
+    CertificateBody,
+    EnvelopeOfCertificateBody,
+    EstimateBody,
+    NewKeyBody,
+)
 
 log = logging.getLogger("lipcert.api")
 
@@ -93,6 +112,9 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     """A path, query or header that FastAPI refuses: the same object as every other refusal."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    if request.method not in _methods(request):
+        # A path that is written out, read as one with an id in it: /v1/certificates/check.
+        return _respond(request, _no_such_method(request))
     first = error.errors()[0]
     pointer = "".join(f"/{part}" for part in first["loc"])
     problem = Problem("invalid-request", f"{pointer}: {first['msg']}", pointer=pointer)
@@ -102,11 +124,29 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     """What Starlette answers by itself: no such path, no such method, no such range."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _respond(request, _no_such_method(request))
     code = _OF_STATUS.get(error.status_code, "internal-error")
-    problem = Problem(
-        code, f"{request.method} {request.url.path[:200]}: {error.detail}", headers=error.headers
+    told = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return _respond(request, Problem(code, told, headers=error.headers))
+
+
+def _no_such_method(request: Request) -> Problem:
+    known = _methods(request)
+    return Problem(
+        "method-not-allowed",
+        f"{request.url.path[:200]} has {', '.join(known)}, not {request.method[:20]}",
+        headers={"Allow": ", ".join(known)},
     )
-    return _respond(request, problem)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path has; Starlette names those of the first route that fits alone."""
+    paths = request.app.openapi()["paths"]
+    path = request.url.path
+    template = path if path in paths else getattr(request.scope.get("route"), "path", "")
+    # The contract does not name itself, nor the page that shows it.
+    return [method.upper() for method in paths.get(template, {"get": None})]
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
@@ -117,6 +157,5 @@ async def _on_defect(request: Request, error: Exception) -> JSONResponse:
 
 _OF_STATUS: Mapping[int, str] = {
     HTTPStatus.NOT_FOUND: "not-found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
     HTTPStatus.BAD_REQUEST: "malformed-multipart",
 }

@@ -16,6 +16,7 @@ question about the radius of one point. Then `label` and `radius` are what was c
 
 import hashlib
 import json
+import re
 import resource
 import sys
 from collections.abc import Callable, Mapping
@@ -41,6 +42,8 @@ from verifier.request_json import property_json
 Outcome: TypeAlias = dict[str, object]
 Check: TypeAlias = Callable[[Certificate, bytes], Any]  # Any: found by name
 Verdict: TypeAlias = Any  # of a `Check`
+
+MODEL_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class UnreadableBody(ValueError):
@@ -140,6 +143,18 @@ def _read(order: Mapping[str, Any]) -> _Given:
     text = Path(order["text"]).read_bytes()
     if not order["wrapped"]:
         return _Given(parse_certificate(text))
+    certificate, model_id = _unwrapped(text)
+    if "payloadType" in certificate:
+        return _opened(certificate, model_id, order["trusted"])
+    return _Given(certificate_from_json(certificate), model_id)
+
+
+def _unwrapped(text: bytes) -> tuple[dict[str, object], str | None]:
+    """The certificate or envelope in a body, and the model that it is said to be about.
+
+    Raises:
+        UnreadableBody: the body is not `{certificate, model?}`.
+    """
     try:
         members = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -149,14 +164,14 @@ def _read(order: Mapping[str, Any]) -> _Given:
     body = cast("dict[str, object]", members)
     if unknown := sorted(set(body) - {"certificate", "model"}):
         raise UnreadableBody("invalid-request", f"the body has unknown members {unknown}")
-    model_id = body.get("model")
-    if model_id is not None and not isinstance(model_id, str):
-        raise UnreadableBody("invalid-request", "the body's member `model` is not text")
-    found = body["certificate"]
-    members = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-    if "payloadType" in members:
-        return _opened(members, model_id, order["trusted"])
-    return _Given(certificate_from_json(body["certificate"]), model_id)
+    model_id, certificate = body.get("model"), body["certificate"]
+    if not isinstance(certificate, dict):
+        raise UnreadableBody("invalid-request", "the body's member `certificate` is no object")
+    if model_id is None:
+        return cast("dict[str, object]", certificate), None
+    if not isinstance(model_id, str) or MODEL_ID.fullmatch(model_id) is None:
+        raise UnreadableBody("invalid-request", "the body's member `model` is no model's id")
+    return cast("dict[str, object]", certificate), model_id
 
 
 def _opened(envelope: dict[str, object], model_id: str | None, trusted: str | None) -> _Given:

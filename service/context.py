@@ -17,7 +17,7 @@ from service.problems import Problem
 from service.settings import TENANT, Settings
 from service.store import keys
 from service.store.engine import Database, now_ms
-from service.store.paging import MAX_LIMIT, BadCursor, Place, parse_cursor
+from service.store.paging import CURSOR, MAX_LIMIT, Place, parse_cursor
 
 Found = TypeVar("Found")
 
@@ -119,15 +119,13 @@ def allowed(scope: Scope) -> Callable[[Context], Awaitable[Context]]:
 
 
 def place_of(
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT, cursor: str | None = None
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[
+        str | None, Query(pattern=CURSOR, description="`next_cursor` of a page")
+    ] = None,
 ) -> Place:
     """The page that a query string asks for."""
-    try:
-        return Place(limit=limit, after=None if cursor is None else parse_cursor(cursor))
-    except BadCursor as error:
-        raise Problem(
-            "invalid-request", "the cursor is not one that a page gave", pointer="/cursor"
-        ) from error
+    return Place(limit=limit, after=None if cursor is None else parse_cursor(cursor))
 
 
 Open: TypeAlias = Annotated[Context, Depends(open_context)]

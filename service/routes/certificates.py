@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from service.bodies import chunks, require_type
 from service.checking import Checker, CheckOrder
 from service.context import AtPlace, Context, Reading, next_link, time_text
-from service.openapi import json_body, problems
+from service.openapi import Responses, json_body, problems
 from service.problems import Problem
 from service.schemas.certificates import CertificateListBody, CheckAnswerBody, CheckBody
 from service.settings import Settings
@@ -25,6 +25,17 @@ FOREVER = "max-age=31536000, immutable"
 JSON_TYPE = "application/json"
 JSON_TYPES = ("application/json", "application/*", "*/*")
 SIGNED_TYPE = "application/vnd.in-toto+json"
+
+#: The responses with a certificate in them.
+REPRESENTATIONS: Responses = {
+    200: {
+        "content": {
+            JSON_TYPE: {"schema": {"$ref": "#/components/schemas/CertificateBody"}},
+            SIGNED_TYPE: {"schema": {"$ref": "#/components/schemas/EnvelopeOfCertificateBody"}},
+        }
+    },
+    304: {"description": "a certificate never changes"},
+}
 
 
 @router.get("", response_model=CertificateListBody, responses=problems(401, 422))
@@ -49,13 +60,7 @@ async def list_certificates(
 @router.get(
     "/{certificate_id}",
     response_class=Response,
-    responses={
-        200: {
-            "content": {name: {"schema": {"type": "object"}} for name in (JSON_TYPE, SIGNED_TYPE)}
-        },
-        304: {"description": "a certificate never changes"},
-    }
-    | problems(401, 404, 406, 422),
+    responses=REPRESENTATIONS | problems(401, 404, 406, 422),
 )
 async def show(request: Request, context: Reading, certificate_id: CertificatePath) -> Response:
     """A certificate, in the canonical text whose parts its id names, or signed, in an envelope."""

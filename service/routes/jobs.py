@@ -1,5 +1,6 @@
 """Jobs: submitted, watched, canceled; their certificate when they have ended."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
@@ -39,13 +40,14 @@ JobPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 KEEPALIVE_S = 15.0
 EVENT_PAGE = 500
+MAX_SEQ = 2**31 - 1  #: the database counts no further
 
 
 @router.post(
     "",
     status_code=202,
     response_model=JobBody,
-    openapi_extra=json_body(SubmissionBody, multipart("SubmissionBody")),
+    openapi_extra=json_body(SubmissionBody, multipart("SubmissionPartBody")),
     responses={
         200: {"model": JobBody | EstimateBody, "description": "ended already, or validate_only"},
     }
@@ -61,8 +63,8 @@ async def submit(
     """Ask for a bound. In multipart the model comes along in one call."""
     if validate_only and media_type(request) == "multipart/form-data":
         raise Problem(
-            "unsupported-media-type",
-            "validate_only stores nothing, so the model cannot come along",
+            "model-not-ready",
+            "validate_only stores nothing, so the model cannot come along to be read",
             fix="upload the model first, then validate with JSON",
         )
     submission = await received(request, context, read_request)
@@ -152,8 +154,7 @@ async def resume(
 @router.get(
     "/{job_id}/certificate",
     response_class=Response,
-    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
-    | problems(401, 404, 409, 422),
+    responses=certificate_routes.REPRESENTATIONS | problems(401, 404, 406, 409, 422),
 )
 async def certificate(request: Request, context: Reading, job_id: JobPath) -> Response:
     """The certificate of a job that has ended; of a canceled one the best that was checked."""
@@ -195,14 +196,16 @@ async def stream(
     request: Request,
     context: Reading,
     job_id: JobPath,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """What happened to a job: server-sent events, or a JSON page after `after`."""
     await find(context, job_id)
     accept_header = request.headers.get("accept", "*/*")
     if "text/event-stream" in accept_header:
-        start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+        # Not isdigit(): a header may hold digits that int() does not take, such as a superscript.
+        is_number = re.fullmatch(r"[0-9]{1,9}", last_event_id or "") is not None
+        start = int(last_event_id) if last_event_id and is_number else after
         return StreamingResponse(
             _events(context, job_id, start),
             media_type="text/event-stream",

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 import verifier.certificate
-from service import docs_page
+from service import docs_page, openapi
 from service.context import Context, Open, Reading
 from service.metrics import CONTENT_TYPE
 from service.openapi import problems
@@ -17,7 +17,7 @@ from service.problems import Problem
 from service.schemas.certificates import PublicKeysBody
 from service.schemas.meta import HealthBody, ReadinessBody, VersionBody
 from service.signing_keys import read_trusted_keys
-from service.store import leases
+from service.store import keys, leases
 from service.store.engine import HEAD, now_ms
 from verifier.certificate import FORMAT
 from verifier.version import VERSION
@@ -68,8 +68,8 @@ async def version() -> Response:
 async def public_keys(context: Open) -> Response:
     """The keys that verify what this service signed, the retired ones too."""
     path = context.settings.trusted_keys
-    keys = () if path is None else await run_in_threadpool(read_trusted_keys, path)
-    return JSONResponse({"keys": [key.to_json() for key in keys]})
+    trusted = () if path is None else await run_in_threadpool(read_trusted_keys, path)
+    return JSONResponse({"keys": [key.to_json() for key in trusted]})
 
 
 @router.get(
@@ -87,16 +87,22 @@ async def schema(name: Annotated[str, Path(pattern=r"^[a-z]{1,40}$")]) -> Respon
 
 
 @router.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request) -> Response:
+async def openapi_json(request: Request, context: Open) -> Response:
     """The contract."""
-    return JSONResponse(request.app.openapi())
+    return JSONResponse(await _document(request, context))
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> Response:
+async def docs(request: Request, context: Open) -> Response:
     """The contract as a page. Nothing on it comes from elsewhere, and it runs no script."""
-    page = docs_page.render(request.app.openapi())
+    page = docs_page.render(await _document(request, context))
     return HTMLResponse(page, headers={"Content-Security-Policy": docs_page.POLICY})
+
+
+async def _document(request: Request, context: Context) -> dict[str, Any]:
+    """The contract, as it is with keys or without."""
+    document = request.app.openapi()
+    return document if await context.read(keys.exist) else openapi.without_keys(document)
 
 
 def _readiness(context: Context) -> dict[str, Any]:

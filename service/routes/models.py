@@ -89,7 +89,7 @@ async def show(context: Reading, model_id: ModelPath) -> Response:
     return JSONResponse(model_json(await _find(context, model_id)))
 
 
-@router.head("/{model_id}", responses=problems(401, 404, 422))
+@router.head("/{model_id}", response_class=Response, responses=problems(401, 404, 422))
 async def head(context: Reading, model_id: ModelPath) -> Response:
     """Whether a model is here, and how many bytes it has."""
     model = await _find(context, model_id)

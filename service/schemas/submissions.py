@@ -36,8 +36,14 @@ class EnvelopeBody(Body):
     )
 
 
+class SubmissionPartBody(RequestBody, EnvelopeBody):
+    """A request for a job about the model that comes in the same call."""
+
+
 class SubmissionBody(RequestBody, EnvelopeBody):
     """A request for a job."""
+
+    model: ModelId = Field()  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride] - it narrows
 
 
 class QuestionBody(Body):
@@ -58,5 +64,11 @@ class ResumeBody(Body):
     budget: BudgetBody = Field(default_factory=BudgetBody)
 
 
+class RadiusPartBody(QuestionBody, EnvelopeBody):
+    """A question for a job about the model that comes in the same call."""
+
+
 class RadiusBody(QuestionBody, EnvelopeBody):
     """A question for a job."""
+
+    model: ModelId = Field()  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride] - it narrows
