@@ -12,9 +12,10 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from opentelemetry.trace import TracerProvider
 from starlette.exceptions import HTTPException
 
-from service import openapi
+from service import openapi, telemetry
 from service.blobs import Blobs
 from service.changes import Changes
 from service.context import Context
@@ -57,7 +58,8 @@ log = logging.getLogger("lipcert.api")
 
 def create_app(settings: Settings) -> Edge:
     """The app over a data directory whose database is at the newest schema."""
-    app = describe_app()
+    provider = telemetry.provider_of(settings.telemetry)
+    app = describe_app(provider)
     database = open_database(settings.database)
     changes = Changes(database)
     app.state.context = Context(settings, database, Blobs(settings.data), changes)
@@ -66,6 +68,7 @@ def create_app(settings: Settings) -> Edge:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
+        telemetry.shut_down(provider)
         changes.close()
         database.close()
 
@@ -74,8 +77,8 @@ def create_app(settings: Settings) -> Edge:
     return Edge(app, settings, metrics)
 
 
-def describe_app() -> FastAPI:
-    """The routes and their contract, without anything behind them."""
+def describe_app(provider: TracerProvider | None = None) -> FastAPI:
+    """The routes and their contract, without anything behind them; requests traced, where asked."""
     app = FastAPI(
         title="lipcert",
         version=VERSION,
@@ -83,6 +86,14 @@ def describe_app() -> FastAPI:
         docs_url=None,  # FastAPI's page loads its script from elsewhere
         redoc_url=None,
         openapi_url=None,
+        telemetry={
+            "tracer_provider": provider,
+            "tracing": provider is not None,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     for routes in (models, jobs, radius, certificates, keys, meta):
         app.include_router(routes.router)

@@ -6,9 +6,10 @@ ends. It is a process of its own because the certificate comes from one that has
 model, and because the checker reads the model too.
 
     in   {"text": path, "wrapped": bool, "models": folder, "out": path or null, "asked": {...} or
-          null, "memory_bytes": n}
+          null, "sandbox": level, "memory_bytes": n}
     out  {"valid": bool, "code", "reason", "node", "id", ...}
 
+`sandbox`: of the process that found the certificate, for the canonical text in `out`.
 `wrapped`: the text is {"certificate": ..., "model": ...} instead of the certificate itself.
 `asked`: the model, property and target that the certificate has to be about; or the model and a
 question about the radius of one point. Then `label` and `radius` are what was concluded.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from service import lifeline, sandbox
+from service.producer import found_in
 from service.worker import load_entry
 from verifier.canonical_json import Json, canonical_json
 from verifier.certificate import Certificate
@@ -106,7 +108,7 @@ def examine(order: Mapping[str, Any], check: Check) -> Outcome:
     outcome = _concluded(check(certificate, path.read_bytes()), certificate, asked)
     outcome["signature"] = given.signature
     if outcome["valid"] and order["out"] is not None:
-        outcome |= _stored(certificate, Path(order["out"]))
+        outcome |= _stored(found_in(certificate, order["sandbox"]), Path(order["out"]))
     return outcome
 
 

@@ -33,6 +33,20 @@ api_keys = typer.Typer(
 DAY_MS = 86_400_000
 
 
+@api_keys.callback()
+def require_service() -> None:
+    """Keys that open the REST service."""
+    from verifier.errors import RequestRefused
+
+    try:
+        import service.serve  # noqa: F401 - that it can be imported is what is asked
+    except ImportError as error:
+        raise RequestRefused(
+            f"this installation has no service: module {error.name!r} is missing",
+            fix="pip install 'lipcert[serve]'",
+        ) from error
+
+
 @api_keys.command("new")
 def new_key(
     scope: Annotated[str, typer.Option(help="read, submit or admin.")] = "admin",
@@ -101,16 +115,9 @@ def revoke_key(
 @contextmanager
 def _database(data: Path | None) -> Generator[Database]:
     """The database of the service, at the newest schema."""
-    from verifier.errors import RequestRefused
+    from service.serve import ready_database
+    from service.settings import from_environment
 
-    try:
-        from service.serve import ready_database
-        from service.settings import from_environment
-    except ImportError as error:
-        raise RequestRefused(
-            f"this installation has no service: module {error.name!r} is missing",
-            fix="pip install 'lipcert[serve]'",
-        ) from error
     settings = from_environment(os.environ)
     chosen = settings if data is None else dataclasses.replace(settings, data=data)
     with ready_database(chosen) as database:

@@ -14,6 +14,7 @@ from service.access import ApiKey, Scope, matches, parts_of
 from service.blobs import Blobs
 from service.changes import Changes
 from service.problems import Problem
+from service.schemas.request import LabelText
 from service.settings import TENANT, Settings
 from service.store import keys
 from service.store.engine import Database, now_ms
@@ -128,11 +129,22 @@ def place_of(
     return Place(limit=limit, after=None if cursor is None else parse_cursor(cursor))
 
 
+def labels_of(
+    label: Annotated[
+        list[LabelText], Query(description="name:value; several times for several", max_length=20)
+    ] = [],  # noqa: B006 - FastAPI copies defaults
+) -> list[tuple[str, str]]:
+    """The labels in a query string."""
+    parts = [text.partition(":") for text in label]
+    return [(name, value) for name, _, value in parts]
+
+
 Open: TypeAlias = Annotated[Context, Depends(open_context)]
 Reading: TypeAlias = Annotated[Context, Depends(reader)]
 Submitting: TypeAlias = Annotated[Context, Depends(allowed("submit"))]
 Administering: TypeAlias = Annotated[Context, Depends(allowed("admin"))]
 AtPlace: TypeAlias = Annotated[Place, Depends(place_of)]
+Labels: TypeAlias = Annotated[list[tuple[str, str]], Depends(labels_of)]
 
 
 def time_text(milliseconds: int | None) -> str | None:

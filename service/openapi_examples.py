@@ -33,8 +33,13 @@ _MODEL_BODY: Example = {
     "summary": {"opset": 17, "input": {"name": "x", "shape": [64], "size": 64}},
     "capabilities": {
         "lipsdp": {
-            "global": {"available": True, "code": None, "node": None, "detail": None},
-            "local": {"available": True, "code": None, "node": None, "detail": None},
+            "global": {
+                "available": False,
+                "code": "not-lipschitz-globally",
+                "node": "/exp",
+                "reason": "exp has slopes of every size; over a region it has bounds",
+            },
+            "local": {"available": True, "code": None, "node": None, "reason": None},
         },
     },
     "error": None,

@@ -20,6 +20,7 @@ from service.store import certificates, jobs, models
 from service.store.jobs import Job, NewJob
 from service.store.models import Model
 from service.store.tables import idempotency
+from service.telemetry import current_trace
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
 from verifier.property import Indices, Margins, Request
@@ -98,6 +99,7 @@ class Submission:
             deadline=self.deadline,
             key=self.key,
             resumes=self.resumes,
+            trace=current_trace(),
         )
 
 

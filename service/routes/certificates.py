@@ -1,7 +1,7 @@
 """Certificates: immutable, fetched by the digest of their content, checked again on demand."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
@@ -44,8 +44,8 @@ async def list_certificates(
     context: Reading,
     place: AtPlace,
     model: str | None = None,
-    kind: str | None = None,
-    scope: str | None = None,
+    kind: Literal["lipschitz", "jacobian", "monotone"] | None = None,
+    scope: Literal["global", "local"] | None = None,
 ) -> Response:
     """All certificates, newest first."""
     asked = {"model": model, "kind": kind, "scope": scope}

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
 from service.bodies import as_object, media_type, read_json
-from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
+from service.context import AtPlace, Context, Labels, Reading, Submitting, next_link, time_text
 from service.job_view import job_json, radii_text
 from service.openapi import json_body, problems
 from service.problems import Problem, problem_of_stored
@@ -78,14 +78,15 @@ async def list_jobs(
     request: Request,
     context: Reading,
     place: AtPlace,
+    labels: Labels,
     state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"] | None = None,
     verdict: Literal["certified", "violated", "undecided"] | None = None,
     model: str | None = None,
 ) -> Response:
-    """All jobs, newest first."""
+    """All jobs, newest first; with several labels those that have them all."""
     asked = {"state": state, "verdict": verdict, "model": model}
     filters = {name: value for name, value in asked.items() if value is not None}
-    page = await context.read(lambda c: jobs.page(c, context.tenant, place, filters))
+    page = await context.read(lambda c: jobs.page(c, context.tenant, place, filters, labels))
     return JSONResponse(
         {"items": [job_json(job) for job in page.items], "next_cursor": page.cursor},
         headers=next_link(request, page.cursor),

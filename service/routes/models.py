@@ -1,5 +1,6 @@
 """Models by the SHA-256 of their bytes: uploaded, read by a child, listed, fetched, deleted."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -14,7 +15,7 @@ from service.bodies import (
     receive,
     require_type,
 )
-from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
+from service.context import AtPlace, Context, Labels, Reading, Submitting, next_link, time_text
 from service.openapi import problems, raw_body
 from service.problems import Problem
 from service.schemas.models import ModelBody, ModelListBody
@@ -37,8 +38,10 @@ def model_json(model: Model) -> dict[str, object]:
         "id": model.id,
         "state": model.state,
         "size": model.size,
+        "labels": model.labels or {},
         "created": time_text(model.created),
         "summary": model.summary,
+        "capabilities": None if model.summary is None else model.summary.get("capabilities"),
         "error": model.error,
     }
 
@@ -51,9 +54,9 @@ def model_json(model: Model) -> dict[str, object]:
     responses={200: {"model": ModelBody, "description": "known already"}}
     | problems(401, 403, 408, 413, 415, 422),
 )
-async def upload(request: Request, context: Submitting) -> Response:
-    """Upload a model. Its id is the SHA-256 of its bytes, so a repeated upload changes nothing."""
-    return await _receive(request, context, announced_digest(request))
+async def upload(request: Request, context: Submitting, labels: Labels) -> Response:
+    """Upload a model. Its id is the SHA-256 of its bytes: uploaded again, it gets new labels."""
+    return await _receive(request, context, announced_digest(request), dict(labels))
 
 
 @router.put(
@@ -64,19 +67,23 @@ async def upload(request: Request, context: Submitting) -> Response:
     responses={200: {"model": ModelBody, "description": "known already"}}
     | problems(401, 403, 408, 413, 415, 422),
 )
-async def upload_as(request: Request, context: Submitting, model_id: ModelPath) -> Response:
+async def upload_as(
+    request: Request, context: Submitting, model_id: ModelPath, labels: Labels
+) -> Response:
     """Upload a model whose digest is known; bytes with another digest are refused."""
     expected = model_id.removeprefix("sha256:")
     announced = announced_digest(request)
     if announced not in (None, expected):
         raise Problem("digest-mismatch", "Content-Digest and the path name different digests")
-    return await _receive(request, context, expected)
+    return await _receive(request, context, expected, dict(labels))
 
 
 @router.get("", response_model=ModelListBody, responses=problems(401, 422))
-async def list_models(request: Request, context: Reading, place: AtPlace) -> Response:
-    """All models, newest first."""
-    page = await context.read(lambda c: models.page(c, context.tenant, place))
+async def list_models(
+    request: Request, context: Reading, place: AtPlace, labels: Labels
+) -> Response:
+    """All models, newest first; with several labels those that have them all."""
+    page = await context.read(lambda c: models.page(c, context.tenant, place, labels))
     return JSONResponse(
         {"items": [model_json(model) for model in page.items], "next_cursor": page.cursor},
         headers=next_link(request, page.cursor),
@@ -130,8 +137,12 @@ async def delete(context: Submitting, model_id: ModelPath) -> Response:
     return Response(status_code=204)
 
 
-async def keep(context: Context, draft: Draft, expected: str | None) -> tuple[Model, bool]:
+async def keep(
+    context: Context, draft: Draft, expected: str | None, labels: Mapping[str, str] | None = None
+) -> tuple[Model, bool]:
     """Make a received model durable and queue it to be read; whether it is new.
+
+    Labels take the place of those that it had; where there are none, those stay.
 
     Raises:
         Problem: digest-mismatch.
@@ -146,19 +157,24 @@ async def keep(context: Context, draft: Draft, expected: str | None) -> tuple[Mo
         # bytes would be a lie.
         draft.keep(context.blobs.place("models", context.tenant, digest))
         attempts = context.settings.max_attempts
-        return models.add(
+        model, is_new = models.add(
             connection, context.tenant, f"sha256:{digest}", draft.size, now_ms(), attempts
         )
+        if labels:
+            model = models.relabel(connection, model, context.tenant, labels)
+        return model, is_new
 
     return await context.write(store)
 
 
-async def _receive(request: Request, context: Context, expected: str | None) -> Response:
+async def _receive(
+    request: Request, context: Context, expected: str | None, labels: Mapping[str, str]
+) -> Response:
     require_type(request, MODEL_TYPES)
     settings = context.settings
     with context.blobs.draft() as draft:
         await receive(request, draft, settings.max_model_bytes, settings.upload_idle_s)
-        model, is_new = await keep(context, draft, expected)
+        model, is_new = await keep(context, draft, expected, labels)
     headers: dict[str, Any] = {"Location": f"/v1/models/{model.id}"}
     return JSONResponse(model_json(model), status_code=201 if is_new else 200, headers=headers)
 

@@ -18,6 +18,9 @@ NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False, stric
 Vector: TypeAlias = Annotated[list[Number], Field(min_length=1)]
 Indices: TypeAlias = Annotated[list[Index], Field(min_length=1)]
 ModelId: TypeAlias = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+LabelName: TypeAlias = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]{1,100}$")]
+LabelValue: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$")]
+LabelText: TypeAlias = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]{1,100}:[^\x00-\x1f]{0,200}$")]
 Option: TypeAlias = str | int | float | bool
 
 

@@ -10,6 +10,8 @@ from service.schemas.request import (
     Centers,
     ClipBody,
     Index,
+    LabelName,
+    LabelValue,
     ModelId,
     Positive,
     RequestBody,
@@ -27,9 +29,7 @@ class EnvelopeBody(Body):
     """What a submission says besides the request."""
 
     model: ModelId | None = Field(default=None, description="left out in a multipart body")
-    labels: dict[str, Annotated[str, Field(max_length=200)]] = Field(
-        default_factory=dict[str, str], max_length=20
-    )
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict[str, str], max_length=20)
     priority: Annotated[int, Field(ge=-100, le=100, strict=True)] = 0
     deadline: Annotated[AwareDatetime, BeforeValidator(_require_text)] | None = Field(
         default=None, description="RFC 3339 with an offset; after it nobody wants the answer"
