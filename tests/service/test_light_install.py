@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from docs_blocks import PAGES, blocks_of
 from service_process import Service, settings_in
 
 from service.settings import EntryPoints
@@ -94,7 +95,7 @@ def test_the_client_proves_elsewhere_and_checks_here(
     light: Run, real: Service, tmp_path: Path
 ) -> None:
     code = (
-        "import json, sys; from pathlib import Path; from service.client import Client\n"
+        "import json; from pathlib import Path; from service.client import Client\n"
         f"model = Path({str(MODEL)!r}).read_bytes()\n"
         f"with Client({real.url!r}) as lipcert:\n"
         "    found = lipcert.certify(model, {'method': 'product', 'budget': {'seconds': 20}})\n"
@@ -110,6 +111,18 @@ def test_the_client_proves_elsewhere_and_checks_here(
     policy.write_text(json.dumps(POLICY), encoding="utf-8")
     gate = light("lipcert", "gate", MODEL, "--policy", policy, "--server", real.url)
     assert gate.returncode == 0, gate.stderr
+
+
+def test_what_the_pages_say_of_the_client_runs_here(light: Run, real: Service) -> None:
+    programs = [b.text for page in PAGES for b in blocks_of(page) if b.kind == "python client"]
+    assert programs
+    for program in programs:
+        text = program.replace("http://127.0.0.1:8321", real.url)
+        text = text.replace('"examples/', f'"{ROOT}/examples/').replace(
+            '"seconds": 10', '"seconds": 2'
+        )
+        done = light("python", "-c", text)
+        assert done.stdout.split()[-1] == "True", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ def _label_jobs(label: sa.Table) -> None:
         sa.column("labels", sa.JSON),
     )
     for row in op.get_bind().execute(sa.select(job)).all():
-        for name, value in (row.labels or {}).items():
+        labels: dict[str, str] = row.labels or {}
+        for name, value in labels.items():
             op.get_bind().execute(
                 sa.insert(label).values(
                     tenant=row.tenant, kind="job", thing=row.id, name=name, value=value
