@@ -39,7 +39,7 @@ bench: $(INSTALLED)
 
 # Thousands of random calls against a service, with and without keys.
 contract: $(INSTALLED)
-	$(BIN)/python -m benchmarks.contract
+	$(BIN)/python tests/service/schemathesis_run.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

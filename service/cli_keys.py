@@ -9,6 +9,7 @@ import dataclasses
 import os
 import time
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,7 @@ def require_service() -> None:
     from verifier.errors import RequestRefused
 
     try:
-        import service.serve  # noqa: F401 - that it can be imported is what is asked
+        import_module("service.serve")
     except ImportError as error:
         raise RequestRefused(
             f"this installation has no service: module {error.name!r} is missing",

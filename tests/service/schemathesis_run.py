@@ -1,14 +1,22 @@
-"""One run of schemathesis against a service: all checks, the contract as the service serves it."""
+"""Runs of schemathesis against a service: all checks, the contract as the service serves it.
+
+    python tests/service/schemathesis_run.py [examples per operation and phase]
+
+makes a long one without API keys and a long one with them, and exits with 1 where a check failed.
+The services' children verify by fakes, so that the calls meet every state that a job can be in.
+"""
 
 import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from service_process import Service
+from service_process import Service, settings_in
 
 from service.access import parts_of
 from service.store import keys
@@ -16,6 +24,7 @@ from service.store.engine import now_ms, open_database
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "schemathesis.toml"
+EXAMPLES = "40"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +67,32 @@ def make_key(service: Service) -> str:
         )
     database.close()
     return text
+
+
+def main() -> int:
+    """Run both; the exit code."""
+    examples = sys.argv[1] if 1 < len(sys.argv) else EXAMPLES
+    results = [_long(examples, with_keys=with_keys) for with_keys in (False, True)]
+    sys.stdout.write(f"{sum(ran.cases for ran in results)} cases in all\n")
+    return 0 if all(ran.is_clean for ran in results) else 1
+
+
+def _long(examples: str, *, with_keys: bool) -> Ran:
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(replace(settings_in(Path(folder)), max_queued=100_000))
+        try:
+            key = make_key(service) if with_keys else None
+            began = time.monotonic()
+            ran = run(service, ("--max-examples", examples), key)
+        finally:
+            service.close()
+    sys.stdout.write(
+        f"{'with' if with_keys else 'without'} keys: {ran.cases} cases in "
+        f"{time.monotonic() - began:.0f} s, {'clean' if ran.is_clean else ran.said}\n"
+    )
+    sys.stdout.flush()
+    return ran
+
+
+if __name__ == "__main__":
+    sys.exit(main())

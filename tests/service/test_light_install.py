@@ -132,7 +132,7 @@ def test_what_the_pages_say_of_the_client_runs_here(light: Run, real: Service) -
         (["serve"], "lipcert[serve,verify]"),
         (["api-keys", "list"], "lipcert[serve]"),
     ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
+    ids=["certify", "serve", "api-keys"],
 )
 def test_the_rest_says_what_to_install(light: Run, arguments: list[object], extra: str) -> None:
     done = light("lipcert", *arguments)

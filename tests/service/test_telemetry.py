@@ -87,7 +87,11 @@ def test_the_trace_of_a_request_goes_on_in_its_attempt(
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(telemetry, "provider_of", lambda _: provider)
+
+    def provide(_: object) -> TracerProvider:
+        return provider
+
+    monkeypatch.setattr(telemetry, "provider_of", provide)
     settings = settings_in(tmp_path)
     _submit(settings)
     spans = telemetry.Spans(provider)
