@@ -4,7 +4,7 @@ import pathlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
@@ -13,7 +13,7 @@ from service import docs_page, openapi
 from service.context import Context, Open, Reading
 from service.metrics import CONTENT_TYPE
 from service.openapi import problems
-from service.problems import Problem
+from service.problems import CATALOGUE, Problem
 from service.schemas.certificates import PublicKeysBody
 from service.schemas.meta import HealthBody, ReadinessBody, VersionBody
 from service.signing_keys import read_trusted_keys
@@ -97,6 +97,14 @@ async def docs(request: Request, context: Open) -> Response:
     """The contract as a page. Nothing on it comes from elsewhere, and it runs no script."""
     page = docs_page.render(await _document(request, context))
     return HTMLResponse(page, headers={"Content-Security-Policy": docs_page.POLICY})
+
+
+@router.get("/problems/{code}", include_in_schema=False)
+async def problem(code: str) -> Response:
+    """Where a problem's `type` leads: to what the page of the contract says of it."""
+    if code not in CATALOGUE:
+        raise Problem("not-found", f"there is no problem {code[:100]!r}")
+    return RedirectResponse(f"/docs#problem-{code}", status_code=303)
 
 
 async def _document(request: Request, context: Context) -> dict[str, Any]:
