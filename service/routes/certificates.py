@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from service.bodies import chunks, require_type
@@ -12,6 +12,7 @@ from service.checking import Checker, CheckOrder
 from service.context import AtPlace, Context, Reading, next_link, time_text
 from service.openapi import Responses, json_body, problems
 from service.problems import Problem
+from service.ranges import file_answer
 from service.schemas.certificates import CertificateListBody, CheckAnswerBody, CheckBody
 from service.settings import Settings
 from service.store import certificates
@@ -34,6 +35,7 @@ REPRESENTATIONS: Responses = {
             SIGNED_TYPE: {"schema": {"$ref": "#/components/schemas/EnvelopeOfCertificateBody"}},
         }
     },
+    206: {"description": "a part of it"},
     304: {"description": "a certificate never changes"},
 }
 
@@ -60,7 +62,7 @@ async def list_certificates(
 @router.get(
     "/{certificate_id}",
     response_class=Response,
-    responses=REPRESENTATIONS | problems(401, 404, 406, 422),
+    responses=REPRESENTATIONS | problems(401, 404, 406, 416, 422),
 )
 async def show(request: Request, context: Reading, certificate_id: CertificatePath) -> Response:
     """A certificate, in the canonical text whose parts its id names, or signed, in an envelope."""
@@ -92,9 +94,7 @@ async def answer(request: Request, context: Context, certificate_id: str) -> Res
     # Where there are no keys, whoever may ask may also see.
     share = "public" if context.key is None else "private"
     headers = {"ETag": etag, "Cache-Control": f"{share}, {FOREVER}", "Vary": "Accept"}
-    if request.headers.get("if-none-match") == etag:
-        return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type=media_type, headers=headers)
+    return file_answer(request, path, media_type, headers)
 
 
 @router.post(

@@ -155,7 +155,7 @@ async def resume(
 @router.get(
     "/{job_id}/certificate",
     response_class=Response,
-    responses=certificate_routes.REPRESENTATIONS | problems(401, 404, 406, 409, 422),
+    responses=certificate_routes.REPRESENTATIONS | problems(401, 404, 406, 409, 416, 422),
 )
 async def certificate(request: Request, context: Reading, job_id: JobPath) -> Response:
     """The certificate of a job that has ended; of a canceled one the best that was checked."""

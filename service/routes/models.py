@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
@@ -16,8 +16,9 @@ from service.bodies import (
     require_type,
 )
 from service.context import AtPlace, Context, Labels, Reading, Submitting, next_link, time_text
-from service.openapi import problems, raw_body
+from service.openapi import Responses, problems, raw_body
 from service.problems import Problem
+from service.ranges import file_answer
 from service.schemas.models import ModelBody, ModelListBody
 from service.store import models
 from service.store.engine import now_ms
@@ -29,6 +30,7 @@ ModelPath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$", description="s
 
 BINARY = "application/octet-stream"
 BYTES: dict[str, Any] = {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
+UNCHANGED: Responses = {304: {"description": "bytes of one digest never change"}}
 MODEL_TYPES = (BINARY, "application/x-onnx", "application/onnx")
 
 
@@ -105,20 +107,23 @@ async def head(context: Reading, model_id: ModelPath) -> Response:
     return response
 
 
+@router.head(
+    "/{model_id}/content",
+    response_class=Response,
+    responses={206: {"description": "of a part"}, **UNCHANGED} | problems(401, 404, 416, 422),
+)
 @router.get(
     "/{model_id}/content",
-    response_class=FileResponse,
-    responses={200: BYTES, 206: BYTES} | problems(401, 404, 416, 422),
+    response_class=Response,
+    responses={200: BYTES, 206: BYTES, **UNCHANGED} | problems(401, 404, 416, 422),
 )
-async def content(context: Reading, model_id: ModelPath) -> Response:
-    """The bytes."""
+async def content(request: Request, context: Reading, model_id: ModelPath) -> Response:
+    """The bytes, or those of one `Range`."""
     await _find(context, model_id)
     digest = model_id.removeprefix("sha256:")
-    return FileResponse(
-        context.blobs.place("models", context.tenant, digest),
-        media_type=BINARY,
-        headers={"Content-Digest": content_digest(digest), "ETag": f'"{model_id}"'},
-    )
+    path = context.blobs.place("models", context.tenant, digest)
+    headers = {"Content-Digest": content_digest(digest), "ETag": f'"{model_id}"'}
+    return file_answer(request, path, BINARY, headers)
 
 
 @router.delete("/{model_id}", status_code=204, responses=problems(401, 403, 404, 409, 422))
