@@ -12,6 +12,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from opentelemetry.trace import TracerProvider
 from starlette.exceptions import HTTPException
 
@@ -52,6 +53,8 @@ BODIES = (
     EstimateBody,
     NewKeyBody,
 )
+
+ROUTES = (models, jobs, radius, certificates, keys, meta)
 
 log = logging.getLogger("lipcert.api")
 
@@ -95,8 +98,9 @@ def describe_app(provider: TracerProvider | None = None) -> FastAPI:
             "auto_configure": False,
         },
     )
-    for routes in (models, jobs, radius, certificates, keys, meta):
+    for routes in ROUTES:
         app.include_router(routes.router)
+    app.state.methods = _methods_by_path()
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -133,7 +137,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
-    """What Starlette answers by itself: no such path, no such method, no such range."""
+    """What Starlette answers by itself: no such path, no such method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return _respond(request, _no_such_method(request))
@@ -153,11 +157,20 @@ def _no_such_method(request: Request) -> Problem:
 
 def _methods(request: Request) -> list[str]:
     """The methods that a path has; Starlette names those of the first route that fits alone."""
-    paths = request.app.openapi()["paths"]
+    known = request.app.state.methods
     path = request.url.path
-    template = path if path in paths else getattr(request.scope.get("route"), "path", "")
-    # The contract does not name itself, nor the page that shows it.
-    return [method.upper() for method in paths.get(template, {"get": None})]
+    template = path if path in known else getattr(request.scope.get("route"), "path", "")
+    return known.get(template, [])
+
+
+def _methods_by_path() -> dict[str, list[str]]:
+    """Of every path, as routes write it."""
+    found: dict[str, set[str]] = {}
+    for routes in ROUTES:
+        for route in routes.router.routes:
+            if isinstance(route, APIRoute):
+                found.setdefault(route.path, set()).update(route.methods)
+    return {path: sorted(methods) for path, methods in found.items()}
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:
