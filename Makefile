@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test serve lint bench clean
+.PHONY: demo test serve lint bench contract clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -41,6 +41,10 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.published
 	$(BIN)/python -m benchmarks.local_yardsticks
 	$(BIN)/python -m benchmarks.check_time
+
+# Thousands of random calls against a service, with and without keys.
+contract: $(INSTALLED)
+	$(BIN)/python tests/service/schemathesis_run.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -12,9 +12,11 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from opentelemetry.trace import TracerProvider
 from starlette.exceptions import HTTPException
 
-from service import openapi
+from service import openapi, telemetry
 from service.blobs import Blobs
 from service.changes import Changes, Decisions
 from service.context import Context
@@ -35,12 +37,19 @@ from service.routes import (
     usage,
     webhooks,
 )
-from service.schemas.certificates import CheckBody
+from service.schemas.certificates import CertificateBody, CheckBody, EnvelopeOfCertificateBody
 from service.schemas.gates import GateSubmissionBody
 from service.schemas.jobs import EstimateBody
+from service.schemas.keys import NewKeyBody
 from service.schemas.policies import PolicyDocumentBody
 from service.schemas.problems import ProblemBody
-from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
+from service.schemas.submissions import (
+    RadiusBody,
+    RadiusPartBody,
+    ResumeBody,
+    SubmissionBody,
+    SubmissionPartBody,
+)
 from service.schemas.webhooks import WebhookMessageBody
 from service.settings import Settings
 from service.store.database import UNAVAILABLE
@@ -51,21 +60,31 @@ from verifier.version import VERSION
 BODIES = (
     ProblemBody,
     SubmissionBody,
+    SubmissionPartBody,
     RadiusBody,
+    RadiusPartBody,
     ResumeBody,
     CheckBody,
+    CertificateBody,
+    EnvelopeOfCertificateBody,
     EstimateBody,
+    NewKeyBody,
     WebhookMessageBody,
     PolicyDocumentBody,
     GateSubmissionBody,
 )
+
+#: What works with the database, and can find it away.
+GUARDED = (models, jobs, radius, certificates, policies, gates, webhooks, keys, audit, usage)
+ROUTES = (*GUARDED, meta)
 
 log = logging.getLogger("lipcert.api")
 
 
 def create_app(settings: Settings) -> Edge:
     """The app over a data directory whose database is at the newest schema."""
-    app = describe_app()
+    provider = telemetry.provider_of(settings.telemetry)
+    app = describe_app(provider)
     database = open_database(settings.database)
     changes, decisions = Changes(database), Decisions(database)
     throttle = Throttle(settings.rates)
@@ -77,6 +96,7 @@ def create_app(settings: Settings) -> Edge:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
+        telemetry.shut_down(provider)
         changes.close()
         decisions.close()
         database.close()
@@ -86,8 +106,8 @@ def create_app(settings: Settings) -> Edge:
     return Edge(app, settings, metrics)
 
 
-def describe_app() -> FastAPI:
-    """The routes and their contract, without anything behind them."""
+def describe_app(provider: TracerProvider | None = None) -> FastAPI:
+    """The routes and their contract, without anything behind them; requests traced, where asked."""
     app = FastAPI(
         title="lipcert",
         version=VERSION,
@@ -95,22 +115,19 @@ def describe_app() -> FastAPI:
         docs_url=None,  # FastAPI's page loads its script from elsewhere
         redoc_url=None,
         openapi_url=None,
+        telemetry={
+            "tracer_provider": provider,
+            "tracing": provider is not None,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
-    guarded = (
-        models,
-        jobs,
-        radius,
-        certificates,
-        policies,
-        gates,
-        webhooks,
-        keys,
-        audit,
-        usage,
-    )
-    for routes in guarded:
+    for routes in GUARDED:
         app.include_router(routes.router, responses=openapi.problems(503))
     app.include_router(meta.router)
+    app.state.methods = _methods_by_path()
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -139,6 +156,9 @@ async def _on_problem(request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     """A path, query or header that FastAPI refuses: the same object as every other refusal."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    if request.method not in _methods(request):
+        # A path that is written out, read as one with an id in it: /v1/certificates/check.
+        return _respond(request, _no_such_method(request))
     first = error.errors()[0]
     pointer = "".join(f"/{part}" for part in first["loc"])
     problem = Problem("invalid-request", f"{pointer}: {first['msg']}", pointer=pointer)
@@ -146,13 +166,40 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
-    """What Starlette answers by itself: no such path, no such method, no such range."""
+    """What Starlette answers by itself: no such path, no such method."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _respond(request, _no_such_method(request))
     code = _OF_STATUS.get(error.status_code, "internal-error")
-    problem = Problem(
-        code, f"{request.method} {request.url.path[:200]}: {error.detail}", headers=error.headers
+    told = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return _respond(request, Problem(code, told, headers=error.headers))
+
+
+def _no_such_method(request: Request) -> Problem:
+    known = _methods(request)
+    return Problem(
+        "method-not-allowed",
+        f"{request.url.path[:200]} has {', '.join(known)}, not {request.method[:20]}",
+        headers={"Allow": ", ".join(known)},
     )
-    return _respond(request, problem)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path has; Starlette names those of the first route that fits alone."""
+    known = request.app.state.methods
+    path = request.url.path
+    template = path if path in known else getattr(request.scope.get("route"), "path", "")
+    return known.get(template, [])
+
+
+def _methods_by_path() -> dict[str, list[str]]:
+    """Of every path, as routes write it."""
+    found: dict[str, set[str]] = {}
+    for routes in ROUTES:
+        for route in routes.router.routes:
+            if isinstance(route, APIRoute):
+                found.setdefault(route.path, set()).update(route.methods)
+    return {path: sorted(methods) for path, methods in found.items()}
 
 
 async def _on_unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -169,6 +216,5 @@ async def _on_defect(request: Request, error: Exception) -> JSONResponse:
 
 _OF_STATUS: Mapping[int, str] = {
     HTTPStatus.NOT_FOUND: "not-found",
-    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
     HTTPStatus.BAD_REQUEST: "malformed-multipart",
 }

@@ -68,6 +68,7 @@ class Tools:
     blobs: Blobs
     bench: Bench
     signing_key: Ed25519PrivateKey | None = None  #: of the service, where it signs
+    sandbox: str = "none"  #: that attempts are in
 
 
 class Attempt:
@@ -169,6 +170,7 @@ class Attempt:
             models=self._tools.blobs.folder("models", self.claim.tenant),
             out=out,
             asked=self._answer.asked(place),
+            sandbox=self._tools.sandbox,
             memory_bytes=self._tools.settings.memory_bytes,
         )
 

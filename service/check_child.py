@@ -6,9 +6,10 @@ ends. It is a process of its own because the certificate comes from one that has
 model, and because the checker reads the model too.
 
     in   {"text": path, "wrapped": bool, "models": folder, "out": path or null, "asked": {...} or
-          null, "memory_bytes": n}
+          null, "sandbox": level, "memory_bytes": n}
     out  {"valid": bool, "code", "reason", "node", "id", ...}
 
+`sandbox`: of the process that found the certificate, for the canonical text in `out`.
 `wrapped`: the text is {"certificate": ..., "model": ...} instead of the certificate itself.
 `asked`: the model, property and target that the certificate has to be about; or the model and a
 question about the radius of one point. Then `label` and `radius` are what was concluded.
@@ -16,6 +17,7 @@ question about the radius of one point. Then `label` and `radius` are what was c
 
 import hashlib
 import json
+import re
 import resource
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from service import lifeline, sandbox
+from service.producer import found_in
 from service.worker import load_entry
 from verifier.canonical_json import Json, canonical_json
 from verifier.certificate import Certificate
@@ -41,6 +44,8 @@ from verifier.request_json import property_json
 Outcome: TypeAlias = dict[str, object]
 Check: TypeAlias = Callable[[Certificate, bytes], Any]  # Any: found by name
 Verdict: TypeAlias = Any  # of a `Check`
+
+MODEL_ID = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class UnreadableBody(ValueError):
@@ -103,7 +108,7 @@ def examine(order: Mapping[str, Any], check: Check) -> Outcome:
     outcome = _concluded(check(certificate, path.read_bytes()), certificate, asked)
     outcome["signature"] = given.signature
     if outcome["valid"] and order["out"] is not None:
-        outcome |= _stored(certificate, Path(order["out"]))
+        outcome |= _stored(found_in(certificate, order["sandbox"]), Path(order["out"]))
     return outcome
 
 
@@ -140,6 +145,18 @@ def _read(order: Mapping[str, Any]) -> _Given:
     text = Path(order["text"]).read_bytes()
     if not order["wrapped"]:
         return _Given(parse_certificate(text))
+    certificate, model_id = _unwrapped(text)
+    if "payloadType" in certificate:
+        return _opened(certificate, model_id, order["trusted"])
+    return _Given(certificate_from_json(certificate), model_id)
+
+
+def _unwrapped(text: bytes) -> tuple[dict[str, object], str | None]:
+    """The certificate or envelope in a body, and the model that it is said to be about.
+
+    Raises:
+        UnreadableBody: the body is not `{certificate, model?}`.
+    """
     try:
         members = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -149,14 +166,14 @@ def _read(order: Mapping[str, Any]) -> _Given:
     body = cast("dict[str, object]", members)
     if unknown := sorted(set(body) - {"certificate", "model"}):
         raise UnreadableBody("invalid-request", f"the body has unknown members {unknown}")
-    model_id = body.get("model")
-    if model_id is not None and not isinstance(model_id, str):
-        raise UnreadableBody("invalid-request", "the body's member `model` is not text")
-    found = body["certificate"]
-    members = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-    if "payloadType" in members:
-        return _opened(members, model_id, order["trusted"])
-    return _Given(certificate_from_json(body["certificate"]), model_id)
+    model_id, certificate = body.get("model"), body["certificate"]
+    if not isinstance(certificate, dict):
+        raise UnreadableBody("invalid-request", "the body's member `certificate` is no object")
+    if model_id is None:
+        return cast("dict[str, object]", certificate), None
+    if not isinstance(model_id, str) or MODEL_ID.fullmatch(model_id) is None:
+        raise UnreadableBody("invalid-request", "the body's member `model` is no model's id")
+    return cast("dict[str, object]", certificate), model_id
 
 
 def _opened(envelope: dict[str, object], model_id: str | None, trusted: str | None) -> _Given:

@@ -38,6 +38,7 @@ class CheckOrder:
     #: what it has to be about: the model, and property and target or a question about a radius
     asked: Mapping[str, Any] | None = None
     trusted: Path | None = None  #: the key set that an envelope's signature is looked for in
+    sandbox: str = "none"  #: of the process that found the certificate
     memory_bytes: int = 0
 
     def to_line(self) -> bytes:
@@ -49,6 +50,7 @@ class CheckOrder:
             "out": None if self.out is None else str(self.out),
             "asked": self.asked,
             "trusted": None if self.trusted is None else str(self.trusted),
+            "sandbox": self.sandbox,
             "memory_bytes": self.memory_bytes,
         }
         return json.dumps(members, allow_nan=False).encode() + b"\n"

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from service import sandbox
+from service.producer import told_in
 from verifier.errors import (
     InvalidRequest,
     JobFailed,
@@ -306,11 +307,11 @@ def main() -> None:
     header = cast("Json", json.loads(sys.stdin.buffer.readline()))
     model = sys.stdin.buffer.read(cast("int", header["size"]))
     start = sys.stdin.buffer.read(cast("int", header["checkpoint"] or 0))
-    sandbox.enclose()  # before there are other threads
+    held = sandbox.enclose()  # before there are other threads
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def answer(message: Json) -> None:
-        answers.write(json.dumps(message) + "\n")
+        answers.write(json.dumps(told_in(message, held)) + "\n")
         answers.flush()
 
     work(header, model, start, answer)

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import terminal
-from service.cli_database import DatabaseFlag, DataFolder, service_database
+from service.cli_database import DatabaseFlag, DataFolder, require_service, service_database
 
 if TYPE_CHECKING:
     from service.store.audit import Head
 
 Tenant = Annotated[str, typer.Option(help="Whose log.")]
 
-audit = typer.Typer(name="audit", help="What was done in a tenant's name.", no_args_is_help=True)
+audit = typer.Typer(
+    name="audit",
+    help="What was done in a tenant's name.",
+    no_args_is_help=True,
+    callback=require_service,
+)
 
 
 @audit.command("list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,23 @@ def address_from(text: str | None) -> DatabaseUrl | None:
     return address
 
 
+def require_service() -> None:
+    """Refuse where this installation has no service, before a command looks for its parts.
+
+    Raises:
+        RequestRefused: it has none.
+    """
+    from verifier.errors import RequestRefused
+
+    try:
+        import_module("service.serve")
+    except ImportError as error:
+        raise RequestRefused(
+            f"this installation has no service: module {error.name!r} is missing",
+            fix="pip install 'lipcert[serve]'",
+        ) from error
+
+
 @contextmanager
 def service_database(data: Path | None, database_url: str | None) -> Generator[Database]:
     """The database of the service, at the newest schema."""
@@ -60,21 +78,10 @@ def service_database(data: Path | None, database_url: str | None) -> Generator[D
 def service_parts(
     data: Path | None, database_url: str | None
 ) -> Generator[tuple[Settings, Database]]:
-    """The settings that the environment states, and the database that they name.
+    """The settings that the environment states, and the database that they name."""
+    from service.serve import ready_database
+    from service.settings import from_environment
 
-    Raises:
-        RequestRefused: this installation has no service.
-    """
-    from verifier.errors import RequestRefused
-
-    try:
-        from service.serve import ready_database
-        from service.settings import from_environment
-    except ImportError as error:
-        raise RequestRefused(
-            f"this installation has no service: module {error.name!r} is missing",
-            fix="pip install 'lipcert[serve]'",
-        ) from error
     settings = from_environment(os.environ)
     chosen = dataclasses.replace(
         settings,

@@ -11,12 +11,15 @@ from typing import Annotated
 import typer
 
 from service import terminal
-from service.cli_database import DatabaseFlag, DataFolder, service_database
+from service.cli_database import DatabaseFlag, DataFolder, require_service, service_database
 
 Tenant = Annotated[str, typer.Option(help="Whose keys.")]
 
 api_keys = typer.Typer(
-    name="api-keys", help="Keys that open the REST service.", no_args_is_help=True
+    name="api-keys",
+    help="Keys that open the REST service.",
+    no_args_is_help=True,
+    callback=require_service,
 )
 
 DAY_MS = 86_400_000

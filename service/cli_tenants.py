@@ -8,11 +8,22 @@ from typing import Annotated
 import typer
 
 from service import terminal
-from service.cli_database import DatabaseFlag, DataFolder, service_database, service_parts
+from service.cli_database import (
+    DatabaseFlag,
+    DataFolder,
+    require_service,
+    service_database,
+    service_parts,
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The tenant.")]
 
-tenants = typer.Typer(name="tenants", help="What tenants use and may use.", no_args_is_help=True)
+tenants = typer.Typer(
+    name="tenants",
+    help="What tenants use and may use.",
+    no_args_is_help=True,
+    callback=require_service,
+)
 
 
 @tenants.command("list")

@@ -15,12 +15,13 @@ from service.changes import Changes, Decisions
 from service.problems import Problem
 from service.quotas import WAITER_S, exceeded
 from service.rates import Throttle
+from service.schemas.request import LabelText
 from service.settings import TENANT, Settings
 from service.store import keys
 from service.store.coordination import now_ms, take_turn
 from service.store.database import Database
 from service.store.limits import limits_of
-from service.store.paging import MAX_LIMIT, BadCursor, Place, parse_cursor
+from service.store.paging import CURSOR, MAX_LIMIT, Place, parse_cursor
 from service.times import time_text as time_text  # for the routes: whatever they share is here
 from service.waiters import Waiters
 
@@ -168,15 +169,23 @@ def allowed(scope: Scope) -> Callable[[Context], Awaitable[Context]]:
 
 
 def place_of(
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT, cursor: str | None = None
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    cursor: Annotated[
+        str | None, Query(pattern=CURSOR, description="`next_cursor` of a page")
+    ] = None,
 ) -> Place:
     """The page that a query string asks for."""
-    try:
-        return Place(limit=limit, after=None if cursor is None else parse_cursor(cursor))
-    except BadCursor as error:
-        raise Problem(
-            "invalid-request", "the cursor is not one that a page gave", pointer="/cursor"
-        ) from error
+    return Place(limit=limit, after=None if cursor is None else parse_cursor(cursor))
+
+
+def labels_of(
+    label: Annotated[
+        list[LabelText], Query(description="name:value; several times for several", max_length=20)
+    ] = [],  # noqa: B006 - FastAPI copies defaults
+) -> list[tuple[str, str]]:
+    """The labels in a query string."""
+    parts = [text.partition(":") for text in label]
+    return [(name, value) for name, _, value in parts]
 
 
 Open: TypeAlias = Annotated[Context, Depends(open_context)]
@@ -184,6 +193,7 @@ Reading: TypeAlias = Annotated[Context, Depends(reader)]
 Submitting: TypeAlias = Annotated[Context, Depends(allowed("submit"))]
 Administering: TypeAlias = Annotated[Context, Depends(allowed("admin"))]
 AtPlace: TypeAlias = Annotated[Place, Depends(place_of)]
+Labels: TypeAlias = Annotated[list[tuple[str, str]], Depends(labels_of)]
 
 
 def next_link(request: Request, cursor: str | None) -> dict[str, str]:

@@ -40,6 +40,7 @@ from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
 from service.store.limits import limits_of
 from service.store.migrate import wait_for_head
+from service.telemetry import Spans, provider_of, shut_down
 from service.worker import Order
 
 TICK_S = 0.02  #: between two turns of the loop
@@ -111,7 +112,7 @@ class Inspection:
 class Dispatcher:
     """The loop."""
 
-    def __init__(self, settings: Settings, tools: Tools, executor: Executor) -> None:
+    def __init__(self, settings: Settings, tools: Tools, executor: Executor, spans: Spans) -> None:
         self.owner = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
         self._settings = settings
         self._tools = tools
@@ -122,6 +123,7 @@ class Dispatcher:
         self._due: dict[str, float] = {}
         self._watch = self._database.watch()
         self._is_cut_off = False  #: the database did not answer when it was asked last
+        self._spans = spans
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then kill the children and give their jobs back."""
@@ -180,6 +182,7 @@ class Dispatcher:
             if attempt.is_over:
                 attempt.close()
                 log.info("attempt ended", extra=_about(attempt.claim))
+                self._spans.end(number, attempt.killed)
                 self._executor.cancel(attempt.handle)
                 del self._running[number]
                 self._due.pop("claim", None)  # there is a free slot
@@ -267,6 +270,7 @@ class Dispatcher:
             folders=settings.entry_points.folders,
         )
         handle = self._executor.submit(order)
+        self._spans.begin(handle.number, claim)
         log.info("attempt started", extra=_about(claim))
         began = time.monotonic()
         if claim.kind == "inspect":
@@ -345,10 +349,13 @@ def serve(settings: Settings, stop: threading.Event) -> None:
         executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
         executor.start()
         bench = Bench(settings.entry_points)
+        provider = provider_of(settings.telemetry)
         try:
-            tools = Tools(settings, database, blobs, bench, key)
-            Dispatcher(settings, tools, executor).run(stop)
+            level = str(executor.describe()["sandbox"])
+            tools = Tools(settings, database, blobs, bench, key, level)
+            Dispatcher(settings, tools, executor, Spans(provider)).run(stop)
         finally:
+            shut_down(provider)
             bench.close()
             database.close()
 
@@ -369,7 +376,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides
     if "--alone" in sys.argv:
-        serve(from_environment(os.environ), stop)
+        settings = from_environment(os.environ)
+        for name in settings.telemetry:
+            del os.environ[name]  # children inherit the rest, and these may hold a key
+        serve(settings, stop)
         return 0
     if "--is-alive" in sys.argv:
         return 0 if _is_alive(from_environment(os.environ)) else 1

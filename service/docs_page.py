@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from service.problems import CATALOGUE
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 code, pre { font-family: ui-monospace, monospace; font-size: 0.9em }
@@ -39,7 +41,12 @@ def _page(document: Document) -> Iterator[str]:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             yield from _operation(method, path, operation)
-    yield "<h2>Objects</h2>"
+    yield "<h2>Problems</h2><table>"
+    for entry in CATALOGUE.values():
+        code = escape(entry.code)
+        yield f"<tr id=problem-{code}><td><code>{code}</code></td><td>{entry.status}</td>"
+        yield f"<td>{escape(entry.title)} {escape(entry.fix)}</td></tr>"
+    yield "</table><h2>Objects</h2>"
     for name, schema in document["components"]["schemas"].items():
         text = escape(json.dumps(schema, indent=2, ensure_ascii=False))
         yield f"<details id={escape(name)}><summary>{escape(name)}</summary>"

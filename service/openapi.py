@@ -12,6 +12,8 @@ import yaml
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from service.openapi_examples import add_examples
+from service.openapi_links import add_links
 from service.problems import MEDIA_TYPE
 from service.schemas.problems import ProblemBody
 
@@ -54,7 +56,7 @@ def problems(*statuses: int) -> Responses:
 
 def raw_body(*types: str) -> dict[str, Any]:
     """A body of bytes."""
-    schema = {"type": "string", "format": "binary"}
+    schema = {"type": "string", "format": "binary", "minLength": 1}
     return {"requestBody": {"required": True, "content": {t: {"schema": schema} for t in types}}}
 
 
@@ -63,7 +65,10 @@ def json_body(body: type[BaseModel], multipart: dict[str, Any] | None = None) ->
     reference = {"$ref": f"#/components/schemas/{body.__name__}"}
     content: dict[str, Any] = {"application/json": {"schema": reference}}
     if multipart is not None:
-        content["multipart/form-data"] = {"schema": multipart}
+        content["multipart/form-data"] = {
+            "schema": multipart,
+            "encoding": {"request": {"contentType": "application/json"}},
+        }
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -78,6 +83,9 @@ def install(app: FastAPI, extra: tuple[type[BaseModel], ...]) -> None:
             for body in extra:
                 _add(named, body)
             _drop_unused(schema, named)
+            _drop_null_parameters(schema)
+            add_links(schema)
+            add_examples(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -102,6 +110,31 @@ def _drop_unused(schema: dict[str, Any], named: dict[str, Any]) -> None:
                 answer.pop("application/json", None)
     named.pop("HTTPValidationError", None)
     named.pop("ValidationError", None)
+
+
+def _drop_null_parameters(schema: dict[str, Any]) -> None:
+    """A query or header that is left out is not null: there is no way to write that."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                said = parameter["schema"]
+                kept = [part for part in said.get("anyOf", ()) if part != {"type": "null"}]
+                if len(kept) == 1:
+                    del said["anyOf"]
+                    said |= kept[0]
+
+
+def without_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of a service that has no API keys: a key may be sent, and none is needed."""
+    paths: dict[str, Any] = {}
+    for path, operations in document["paths"].items():
+        paths[path] = {
+            method: {**operation, "security": [{}, *operation["security"]]}
+            if "security" in operation
+            else operation
+            for method, operation in operations.items()
+        }
+    return {**document, "paths": paths}
 
 
 def text(app: FastAPI) -> str:

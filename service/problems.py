@@ -267,6 +267,12 @@ OF_SERVICE: Sequence[Entry] = (
         is_retryable=True,
     ),
     Entry(
+        code="range-not-satisfiable",
+        status=416,
+        title="The file has no such part.",
+        fix="ask for bytes that it has; `Content-Range` says how many those are",
+    ),
+    Entry(
         code="request-timeout",
         status=408,
         title="The body stopped coming.",

@@ -18,6 +18,9 @@ TENANT = "default"  #: the one tenant of an installation without keys
 
 MEBIBYTE = 2**20
 
+#: The variables of OpenTelemetry that say where traces go; without one there are none.
+TELEMETRY_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryPoints:
@@ -68,6 +71,8 @@ class Settings:
     budget_grace_s: float = 5.0  #: seconds after its budget when an attempt is killed
     inspect_s: float = 120.0  #: seconds that reading a model may take
     check_s: float = 120.0  #: seconds that one check may take
+
+    telemetry: Mapping[str, str] = field(default_factory=dict[str, str])  #: OTEL_* variables
 
     lease_s: float = 30.0
     heartbeat_s: float = 5.0
@@ -147,7 +152,15 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         text = environment.get(f"LIPCERT_{name.upper()}")
         if text:
             said[name] = read(text)
-    return Settings(**said)
+    return Settings(**said, telemetry=variables_of(environment))
+
+
+def variables_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the environment says about telemetry; empty where it asks for none."""
+    is_off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if is_off or not any(environment.get(name) for name in TELEMETRY_ENDPOINTS):
+        return {}
+    return {name: value for name, value in environment.items() if name.startswith("OTEL_")}
 
 
 def _names(text: str) -> tuple[str, ...]:

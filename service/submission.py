@@ -24,6 +24,7 @@ from service.store.jobs import Job, NewJob
 from service.store.limits import limits_of
 from service.store.models import Model
 from service.store.tables import idempotency
+from service.telemetry import current_trace
 from service.webhook_rules import require_ready
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
@@ -106,6 +107,7 @@ class Submission:
             deadline=self.deadline,
             key=self.key,
             resumes=self.resumes,
+            trace=current_trace(),
         )
 
 

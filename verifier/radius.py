@@ -32,7 +32,7 @@ from verifier.property import Margins, Method, Property, Request
 from verifier.proving import Case, Unproved, finished, prove
 from verifier.radius_json import Question, RingJson, answer_json, refuse_misfit
 from verifier.tiers import tiers_of
-from verifier.version import VERSION
+from verifier.version import PRODUCER
 
 CLOSE = 1e-3  #: the bisection ends where its two radii differ by this share
 _SHY = 1 - 1e-6  #: of a radius that bounds everywhere allow, for what rounding takes
@@ -151,7 +151,7 @@ class _Search:
             items=items,
             patterns=network.patterns,
             target=None,
-            producer={"version": VERSION, "torch": torch.__version__, "seed": 0},
+            producer={**PRODUCER, "torch": torch.__version__, "seed": 0},
         )
         return _Search(
             case=case,

@@ -44,7 +44,7 @@ from verifier.proving import (
 )
 from verifier.regions import Centers, Everywhere
 from verifier.tiers import Tier, tiers_of
-from verifier.version import VERSION
+from verifier.version import PRODUCER
 
 WITNESS_SECONDS = 2.0  #: the most that a search for a lower bound may take
 GLANCE_SECONDS = 0.25  #: where methods follow that are told when a bound is near enough
@@ -111,7 +111,7 @@ def verify(
         items=items_of(asked.entries, network.output_size),
         patterns=network.patterns,
         target=request.target,
-        producer={"version": VERSION, "torch": torch.__version__, "seed": options.seed},
+        producer={**PRODUCER, "torch": torch.__version__, "seed": options.seed},
     )
     start = None if checkpoint is None else _start(checkpoint, case)
     listeners = _Listeners(on_certificate, on_progress, on_checkpoint)

@@ -2,10 +2,10 @@
 
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from service.bodies import chunks, require_type
@@ -15,8 +15,9 @@ from service.certificate_report import junit_of, sarif_of
 from service.checking import Checker, CheckOrder
 from service.context import AtPlace, Context, Reading, next_link, time_text
 from service.negotiation import preferred
-from service.openapi import json_body, problems
+from service.openapi import Responses, json_body, problems
 from service.problems import Problem
+from service.ranges import file_answer
 from service.schemas.certificates import CertificateListBody, CheckAnswerBody, CheckBody
 from service.settings import Settings
 from service.store import certificates
@@ -36,6 +37,21 @@ JUNIT_TYPE = "application/xml"
 HTML_TYPE = "text/html"
 TYPES = (JSON_TYPE, SIGNED_TYPE, SARIF_TYPE, JUNIT_TYPE, HTML_TYPE)
 
+#: The responses with a certificate in them.
+REPRESENTATIONS: Responses = {
+    200: {
+        "content": {
+            JSON_TYPE: {"schema": {"$ref": "#/components/schemas/CertificateBody"}},
+            SIGNED_TYPE: {"schema": {"$ref": "#/components/schemas/EnvelopeOfCertificateBody"}},
+            SARIF_TYPE: {"schema": {"type": "object"}},
+            JUNIT_TYPE: {"schema": {"type": "string"}},
+            HTML_TYPE: {"schema": {"type": "string"}},
+        }
+    },
+    206: {"description": "a part of it"},
+    304: {"description": "a certificate never changes"},
+}
+
 
 @router.get("", response_model=CertificateListBody, responses=problems(401, 422))
 async def list_certificates(
@@ -43,8 +59,8 @@ async def list_certificates(
     context: Reading,
     place: AtPlace,
     model: str | None = None,
-    kind: str | None = None,
-    scope: str | None = None,
+    kind: Literal["lipschitz", "jacobian", "monotone"] | None = None,
+    scope: Literal["global", "local"] | None = None,
 ) -> Response:
     """All certificates, newest first."""
     asked = {"model": model, "kind": kind, "scope": scope}
@@ -59,14 +75,7 @@ async def list_certificates(
 @router.get(
     "/{certificate_id}",
     response_class=Response,
-    responses={
-        200: {
-            "content": {name: {"schema": {"type": "object"}} for name in TYPES[:3]}
-            | {name: {"schema": {"type": "string"}} for name in TYPES[3:]}
-        },
-        304: {"description": "a certificate never changes"},
-    }
-    | problems(401, 404, 406, 422),
+    responses=REPRESENTATIONS | problems(401, 404, 406, 416, 422),
 )
 async def show(request: Request, context: Reading, certificate_id: CertificatePath) -> Response:
     """A certificate: the canonical text whose parts its id names, signed, or as a report."""
@@ -97,10 +106,10 @@ async def answer(request: Request, context: Context, certificate_id: str) -> Res
     share = "public" if context.key is None else "private"
     kept = FOREVER if is_file else A_DAY
     headers = {"ETag": etag, "Cache-Control": f"{share}, {kept}", "Vary": "Accept"}
+    if is_file:
+        return file_answer(request, path, chosen, headers)
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    if is_file:
-        return FileResponse(path, media_type=chosen, headers=headers)
     return await run_in_threadpool(_report, stored, path, chosen, headers)
 
 

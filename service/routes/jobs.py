@@ -1,5 +1,6 @@
 """Jobs: submitted, watched, canceled; their certificate when they have ended."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
@@ -8,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
 from service.bodies import as_object, media_type, read_json
-from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
+from service.context import AtPlace, Context, Labels, Reading, Submitting, next_link, time_text
 from service.job_view import job_json, radii_text
 from service.openapi import json_body, problems
 from service.problems import Problem, problem_of_stored
@@ -42,13 +43,14 @@ JobPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 KEEPALIVE_S = 15.0
 EVENT_PAGE = 500
+MAX_SEQ = 2**31 - 1  #: the database counts no further
 
 
 @router.post(
     "",
     status_code=202,
     response_model=JobBody,
-    openapi_extra=json_body(SubmissionBody, multipart("SubmissionBody")),
+    openapi_extra=json_body(SubmissionBody, multipart("SubmissionPartBody")),
     responses={
         200: {"model": JobBody | EstimateBody, "description": "ended already, or validate_only"},
     }
@@ -64,8 +66,8 @@ async def submit(
     """Ask for a bound. In multipart the model comes along in one call."""
     if validate_only and media_type(request) == "multipart/form-data":
         raise Problem(
-            "unsupported-media-type",
-            "validate_only stores nothing, so the model cannot come along",
+            "model-not-ready",
+            "validate_only stores nothing, so the model cannot come along to be read",
             fix="upload the model first, then validate with JSON",
         )
     submission = await received(request, context, read_request)
@@ -79,14 +81,15 @@ async def list_jobs(
     request: Request,
     context: Reading,
     place: AtPlace,
+    labels: Labels,
     state: Literal["queued", "running", "succeeded", "failed", "canceled", "expired"] | None = None,
     verdict: Literal["certified", "violated", "undecided"] | None = None,
     model: str | None = None,
 ) -> Response:
-    """All jobs, newest first."""
+    """All jobs, newest first; with several labels those that have them all."""
     asked = {"state": state, "verdict": verdict, "model": model}
     filters = {name: value for name, value in asked.items() if value is not None}
-    page = await context.read(lambda c: jobs.page(c, context.tenant, place, filters))
+    page = await context.read(lambda c: jobs.page(c, context.tenant, place, filters, labels))
     return JSONResponse(
         {"items": [job_json(job) for job in page.items], "next_cursor": page.cursor},
         headers=next_link(request, page.cursor),
@@ -157,8 +160,7 @@ async def resume(
 @router.get(
     "/{job_id}/certificate",
     response_class=Response,
-    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
-    | problems(401, 404, 406, 409, 422),
+    responses=certificate_routes.REPRESENTATIONS | problems(401, 404, 406, 409, 416, 422),
 )
 async def certificate(request: Request, context: Reading, job_id: JobPath) -> Response:
     """The certificate of a job that has ended; of a canceled one the best that was checked."""
@@ -200,7 +202,7 @@ async def stream(
     request: Request,
     context: Reading,
     job_id: JobPath,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """What happened to a job: server-sent events, or a JSON page after `after`."""
@@ -208,7 +210,9 @@ async def stream(
     accept_header = request.headers.get("accept", "*/*")
     if "text/event-stream" in accept_header:
         await context.require_waiter()
-        start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+        # Not isdigit(): a header may hold digits that int() does not take, such as a superscript.
+        is_number = re.fullmatch(r"[0-9]{1,9}", last_event_id or "") is not None
+        start = int(last_event_id) if last_event_id and is_number else after
         return StreamingResponse(
             _events(context, job_id, start),
             media_type="text/event-stream",

@@ -4,20 +4,20 @@ import pathlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 import verifier.certificate
-from service import docs_page
+from service import docs_page, openapi
 from service.context import Context, Open, Reading
 from service.metrics import CONTENT_TYPE
 from service.openapi import problems
-from service.problems import Problem
+from service.problems import CATALOGUE, Problem
 from service.schemas.certificates import PublicKeysBody
 from service.schemas.meta import HealthBody, ReadinessBody, VersionBody
 from service.signing_keys import read_trusted_keys
-from service.store import leases
+from service.store import keys, leases
 from service.store.coordination import now_in
 from service.store.engine import HEAD
 from verifier.certificate import FORMAT
@@ -70,8 +70,8 @@ async def version() -> Response:
 async def public_keys(context: Open) -> Response:
     """The keys that verify what this service signed, the retired ones too."""
     path = context.settings.trusted_keys
-    keys = () if path is None else await run_in_threadpool(read_trusted_keys, path)
-    return JSONResponse({"keys": [key.to_json() for key in keys]})
+    trusted = () if path is None else await run_in_threadpool(read_trusted_keys, path)
+    return JSONResponse({"keys": [key.to_json() for key in trusted]})
 
 
 @router.get(
@@ -89,16 +89,30 @@ async def schema(name: Annotated[str, Path(pattern=r"^[a-z]{1,40}$")]) -> Respon
 
 
 @router.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request) -> Response:
+async def openapi_json(request: Request, context: Open) -> Response:
     """The contract."""
-    return JSONResponse(request.app.openapi())
+    return JSONResponse(await _document(request, context))
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> Response:
+async def docs(request: Request, context: Open) -> Response:
     """The contract as a page. Nothing on it comes from elsewhere, and it runs no script."""
-    page = docs_page.render(request.app.openapi())
+    page = docs_page.render(await _document(request, context))
     return HTMLResponse(page, headers={"Content-Security-Policy": docs_page.POLICY})
+
+
+@router.get("/problems/{code}", include_in_schema=False)
+async def problem(code: str) -> Response:
+    """Where a problem's `type` leads: to what the page of the contract says of it."""
+    if code not in CATALOGUE:
+        raise Problem("not-found", f"there is no problem {code[:100]!r}")
+    return RedirectResponse(f"/docs#problem-{code}", status_code=303)
+
+
+async def _document(request: Request, context: Context) -> dict[str, Any]:
+    """The contract, as it is with keys or without."""
+    document = request.app.openapi()
+    return document if await context.read(keys.exist) else openapi.without_keys(document)
 
 
 def _readiness(context: Context) -> dict[str, Any]:

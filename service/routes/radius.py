@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/radius", tags=["jobs"])
     "",
     status_code=202,
     response_model=JobBody,
-    openapi_extra=json_body(RadiusBody, multipart("RadiusBody")),
+    openapi_extra=json_body(RadiusBody, multipart("RadiusPartBody")),
     responses={200: {"model": JobBody, "description": "ended already"}}
     | problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
 )

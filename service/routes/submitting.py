@@ -25,9 +25,15 @@ def multipart(body: str) -> dict[str, Any]:
     """The schema of a body in two parts; `body`: the name of the schema of the part `request`."""
     return {
         "type": "object",
+        "additionalProperties": False,
         "required": ["model"],
         "properties": {
-            "model": {"type": "string", "format": "binary", "description": "the ONNX file"},
+            "model": {
+                "type": "string",
+                "format": "binary",
+                "minLength": 1,
+                "description": "the ONNX file",
+            },
             "request": {"$ref": f"#/components/schemas/{body}"},
         },
     }

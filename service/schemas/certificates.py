@@ -3,9 +3,34 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.schemas.request import Body, ModelId
+
+
+class CertificateBody(BaseModel):
+    """A claim and its proof; in full `GET /v1/schemas/certificate` says what stands where."""
+
+    model_config = ConfigDict(extra="allow")
+
+    format: Literal["lipcert/1"]
+    claim: dict[str, object]
+    lower_bound: dict[str, object] | None
+    target: dict[str, object] | None
+    soundness: Literal["exact", "rigorous"]
+    verdict: Literal["certified", "violated", "undecided"] | None
+    proof: dict[str, object]
+    attempts: list[dict[str, object]]
+    producer: dict[str, object]
+    resources: dict[str, object]
+
+
+class EnvelopeOfCertificateBody(BaseModel):
+    """DSSE: an in-toto statement about a model, in base64, and who signed it."""
+
+    payloadType: Literal["application/vnd.in-toto+json"]  # noqa: N815 - DSSE's name
+    payload: str
+    signatures: list[dict[str, str]]
 
 
 class CertificateSummaryBody(BaseModel):

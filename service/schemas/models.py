@@ -1,12 +1,24 @@
 """Models, as they are answered."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.schemas.problems import ErrorBody
 from service.schemas.request import ModelId
+
+Method: TypeAlias = Literal["auto", "product", "lipsdp", "propagation"]
+Scope: TypeAlias = Literal["global", "local"]
+
+
+class CapabilityBody(BaseModel):
+    """Whether a method bounds the model in a scope, and if not, what blocks it."""
+
+    available: bool
+    code: str | None
+    node: str | None
+    reason: str | None
 
 
 class ModelBody(BaseModel):
@@ -15,8 +27,12 @@ class ModelBody(BaseModel):
     id: ModelId
     state: Literal["received", "ready", "refused"]
     size: int
+    labels: dict[str, str]
     created: datetime
     summary: dict[str, object] | None
+    capabilities: dict[Method, dict[Scope, CapabilityBody]] | None = Field(
+        description="by method and scope; null until the model was read, and where it was refused"
+    )
     error: ErrorBody | None
 
 

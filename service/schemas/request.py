@@ -6,7 +6,9 @@ They state shape and types. Whether a request makes sense is decided by
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from service.schemas.conditions import PROPERTY, REQUEST, demanding
 
 NormName: TypeAlias = Literal["l1", "l2", "linf"]
 Index: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
@@ -16,6 +18,9 @@ NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False, stric
 Vector: TypeAlias = Annotated[list[Number], Field(min_length=1)]
 Indices: TypeAlias = Annotated[list[Index], Field(min_length=1)]
 ModelId: TypeAlias = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+LabelName: TypeAlias = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]{1,100}$")]
+LabelValue: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$")]
+LabelText: TypeAlias = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]{1,100}:[^\x00-\x1f]{0,200}$")]
 Option: TypeAlias = str | int | float | bool
 
 
@@ -144,10 +149,13 @@ class BindBody(Body):
 class PropertyBody(Body):
     """What is asked of f over the region: its Lipschitz constant, its Jacobian, or a sign of it."""
 
+    model_config = demanding(PROPERTY)
+
     kind: Literal["lipschitz", "jacobian", "monotone"] = "lipschitz"
-    scope: Literal["global", "local"] | None = Field(
-        default=None, description="default: local with a region, global without"
-    )
+    scope: Annotated[
+        Literal["global", "local"] | None,
+        WithJsonSchema({"type": "string", "enum": ["global", "local"]}),
+    ] = Field(default=None, description="default: local with a region, global without")
     norm: NormName | NormPairBody | None = Field(
         default="l2", description="of kind lipschitz alone; elsewhere it has no effect"
     )
@@ -159,6 +167,8 @@ class PropertyBody(Body):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "PropertyBody":
+        if self.scope is None and "scope" in self.model_fields_set:
+            raise ValueError("scope is null")
         is_many = isinstance(self.region, CenterBoxesBody | BallsBody)
         selects = self.inputs != "all" or self.outputs != "all"
         is_misfit = {
@@ -188,6 +198,8 @@ class TargetBody(Body):
 
 class RequestBody(Body):
     """A property, the method to look with, and the budget: what `--spec` files hold, too."""
+
+    model_config = demanding(REQUEST)
 
     property: PropertyBody = Field(default_factory=PropertyBody)
     method: Literal["auto", "product", "lipsdp", "propagation"] = "auto"

@@ -10,6 +10,8 @@ from service.schemas.request import (
     Centers,
     ClipBody,
     Index,
+    LabelName,
+    LabelValue,
     ModelId,
     Positive,
     RequestBody,
@@ -27,9 +29,7 @@ class EnvelopeBody(Body):
     """What a submission says besides the request."""
 
     model: ModelId | None = Field(default=None, description="left out in a multipart body")
-    labels: dict[str, Annotated[str, Field(max_length=200)]] = Field(
-        default_factory=dict[str, str], max_length=20
-    )
+    labels: dict[LabelName, LabelValue] = Field(default_factory=dict[str, str], max_length=20)
     webhook: list[Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]] = Field(
         default_factory=list[str], max_length=10, description="ids of webhooks to tell of the job"
     )
@@ -39,8 +39,14 @@ class EnvelopeBody(Body):
     )
 
 
+class SubmissionPartBody(RequestBody, EnvelopeBody):
+    """A request for a job about the model that comes in the same call."""
+
+
 class SubmissionBody(RequestBody, EnvelopeBody):
     """A request for a job."""
+
+    model: ModelId = Field()  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride] - it narrows
 
 
 class QuestionBody(Body):
@@ -61,5 +67,11 @@ class ResumeBody(Body):
     budget: BudgetBody = Field(default_factory=BudgetBody)
 
 
+class RadiusPartBody(QuestionBody, EnvelopeBody):
+    """A question for a job about the model that comes in the same call."""
+
+
 class RadiusBody(QuestionBody, EnvelopeBody):
     """A question for a job."""
+
+    model: ModelId = Field()  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride] - it narrows

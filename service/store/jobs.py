@@ -15,9 +15,10 @@ from typing import Any, Literal, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
-from service.store import events, notices
+from service.store import events, labels, notices
 from service.store.coordination import tell
 from service.store.events import Event
+from service.store.labels import Label
 from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import job
 
@@ -52,6 +53,7 @@ class NewJob:
     deadline: int | None = None
     key: str | None = None
     resumes: "Job | None" = None  #: the ended job that this one goes on from
+    trace: str | None = None  #: the traceparent of the request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +117,18 @@ def find(connection: Connection, tenant: str, job_id: str) -> Job | None:
 
 
 def page(
-    connection: Connection, tenant: str, place: Place, filters: Mapping[str, str]
+    connection: Connection,
+    tenant: str,
+    place: Place,
+    filters: Mapping[str, str],
+    wanted: Sequence[Label] = (),
 ) -> Page[Job]:
-    """Jobs, newest first; `filters` by state, verdict or model."""
+    """Jobs, newest first; `filters` by state, verdict or model; with all labels `wanted`."""
     query = select(job).where(job.c.tenant == tenant, job.c.kind.in_(ASKED))
     for name, value in filters.items():
         query = query.where(job.c[name] == value)
+    for one in wanted:
+        query = query.where(labels.has(tenant, "job", one))
     return page_of(connection, query, job.c.created, job.c.id, place, job_of)
 
 
@@ -287,6 +295,7 @@ def _insert(
         "priority": new.priority,
         "deadline": new.deadline,
         "key": new.key,
+        "trace": new.trace,
         "attempt": 0,
         "cancel_requested": False,
         "progress": dict(NO_PROGRESS),
@@ -301,6 +310,7 @@ def _insert(
         row["checkpoint"] = new.resumes.checkpoint
         row["incumbent"] = new.resumes.incumbent
     connection.execute(insert(job).values(**row))
+    labels.add(connection, new.tenant, "job", job_id, new.labels)
     created = row["created"]
     assert isinstance(created, int)  # noqa: S101 - both callers give it
     events.append(connection, new.tenant, job_id, len(happened), created, happened)

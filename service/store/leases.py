@@ -41,6 +41,7 @@ class Claim:
     deadline: int | None
     incumbent: Mapping[str, Any] | None  #: the best checked bound of earlier attempts
     checkpoint: str | None  #: hex SHA-256 of what the last one left to go on from
+    trace: str | None = None  #: the traceparent of the request that made the job
 
     def guards(self) -> list[ColumnElement[bool]]:
         """What has to hold for this attempt to write."""
@@ -111,6 +112,7 @@ def claim(
         deadline=row["deadline"],
         incumbent=row["incumbent"],
         checkpoint=row["checkpoint"],
+        trace=row["trace"],
     )
 
 

@@ -1,14 +1,15 @@
 """Models by the SHA-256 of their bytes: received, then ready or refused."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
 
 from sqlalchemy import Connection, delete, select, update
 
-from service.store import jobs
+from service.store import jobs, labels
 from service.store.coordination import tell
 from service.store.inserts import insert_if_new
+from service.store.labels import Label
 from service.store.paging import Columns, Page, Place, page_of
 from service.store.tables import job, model
 
@@ -25,6 +26,7 @@ class Model:
     summary: Mapping[str, object] | None
     error: Mapping[str, object] | None
     created: int
+    labels: Mapping[str, str] | None  #: None: it was uploaded before there were labels
 
 
 def find(
@@ -46,9 +48,13 @@ def find(
     return None if row is None else _model(cast("Columns", row))
 
 
-def page(connection: Connection, tenant: str, place: Place) -> Page[Model]:
-    """Models, newest first."""
+def page(
+    connection: Connection, tenant: str, place: Place, wanted: Sequence[Label] = ()
+) -> Page[Model]:
+    """Models, newest first, that have all the labels that are wanted."""
     query = select(model).where(model.c.tenant == tenant)
+    for one in wanted:
+        query = query.where(labels.has(tenant, "model", one))
     return page_of(connection, query, model.c.created, model.c.id, place, _model)
 
 
@@ -64,6 +70,18 @@ def add(
     added = find(connection, tenant, model_id)
     assert added is not None, "a row that is there, or that this transaction wrote"  # noqa: S101
     return added, is_new
+
+
+def relabel(connection: Connection, known: Model, tenant: str, given: Mapping[str, str]) -> Model:
+    """The model with these labels in the place of those that it had."""
+    connection.execute(
+        update(model)
+        .where(model.c.tenant == tenant, model.c.id == known.id)
+        .values(labels=dict(given))
+    )
+    labels.remove(connection, tenant, "model", known.id)
+    labels.add(connection, tenant, "model", known.id, given)
+    return replace(known, labels=dict(given))
 
 
 def settle(
@@ -100,6 +118,7 @@ def remove(connection: Connection, tenant: str, model_id: str) -> bool:
     )
     if in_use is not None:
         return False
+    labels.remove(connection, tenant, "model", model_id)
     connection.execute(delete(model).where(model.c.tenant == tenant, model.c.id == model_id))
     return True
 

@@ -25,6 +25,7 @@ model = Table(
     Column("id", String, nullable=False),  # sha256:<hex> of the bytes
     Column("size", BigInteger, nullable=False),
     Column("state", String, nullable=False),  # received, ready, refused
+    Column("labels", JSON(none_as_null=True)),
     Column("summary", JSON(none_as_null=True)),  # what the importer understood
     Column("error", JSON(none_as_null=True)),  # why it was refused
     Column("created", BigInteger, nullable=False),
@@ -65,6 +66,7 @@ job = Table(
     Column("version", Integer, nullable=False),
     Column("event_seq", Integer, nullable=False),  # the last event's number
     Column("change_seq", BigInteger, nullable=False),  # grows over all jobs: wakes waiters
+    Column("trace", String),  # the W3C traceparent of the request that made it
     Index("ix_job_queue", "state", "priority", "created"),
     Index("ix_job_list", "tenant", "kind", "created", "id"),
     Index("ix_job_model", "tenant", "model", "state"),
@@ -278,6 +280,18 @@ gate_key = Table(
     Column("gate", String, nullable=False),
     Column("created", BigInteger, nullable=False),
     PrimaryKeyConstraint("tenant", "key", name="pk_gate_key"),
+)
+
+label = Table(
+    "label",
+    metadata,
+    Column("tenant", String, nullable=False),
+    Column("kind", String, nullable=False),  # of the thing: job, model
+    Column("thing", String, nullable=False),  # its id
+    Column("name", String, nullable=False),
+    Column("value", String, nullable=False),
+    PrimaryKeyConstraint("tenant", "kind", "thing", "name", name="pk_label"),
+    Index("ix_label_value", "tenant", "kind", "name", "value", "thing"),
 )
 
 # Not a tenant's: which dispatcher is alive, for the readiness probe.

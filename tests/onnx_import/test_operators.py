@@ -421,6 +421,9 @@ def test_what_has_no_constant_blocks_the_model_and_names_the_node(op: str, code:
     assert model_read.blocked is not None
     assert (model_read.blocked.code, model_read.blocked.node) == (code, "h")
     assert f"'node': 'h', 'code': '{code}'" in str(model_read.summary()["methods"])
+    for method in model_read.capabilities().values():
+        for told in method.values():
+            assert (told["available"], told["code"], told["node"]) == (False, code, "h")
 
 
 @pytest.mark.parametrize("op", ["Exp", "Log", "Reciprocal", "Sqrt"])
@@ -437,3 +440,9 @@ def test_what_has_no_global_constant_is_read_and_names_the_node(op: str) -> None
         True,
     ]
     assert methods["product"]["node"] == methods["lipsdp"]["node"] == "h"
+    for method, scopes in read.capabilities().items():
+        assert scopes["local"]["available"] == (method != "product")
+        assert not scopes["global"]["available"]
+        if method != "propagation":  # which bounds nothing globally, whatever the network
+            assert scopes["global"]["code"] == "not-lipschitz-globally"
+            assert scopes["global"]["node"] == "h"

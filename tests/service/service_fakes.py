@@ -2,6 +2,7 @@
 
 The service's children import this module by name, as they import the verifier's own functions.
 A model is a JSON text here; every certificate in it is one that the fake checker can recompute.
+Other text is no model; bytes that are no text are one without steps.
 """
 
 # ruff: noqa: ANN401 - the plans are JSON, and JSON is anything
@@ -325,7 +326,9 @@ def check(certificate: Certificate, data: bytes) -> Verdict:
 
 def _plan(data: bytes) -> dict[str, Any]:
     try:
-        plan = json.loads(data)
+        plan = json.loads(data.decode())
+    except UnicodeDecodeError:
+        return {"bound": 4.0, "steps": [], "inputs": 3, "outputs": 2}
     except ValueError as error:
         raise NotOnnx("the bytes are no model", fix="send a model") from error
     if not isinstance(plan, dict) or "steps" not in plan:

@@ -90,15 +90,16 @@ def stored_in(place: Path | DatabaseUrl) -> dict[str, object]:
 class Service:
     """A running `lipcert serve`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, modules: tuple[Path, ...] = ()) -> None:
         self.settings = settings
+        self._modules = modules  #: folders that all its processes import from first
         self.url = f"http://127.0.0.1:{settings.port}"
         self.client = httpx.Client(base_url=self.url, timeout=70.0)
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it takes jobs."""
-        path = os.pathsep.join([str(ROOT), str(HERE)])
+        path = os.pathsep.join(map(str, (*self._modules, ROOT, HERE)))
         self.process = subprocess.Popen(
             [sys.executable, "-c", START],
             env={**os.environ, "PYTHONPATH": path},

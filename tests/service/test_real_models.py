@@ -104,6 +104,14 @@ def test_a_model_is_described_and_its_sizes_are_known(real: Service) -> None:
     assert problem(response)["errors"][0]["pointer"] == "/property/outputs/indices"
     answer = real.client.post("/v1/jobs?validate_only=true", json={"model": model_id}).json()
     assert (answer["inputs"], answer["outputs"]) == (64, 10)
+    can = real.client.get(f"/v1/models/{model_id}").json()["capabilities"]
+    assert [(name, can[name]["global"]["available"]) for name in can] == [
+        ("auto", True),
+        ("product", True),
+        ("lipsdp", True),
+        ("propagation", False),
+    ]
+    assert can["propagation"]["local"]["available"]
 
 
 def test_a_truncated_model_is_refused(real: Service) -> None:

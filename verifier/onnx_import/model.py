@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from verifier.onnx_import.values import Shape
 
 METHODS = ("product", "lipsdp", "propagation")
+SCOPES = ("global", "local")
+#: What `auto` chooses from; its first names the node that blocks them all.
+AUTO = {"global": ("product", "lipsdp"), "local": ("propagation", "lipsdp", "product")}
 NEED_GATES = frozenset({"lipsdp"})  #: what knows affine nodes, gates and sorts only
 
 
@@ -75,7 +78,35 @@ class Model:
                 for pattern in self.network.patterns
             ],
             "methods": {method: self._applies(method) for method in METHODS},
+            "capabilities": self.capabilities(),
         }
+
+    def capabilities(self) -> dict[str, dict[str, dict[str, object]]]:
+        """By method and scope whether there is a bound to be had; else the code and the node."""
+        found = {
+            method: {scope: self._available(method, scope) for scope in SCOPES}
+            for method in METHODS
+        }
+        # `auto` leaves out what does not apply: it has an answer where any of its methods has.
+        chosen = {
+            scope: max((found[method][scope] for method in AUTO[scope]), key=_is_available)
+            for scope in SCOPES
+        }
+        return {"auto": chosen, **found}
+
+    def _available(self, method: str, scope: str) -> dict[str, object]:
+        told = self._applies(method)
+        is_available = bool(told["applies"])
+        if scope == "global":
+            # What only a region gives has its reason beside `applies`.
+            is_available = is_available and told["code"] is None
+        elif is_available:
+            told = _told(None, None, None, applies=True)
+        if is_available and method == "propagation" and scope == "global":
+            reason = "propagation bounds the Jacobian over a region"
+            told = _told(None, "invalid-request", reason, applies=False)
+            is_available = False
+        return {"available": is_available, **{n: told[n] for n in ("code", "node", "reason")}}
 
     def _applies(self, method: str) -> dict[str, object]:
         """Whether a method has all that it needs; else, or where only a region gives it, why."""
@@ -104,6 +135,10 @@ class Model:
             detail=f"{why_unbounded(node)}; over a region it has bounds",
             fix=REMEDY,
         )
+
+
+def _is_available(told: Mapping[str, object]) -> bool:
+    return bool(told["available"])
 
 
 def _told(
