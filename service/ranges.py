@@ -22,11 +22,15 @@ def file_answer(
     """The file, a part of it, or 304 where `If-None-Match` has the ETag of `headers`.
 
     Raises:
-        Problem: range-not-satisfiable.
+        Problem: range-not-satisfiable; not-found, where the file was deleted meanwhile.
     """
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=dict(headers))
-    _settle_range(request, path.stat().st_size)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise Problem("not-found", "it was deleted just now") from error
+    _settle_range(request, size)
     return FileResponse(path, media_type=media_type, headers=dict(headers))
 
 

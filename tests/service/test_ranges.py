@@ -1,8 +1,14 @@
 """The bytes of a model, whole and in parts."""
 
+from pathlib import Path
+
 import pytest
+from fastapi import Request
 from service_fakes import model
 from service_process import Service, problem
+
+from service.problems import Problem
+from service.ranges import file_answer
 
 DATA = model("in parts")
 
@@ -40,6 +46,12 @@ def test_a_part_that_is_not_there_is_a_problem(service: Service, url: str, asked
     answer = service.client.get(url, headers={"Range": asked})
     assert (answer.status_code, problem(answer)["code"]) == (416, "range-not-satisfiable")
     assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
+
+
+def test_a_file_that_is_deleted_meanwhile_is_not_found(tmp_path: Path) -> None:
+    request = Request({"type": "http", "headers": []})
+    with pytest.raises(Problem, match="deleted"):
+        file_answer(request, tmp_path / "gone", "text/plain", {"ETag": '"gone"'})
 
 
 def test_whoever_has_the_bytes_is_not_sent_them_again(service: Service, url: str) -> None:
