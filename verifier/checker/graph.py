@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import activations, block_operators, linear, recurrent, windows
+from verifier.checker import (
+    activations,
+    block_operators,
+    contractions,
+    length_operators,
+    linear,
+    recurrent,
+    resampling,
+    windows,
+)
 from verifier.checker.builder import Builder, indices
 from verifier.checker.folding import FOLDS
 from verifier.checker.identities import identities
@@ -320,6 +329,8 @@ RULES: Mapping[str, Rule] = {
     "BatchNormalization": linear.batch_normalization,
     "Conv": windows.convolution,
     "ConvTranspose": windows.transposed_convolution,
+    "DFT": contractions.fourier,
+    "Einsum": contractions.einsum,
     "Gemm": linear.gemm,
     "GlobalAveragePool": linear.global_average_pool,
     "MatMul": linear.matmul,
@@ -329,8 +340,11 @@ RULES: Mapping[str, Rule] = {
     "ReduceMean": linear.reduce_mean,
     "ReduceMin": windows.reduce_min,
     "ReduceSum": linear.reduce_sum,
+    "Resize": resampling.resize,
     "Sub": linear.subtract,
     "Sum": linear.add,
+    "Upsample": resampling.resize,
     **activations.RULES,
     **block_operators.RULES,
+    **length_operators.RULES,
 }

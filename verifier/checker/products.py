@@ -82,11 +82,22 @@ def summed_products(
     whole = call.allowed([*shape, inner])
     rows = np.broadcast_to(left[..., :, None, :], whole).reshape(-1)
     columns = np.broadcast_to(np.swapaxes(right, -1, -2)[..., None, :, :], whole).reshape(-1)
+    factors = (one.source, Gather(rows, one.size)), (other.source, Gather(columns, other.size))
+    return shape, added_up(builder, call, factors, math.prod(shape), inner)
+
+
+def added_up(
+    builder: Builder,
+    call: Call,
+    factors: tuple[tuple[str, Map], tuple[str, Map]],
+    size: int,
+    inner: int,
+) -> Term:
+    """Products of entries, and so many of them added up to each of `size` sums."""
     name = f"{call.node.name}:products"
-    first_factor = one.source, Gather(rows, one.size)
-    _product(builder, name, first_factor, (other.source, Gather(columns, other.size)))
-    owner = np.repeat(np.arange(math.prod(shape)), inner)
-    return shape, Term(name, Adjoint(Gather(owner, math.prod(shape))))
+    _product(builder, name, *factors)
+    owner = np.repeat(np.arange(size), inner)
+    return Term(name, Adjoint(Gather(owner, size)))
 
 
 def _product(builder: Builder, name: str, left: tuple[str, Map], right: tuple[str, Map]) -> None:

@@ -24,7 +24,6 @@ import numpy as np
 
 from verifier.checker import scalars
 from verifier.checker.builder import Builder, indices
-from verifier.checker.enclosures import U
 from verifier.checker.folding import product
 from verifier.checker.linear import added, flat
 from verifier.checker.maps import Adjoint, Dense, Diagonal, Gather, composed, identity
@@ -238,7 +237,7 @@ def _cells(builder: Builder, call: Call) -> tuple[Signal, list[_Cell], list[tupl
 
 
 def _is_bounded(start: Constant, candidate: Making) -> bool:
-    within = bool(np.all(np.abs(start.value) + start.spread * (1 + 2 * U) <= 1))
+    within = bool(np.all(np.abs(start.value) <= 1)) and not np.any(start.spread)
     return within and candidate in (scalars.Tanh, scalars.Sigmoid)
 
 

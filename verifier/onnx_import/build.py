@@ -301,12 +301,11 @@ def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
 def _foremost(reasons: tuple[Blocked, ...]) -> Blocked:
     """What is said of a blocked output.
 
-    A part of a normalisation or a root may close a form that is Lipschitz after all, so then the
-    answer is that there is no rule. Else a jump decides, then what has no global bound.
+    A jump decides, then what has no global bound.
     """
-    for code in ("closing", "discontinuous-op", "not-lipschitz-globally"):
+    for code in ("discontinuous-op", "not-lipschitz-globally"):
         for reason in reasons:
-            if (reason.op in blocked.CLOSING) if code == "closing" else (reason.code == code):
+            if reason.code == code:
                 return reason
     return reasons[0]
 

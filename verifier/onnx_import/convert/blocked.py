@@ -52,13 +52,6 @@ DISCONTINUOUS: Final = frozenset(
     }
 )
 UNBOUNDED: Final = frozenset({"Attention"})
-CLOSING: Final = frozenset(
-    {
-        "LpNormalization",
-        "LpPool",
-        "ReduceL2",
-    }
-)  #: with these a form may be Lipschitz that is not so operator by operator
 KNOWN: Final = frozenset(
     {
         "Acos",
@@ -70,25 +63,10 @@ KNOWN: Final = frozenset(
         "Cosh",
         "CumSum",
         "Det",
-        "Einsum",
-        "GRU",
         "GatherElements",
         "GatherND",
-        "GlobalLpPool",
-        "LRN",
-        "LSTM",
-        "LpNormalization",
-        "LpPool",
         "MaxRoiPool",
-        "MeanVarianceNormalization",
-        "RNN",
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
         "ReduceProd",
-        "ReduceSumSquare",
-        "Resize",
         "RoiAlign",
         "Scatter",
         "SequenceConstruct",
@@ -96,7 +74,6 @@ KNOWN: Final = frozenset(
         "Swish",
         "Tan",
         "Trilu",
-        "Upsample",
     }
 )
 

@@ -298,7 +298,9 @@ def _activations(call: Call, count: int) -> list[list[Callable[[int], Activation
         if call.attributes.floats(parameters):
             raise call.unsupported(f"it has {parameters}")
     found = [FUNCTIONS.get(name.lower()) for name in names]
-    known = [function for function in found if function is not None]
+    known: list[Callable[[int], Activation]] = [
+        function for function in found if function is not None
+    ]
     if len(known) != len(usual) * count:
         raise call.unsupported(f"its activations are {', '.join(names)}")
     return [known[d * len(usual) : (d + 1) * len(usual)] for d in range(count)]
