@@ -23,11 +23,8 @@ SUPPORTED_LATER = {
     "act_softshrink.dynamo",
     "act_softshrink.legacy",
     "bf16.dynamo",
-    "hh1_soc.legacy",
-    "orthogonium_hh1.legacy",
     "orthogonium_hh2.legacy",
     "skl_mlp_classifier.skl2onnx",
-    "soc_conv_taylor.legacy",
     "transformer_encoder_layer.dynamo",
 }  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
 HOSTILE_LATER = {

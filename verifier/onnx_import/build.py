@@ -24,6 +24,7 @@ from verifier.onnx_import.moves import MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
 from verifier.onnx_import.patterns.normals import normal
+from verifier.onnx_import.patterns.turns import turned
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -109,11 +110,18 @@ class _Builder:
             if recognised is not None:
                 self.patterns.append(recognised.pattern)
                 return [self._emit(call, recognised.emitted, _dtype(call), {})]
-        written_out = normal(call, Written(self.producers, self.values, self.nodes))
+        written = Written(self.producers, self.values, self.nodes)
+        written_out = normal(call, written)
         if written_out is not None:
             pattern = Pattern(kind="normalise", input=written_out.source, output=call.output)
             self.patterns.append(pattern)
             return [self._emit(call, written_out.emitted, _dtype(call), {})]
+        mirror = turned(call, written, self.graph.input.name)
+        if mirror is not None:
+            pattern = Pattern(kind="turned-mirror", input=mirror.source, output=call.output)
+            self.patterns.append(pattern)
+            call.attributes.ignore(*call.attributes.values)
+            return [self._emit(call, mirror.emitted, self._dtype_of(mirror.emitted), {})]
         try:
             return self._converted(call, traced)
         except Unrepresented as unrepresented:
