@@ -100,4 +100,15 @@ RECURRENT = [
     _cell("LSTM", 4, direction="bidirectional"),
     _cell("LSTM", 4, 5, 6, activations=["Sigmoid", "Tanh", "Relu"]),
 ]
-LATER = [*RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]
+ATTENTION = [
+    Case("Attention", (1, 2, 3, 4), {}, {}, ("x", "x", "x"), opset=23),
+    Case(
+        "Attention",
+        (1, 2, 3, 5),
+        {"scale": 0.75, "softcap": 0.0, "is_causal": 0},
+        {"mask": floats(3, 3)},
+        ("x", "x", "x", "mask"),
+        opset=23,
+    ),
+]
+LATER = [*ATTENTION, *RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]

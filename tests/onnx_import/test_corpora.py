@@ -20,8 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 SUPPORTED_LATER = {
-    "act_softshrink.dynamo",
-    "act_softshrink.legacy",
     "bf16.dynamo",
     "orthogonium_hh2.legacy",
     "skl_mlp_classifier.skl2onnx",

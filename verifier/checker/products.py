@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def multiply(builder: Builder, call: Call, first: Signal, second: Signal) -> Signal:
     """Mul of two signals."""
     shape = call.broadcast(first.shape, second.shape)
-    _product(
+    product(
         builder,
         call.node.name,
         (first.source, spread(first.shape, shape)),
@@ -49,7 +49,7 @@ def divide(builder: Builder, call: Call, first: Signal | Constant, second: Signa
         builder.affine(call.node.name, math.prod(shape), [term])
     else:
         factor = (first.source, spread(first.shape, shape))
-        _product(builder, call.node.name, factor, (inverse, onto))
+        product(builder, call.node.name, factor, (inverse, onto))
     return Signal(call.node.name, shape, second.dtype)
 
 
@@ -95,12 +95,12 @@ def added_up(
 ) -> Term:
     """Products of entries, and so many of them added up to each of `size` sums."""
     name = f"{call.node.name}:products"
-    _product(builder, name, *factors)
+    product(builder, name, *factors)
     owner = np.repeat(np.arange(size), inner)
     return Term(name, Adjoint(Gather(owner, size)))
 
 
-def _product(builder: Builder, name: str, left: tuple[str, Map], right: tuple[str, Map]) -> None:
+def product(builder: Builder, name: str, left: tuple[str, Map], right: tuple[str, Map]) -> None:
     """The product of two maps of signals, which are nodes where they move or copy entries."""
     factors: list[str] = []
     for side, (source, onto) in (("left", left), ("right", right)):

@@ -23,6 +23,7 @@ from verifier.onnx_import.convert.emitted import Emitted, tensor
 from verifier.onnx_import.moves import MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
+from verifier.onnx_import.patterns.jumps import known_jump
 from verifier.onnx_import.patterns.normals import normal
 from verifier.onnx_import.patterns.turns import turned
 from verifier.onnx_import.values import (
@@ -167,6 +168,10 @@ class _Builder:
         reasons = [why for value in opaque for why in value.reasons]
         if call.op not in RULES and call.op not in MOVES:
             reasons.append(blocked.reason(call).reason)
+        named = known_jump(call, Written(self.producers, self.values, self.nodes))
+        if named is not None:
+            generic = [why for why in reasons if why.op not in {"Concat", "Where"}]
+            reasons = [*(why for why in reasons if why not in generic), named.reason, *generic]
         kept = tuple(dict.fromkeys(reasons))[:MAX_REASONS]
         if traced:
             return [Opaque(shape, opaque[0].dtype, kept, found) for shape, found in traced]

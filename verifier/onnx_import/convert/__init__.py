@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from verifier.onnx_import.convert import (
     activations,
     affine,
+    attention,
     blocks,
     contractions,
     lengths,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 RULES: Final[Mapping[str, Callable[[Call], Emitted]]] = {
     **activations.RULES,
     **affine.RULES,
+    **attention.RULES,
     **blocks.RULES,
     **contractions.RULES,
     **lengths.RULES,

@@ -51,7 +51,6 @@ DISCONTINUOUS: Final = frozenset(
         "com.microsoft::QGemm",
     }
 )
-UNBOUNDED: Final = frozenset({"Attention"})
 KNOWN: Final = frozenset(
     {
         "Acos",
@@ -87,12 +86,6 @@ def reason(call: Call) -> Unrepresented:
             "its result jumps, and it is part of no form that is known to be continuous",
             "leave the operator out of the exported model, or write it in a form that the README "
             "lists",
-        )
-    if call.op in UNBOUNDED:
-        return call.blocked(
-            "not-lipschitz-globally",
-            "its slope has no global bound",
-            "replace it by an activation with bounded slope",
         )
     known = "" if call.op in KNOWN else " no such operator is known at this opset;"
     return call.blocked(

@@ -89,6 +89,15 @@ def turned(call: Call, written: Written, graph_input: str) -> Turned | None:
     return _emitted(call, written, (a, b), half, graph_input)
 
 
+def is_folded_mirror(call: Call, written: Written) -> bool:
+    """Whether it is the same with numbers in the place of sines and cosines."""
+    reader = _Reader(written)
+    halves = [reader.sides(name) for name in call.operator.inputs]
+    return len(halves) == 2 and all(
+        sides is not None and reader.terms(sides[0].gate) is None for sides in halves
+    )
+
+
 def _half_angle(gate: Terms, a: str, b: str) -> Array | None:
     """h of the gate a sin h - b cos h."""
     if gate.keys() != {a, b}:
