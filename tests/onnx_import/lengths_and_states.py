@@ -111,4 +111,12 @@ ATTENTION = [
         opset=23,
     ),
 ]
-LATER = [*ATTENTION, *RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]
+SELECTED = [
+    Case("TopK", (2, 5), {"axis": 1}, {"k": integers(2)}, ("x", "k"), ("y", "i")),
+    Case("TopK", (4, 3), {"axis": 0, "largest": 0}, {"k": integers(3)}, ("x", "k"), ("y", "i")),
+]
+SHARED = [
+    case("GlobalMaxPool", (), IMAGE),
+    Case("Mean", (2, 3), {}, {"c": floats(2, 1)}, ("x", "c", "x")),
+]
+LATER = [*SHARED, *ATTENTION, *SELECTED, *RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]

@@ -23,7 +23,6 @@ SUPPORTED_LATER = {
     "bf16.dynamo",
     "orthogonium_hh2.legacy",
     "skl_mlp_classifier.skl2onnx",
-    "transformer_encoder_layer.dynamo",
 }  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
 HOSTILE_LATER = {
     "control__if_constant",

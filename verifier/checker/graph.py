@@ -23,6 +23,7 @@ from verifier.checker import (
     linear,
     recurrent,
     resampling,
+    selections,
     windows,
 )
 from verifier.checker.builder import Builder, indices
@@ -367,8 +368,10 @@ RULES: Mapping[str, Rule] = {
     "Einsum": contractions.einsum,
     "Gemm": linear.gemm,
     "GlobalAveragePool": linear.global_average_pool,
+    "GlobalMaxPool": windows.global_max_pool,
     "MatMul": linear.matmul,
     "MaxPool": windows.max_pool,
+    "Mean": linear.mean,
     "Neg": linear.negate,
     "ReduceMax": windows.reduce_max,
     "ReduceMean": linear.reduce_mean,
@@ -377,6 +380,7 @@ RULES: Mapping[str, Rule] = {
     "Resize": resampling.resize,
     "Sub": linear.subtract,
     "Sum": linear.add,
+    "TopK": selections.top_k,
     "Upsample": resampling.resize,
     **activations.RULES,
     **block_operators.RULES,

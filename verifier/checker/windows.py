@@ -336,6 +336,18 @@ def reduce_min(builder: Builder, call: Call) -> Signal:
     return _reduce_extreme(builder, call, -1)
 
 
+def global_max_pool(builder: Builder, call: Call) -> Signal:
+    """GlobalMaxPool: the greatest entry of every channel."""
+    call.arity(1, 1)
+    signal = call.signal(0)
+    rank = len(signal.shape)
+    if rank < 3:
+        call.mismatch(f"{rank} axes")
+    windows = indices(signal.shape).reshape(math.prod(signal.shape[:2]), -1)
+    shape = (*signal.shape[:2], *(1 for _ in range(rank - 2)))
+    return _maximum(builder, call, signal, windows, shape, 1)
+
+
 def _reduce_extreme(builder: Builder, call: Call, sign: int) -> Signal:
     signal = call.signal(0)
     rank = len(signal.shape)

@@ -166,12 +166,13 @@ class _Builder:
             return [self._emit(call, whole, self._dtype_of(whole), {})]
         call.attributes.ignore(*call.attributes.values)
         reasons = [why for value in opaque for why in value.reasons]
-        if call.op not in RULES and call.op not in MOVES:
-            reasons.append(blocked.reason(call).reason)
         named = known_jump(call, Written(self.producers, self.values, self.nodes))
         if named is not None:
-            generic = [why for why in reasons if why.op not in {"Concat", "Where"}]
-            reasons = [*(why for why in reasons if why not in generic), named.reason, *generic]
+            # Before the comparison that it is made of, behind earlier ones of its kind.
+            first = sum(why.op == call.op for why in reasons)
+            reasons.insert(first, named.reason)
+        elif call.op not in RULES and call.op not in MOVES:
+            reasons.append(blocked.reason(call).reason)
         kept = tuple(dict.fromkeys(reasons))[:MAX_REASONS]
         if traced:
             return [Opaque(shape, opaque[0].dtype, kept, found) for shape, found in traced]
