@@ -134,7 +134,9 @@ def _parsed(call: Call) -> _Equation:
     text = call.string("equation", "").replace(" ", "")
     before, arrow, after = text.partition("->")
     terms = before.split(",")
-    if len(terms) != len(call.operands) or any(term.count("...") > 1 for term in terms):
+    letters = [part for term in (*terms, after) for part in term.split("...") if part]
+    is_plain = all(part.isalpha() for part in letters) and text.count("...") <= len(terms) + 1
+    if len(terms) != len(call.operands) or not is_plain:
         call.invalid(f"equation {text[:80]!r}")
     shapes = [call.operand(place).shape for place in range(len(terms))]
     counts = [
@@ -187,6 +189,8 @@ def fourier(builder: Builder, call: Call) -> Signal:
     size = signal.shape[axis]
     count = size if call.optional(1) is None else int(call.scalar(1))
     if not 1 <= count <= _LONGEST:
+        call.not_checkable(f"a length of {count}")
+    if 4 * count * min(count, size) > MOST:
         call.not_checkable(f"a length of {count}")
     weight, error = _table(count, min(count, size), inverse, half)
     order = (*(a for a in range(rank - 1) if a != axis), axis, rank - 1)

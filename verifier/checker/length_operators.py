@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Rule: TypeAlias = Callable[[Builder, Call], Signal]
 
 _UP = 1 + 16 * U
+_WIDEST = 2**10  #: channels that a local response looks at
 
 
 def _curve(builder: Builder, name: str, source: str, function: Scalar) -> str:
@@ -240,7 +241,14 @@ def local_response(builder: Builder, call: Call) -> Signal:
     size = call.integer("size", 0)
     alpha = call.number("alpha", float(np.float32(1e-4)))
     beta, bias = call.number("beta", 0.75), call.number("bias", 1.0)
-    if size % 2 == 0 or size < 1 or len(signal.shape) < 2 or beta <= 0 or bias <= 0 or alpha < 0:
+    if (
+        size % 2 == 0
+        or not 0 < size <= _WIDEST
+        or len(signal.shape) < 2
+        or beta <= 0
+        or bias <= 0
+        or alpha < 0
+    ):
         call.not_checkable(f"size {size}, alpha {alpha}, beta {beta}, bias {bias}")
     count = signal.shape[1]
     call.allowed([signal.size, size])

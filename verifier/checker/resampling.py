@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from verifier.checker.network import Map
 
 _HALF = Fraction(1, 2)
+_LONGEST = 2**14  #: entries of an axis
 
 _ROUNDINGS: Mapping[str, Callable[[Fraction], int]] = {
     "ceil": math.ceil,
@@ -79,6 +80,8 @@ def resize(builder: Builder, call: Call) -> Signal:
     signal = call.signal(0)
     scales, shape = _scales(call, signal.shape)
     call.allowed(shape)
+    if any(size > _LONGEST for size in shape):
+        call.not_checkable(f"axes of lengths {shape[:8]}")
     modern = call.node.op == "Resize" and call.opset >= 11
     where = call.string("coordinate_transformation_mode", "half_pixel" if modern else "asymmetric")
     rounding = call.string("nearest_mode", "round_prefer_floor" if modern else "floor")

@@ -133,7 +133,8 @@ def _parsed(call: Call) -> _Sum:
     equation = call.attributes.text("equation").replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
-    if len(terms) != len(call.inputs):
+    is_plain = all(not t or t.isalpha() for term in (*terms, right) for t in term.split("..."))
+    if len(terms) != len(call.inputs) or not is_plain:
         raise call.attributes.invalid("equation", f"is {equation!r}")
     shapes = [call.shape(place) for place in range(len(terms))]
     most = max(len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True))
@@ -179,8 +180,8 @@ def _dft(call: Call) -> Emitted:
         raise call.unsupported(f"axis {axis} of shape {list(x.shape)}, or one side of what has two")
     length = call.integers(1)
     count = x.shape[axis] if length is None else length[0]
-    if count < 1:
-        raise call.attributes.invalid("dft_length", f"is {count}")
+    if count < 1 or MOST < 4 * count * min(count, x.shape[axis]):
+        raise call.unsupported(f"its length is {count}")
     matrix = _fourier(count, min(count, x.shape[axis]), inverse, onesided)
     matrix = matrix if x.shape[-1] == 2 else matrix[..., :1]
     kept = np.moveaxis(indices(x.shape), axis, -2)[..., : matrix.shape[2], :]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray
 Rule: TypeAlias = Callable[["Call"], Emitted]
 
+WIDEST: Final = 2**10  #: channels that a local response looks at
 DEVIATION_FLOOR: Final = float(np.float32(1e-9))  #: what MeanVarianceNormalization adds
 
 
@@ -203,8 +204,16 @@ def _lrn(call: Call) -> Emitted:
     x, size = call.signal(0), call.attributes.integer("size")
     alpha, beta = call.attributes.number("alpha", 1e-4), call.attributes.number("beta", 0.75)
     bias = call.attributes.number("bias", 1.0)
-    if size % 2 == 0 or size < 1 or len(x.shape) < 2 or not 0 < beta or not 0 < bias or alpha < 0:
+    if (
+        size % 2 == 0
+        or not 0 < size <= WIDEST
+        or len(x.shape) < 2
+        or not 0 < beta
+        or not 0 < bias
+        or alpha < 0
+    ):
         raise call.unsupported(f"size {size}, alpha {alpha}, beta {beta}, bias {bias}")
+    checked_size((x.size, size), call.name)
     channels = np.arange(x.shape[1])[:, None] + np.arange(size) - (size - 1) // 2
     inside = (0 <= channels) & (channels < x.shape[1])
     near = indices(x.shape)[:, np.clip(channels, 0, x.shape[1] - 1)]

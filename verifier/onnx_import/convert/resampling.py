@@ -26,6 +26,7 @@ Rule: TypeAlias = Callable[["Call"], Emitted]
 Scales: TypeAlias = tuple[Fraction, ...]
 
 HALF: Final = Fraction(1, 2)
+LONGEST: Final = 2**14  #: entries of an axis
 NEAREST: Final[Mapping[str, Callable[[Fraction], int]]] = {
     "ceil": ceil,
     "floor": floor,
@@ -59,6 +60,8 @@ def _resize(call: Call) -> Emitted:
     x = call.signal(0)
     scales, out = _sizes(call, x.shape)
     checked_size(out, call.name)
+    if LONGEST < max(out, default=0):
+        raise call.unsupported(f"an axis becomes {max(out)} long")
     mode = call.attributes.text("mode", "nearest")
     usual = "half_pixel" if 11 <= call.opset else "asymmetric"
     where = call.attributes.text("coordinate_transformation_mode", usual)
