@@ -118,6 +118,15 @@ def _written_out(b: Builder) -> None:
     b.merge("Div", x, b.last, lambda x, _: whole(x))
 
 
+def _length(b: Builder) -> None:
+    """x + |x|, the length as the root of a sum of squares."""
+    x, axes = b.last, b.constant([-1], np.int64)
+    b.node("Mul", [x, x], lambda x: x * x)
+    b.node("ReduceSum", [b.last, axes], lambda x: x.sum(axis=-1, keepdims=True))
+    b.node("Sqrt", [b.last], lambda x: _along_last(x, lambda row: [sqrt_below(v) for v in row]))
+    b.merge("Add", x, b.last, lambda x, size: x + size)
+
+
 def _instance_norm(b: Builder) -> None:
     channels = b.shape[1]
     scale, bias = b.weights(channels), b.weights(channels)
@@ -139,6 +148,7 @@ def _single(value: float) -> Fraction:
 
 BLOCKS: Mapping[str, Block] = {
     "layer-norm": _layer_norm,
+    "length": _length,
     "log-softmax": _log_softmax,
     "rms-norm": _rms_norm,
     "softmax": _softmax,

@@ -28,6 +28,8 @@ FORMAT = "lipcert/1"
 Soundness: TypeAlias = Literal["exact", "rigorous"]
 Verdict: TypeAlias = Literal["certified", "violated", "undecided"]
 
+PatternKind: TypeAlias = Literal["maxmin", "groupsort", "householder", "normalise", "turned-mirror"]
+
 # --- Proofs --------------------------------------------------------------------------------------
 
 
@@ -35,7 +37,7 @@ Verdict: TypeAlias = Literal["certified", "violated", "undecided"]
 class Pattern:
     """A hint: the tensor `output` is this function of the tensor `input`. The checker verifies."""
 
-    kind: Literal["maxmin", "groupsort", "householder", "normalise"]
+    kind: PatternKind
     input: str
     output: str
 

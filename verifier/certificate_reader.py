@@ -29,6 +29,7 @@ from verifier.certificate import (
     PairCuts,
     Passage,
     Pattern,
+    PatternKind,
     ProductItem,
     ProductProof,
     ProductTechnique,
@@ -312,9 +313,10 @@ def _patterns(members: Object) -> tuple[Pattern, ...]:
 
 def _pattern(value: object, at: str) -> Pattern:
     members = _exact(value, at, "kind input output")
-    kind = _one_of(members["kind"], ("maxmin", "groupsort", "householder", "normalise"), at)
+    known = ("maxmin", "groupsort", "householder", "normalise", "turned-mirror")
+    kind = _one_of(members["kind"], known, at)
     return Pattern(
-        kind=cast('Literal["maxmin", "groupsort", "householder", "normalise"]', kind),
+        kind=cast("PatternKind", kind),
         input=_text(members["input"], at),
         output=_text(members["output"], at),
     )

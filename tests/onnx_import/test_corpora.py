@@ -20,32 +20,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 SUPPORTED_LATER = {
-    "act_softshrink.dynamo",
-    "act_softshrink.legacy",
     "bf16.dynamo",
-    "einsum.legacy",
-    "hh1_soc.legacy",
-    "orthogonium_hh1.legacy",
     "orthogonium_hh2.legacy",
-    "pixelshuffle_upsample.dynamo",
-    "rnn_gru.legacy",
-    "rnn_lstm.dynamo",
-    "rnn_rnn.legacy",
     "skl_mlp_classifier.skl2onnx",
-    "soc_conv_taylor.legacy",
-    "transformer_encoder_layer.dynamo",
 }  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
 HOSTILE_LATER = {
     "control__if_constant",
     "discontinuous__where_relu",
     "graph__two_inputs",
-    "impostor__lppool1",
-    "impostor__lppool2_disjoint",
-    "impostor__lppool2_overlapping",
 }  #: valid functions, refused or blocked as above
-HOSTILE_CODES = {
-    "bomb__resize_scale": "unsupported-op",  # no rule for Resize, so that nothing is computed
-}
 
 
 def exports() -> list[dict[str, Any]]:
@@ -101,7 +84,7 @@ def test_hostile_files_are_answered_as_their_manifest_says(tmp_path: Path) -> No
             continue
         found = answer((tmp_path / entry["file"]).read_bytes())
         is_accepted = entry["expected"] == "accept"
-        expected = "read" if is_accepted else HOSTILE_CODES.get(name, entry["code"])
+        expected = "read" if is_accepted else entry["code"]
         if found != expected:
             wrong.append(f"{name}: {found} instead of {expected}")
     assert wrong == []

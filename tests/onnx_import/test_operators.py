@@ -2,68 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.onnx_import.cases import Case, case
 from tests.onnx_import.graphs import floats, integers, model, node, run
+from tests.onnx_import.lengths_and_states import LATER
 from verifier.network.nodes import Affine
 from verifier.onnx_import import load
 from verifier.onnx_import.convert import RULES
 from verifier.onnx_import.moves import MOVES
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Case:
-    """One operator on the input x, with constants, at an opset."""
-
-    op: str
-    shape: tuple[int, ...] = (2, 3, 4)
-    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    constants: Mapping[str, Array] = field(default_factory=dict[str, Array])
-    inputs: Sequence[str] = ("x",)
-    outputs: Sequence[str] = ("y",)
-    opset: int = 17
-    domain: str = ""
-
-    def __str__(self) -> str:
-        shown = [f"{name}={value}" for name, value in self.attributes.items()]
-        inputs = [f"{name}{list(a.shape)}" for name, a in self.constants.items()]
-        return " ".join([self.op, str(self.opset), *shown, *inputs]).replace("'", "")
-
-    @property
-    def data(self) -> bytes:
-        """The model."""
-        made = node(self.op, self.inputs, self.outputs, domain=self.domain, **dict(self.attributes))
-        domains = [self.domain] if self.domain else []
-        return model([made], self.constants, shape=self.shape, opset=self.opset, domains=domains)
-
-
-def case(
-    op: str,
-    constants: Sequence[Array] = (),
-    shape: tuple[int, ...] = (2, 3, 4),
-    *,
-    opset: int = 17,
-    flipped: bool = False,
-    **attributes: Any,  # noqa: ANN401 (any attribute)
-) -> Case:
-    """The constants follow x, or lead where flipped."""
-    names = [f"c{place}" for place in range(len(constants))]
-    return Case(
-        op,
-        shape,
-        attributes,
-        dict(zip(names, constants, strict=True)),
-        (*names, "x") if flipped else ("x", *names),
-        opset=opset,
-    )
 
 
 IMAGE = (2, 4, 7, 6)
@@ -309,7 +262,7 @@ BLOCKS = [
     case("GroupNormalization", [floats(2), floats(2, seed=1)], IMAGE, opset=18, num_groups=2),
     case("GroupNormalization", [floats(4), floats(4, seed=1)], IMAGE, opset=21, num_groups=2),
 ]
-CASES = [*ACTIVATIONS, *AFFINE, *MOVED, *WINDOWS, *EXTREMES, *PRODUCTS, *BLOCKS]
+CASES = [*ACTIVATIONS, *AFFINE, *MOVED, *WINDOWS, *EXTREMES, *PRODUCTS, *BLOCKS, *LATER]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

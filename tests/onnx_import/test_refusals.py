@@ -164,7 +164,7 @@ CASES: dict[str, tuple[str, bytes]] = {
     "an operator that does not exist": ("unsupported-op", model([node("Foo", ["x"], ["y"])])),
     "an operator without a rule": (
         "unsupported-op",
-        model([node("LRN", ["x"], ["y"], size=3)], shape=(1, 4, 2, 2)),
+        model([node("Det", ["x"], ["y"])], shape=(2, 2)),
     ),
     "random numbers": (
         "non-deterministic-op",

@@ -87,13 +87,16 @@ def _thresholded(call: Call) -> Curve:
     return scalars.relu()
 
 
-def _shrink(call: Call) -> Curve:
+def _shrink(builder: Builder, call: Call) -> Signal:
+    call.arity(1, 1)
     limit, bias = call.number("lambd", 0.5), call.number("bias", 0.0)
     if bias != limit:
         raise DiscontinuousOp("bias is not lambd", fix="use bias = lambd", node=call.node.name)
     if limit < 0:
         call.invalid(f"lambd {limit}")
-    return scalars.soft_shrink(limit)
+    if limit == 0:
+        return call.signal(0)
+    return builder.elementwise(call, call.signal(0), scalars.soft_shrink(limit))
 
 
 def _gelu(call: Call) -> Curve:
@@ -333,7 +336,7 @@ RULES: Mapping[str, Rule] = {
     "Reciprocal": _unary(lambda _: Power(-1.0)),
     "Relu": _unary(lambda _: scalars.relu()),
     "Selu": _unary(_selu),
-    "Shrink": _unary(_shrink),
+    "Shrink": _shrink,
     "Sigmoid": _unary(lambda _: scalars.Sigmoid()),
     "Sin": _unary(lambda _: waves.sine()),
     "Softplus": _unary(lambda _: scalars.Softplus()),

@@ -44,7 +44,7 @@ def _added(
     return Signal(name, source.shape, source.dtype)
 
 
-def _along(call: Call, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+def along(call: Call, shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
     """The flat indices of every group that runs along these axes."""
     count = math.prod(shape[axis] for axis in axes)
     if count == 0:
@@ -61,7 +61,7 @@ def _softmax(function: BlockFunction) -> Rule:
         # Before opset 13 the axes from `axis` on are one.
         axis = call.axis(call.integer("axis", 1 if call.opset < 13 else -1), rank)
         axes = tuple(range(axis, rank)) if call.opset < 13 else (axis,)
-        groups = _along(call, signal.shape, axes)
+        groups = along(call, signal.shape, axes)
         return _added(builder, call.node.name, signal, groups, function)
 
     return rule
@@ -70,7 +70,7 @@ def _softmax(function: BlockFunction) -> Rule:
 # --- Normalisation layers ------------------------------------------------------------------------
 
 
-def _centred(
+def centred(
     builder: Builder, name: str, source: Signal, groups: Int64[np.ndarray, "groups n"]
 ) -> Signal:
     """What is left of every group without its mean."""
@@ -103,7 +103,7 @@ def _layer(
     epsilon = call.number("epsilon", _EPSILON)
     if not 0 <= epsilon:
         call.invalid(f"epsilon {epsilon}")
-    source = _centred(builder, f"{name}:centred", signal, groups) if centres else signal
+    source = centred(builder, f"{name}:centred", signal, groups) if centres else signal
     core = Normalise(name=name, epsilon=epsilon, form="root", divisor=float(groups.shape[1]))
     normal = _added(builder, f"{name}:normal", source, groups, core)
     gamma, beta = (None if one is None else flat(one, signal.shape) for one in parameters)
@@ -136,7 +136,7 @@ def _trailing(*, centres: bool) -> Rule:
         signal = call.signal(0)
         rank = len(signal.shape)
         axis = call.axis(call.integer("axis", -1), rank)
-        groups = _along(call, signal.shape, tuple(range(axis, rank)))
+        groups = along(call, signal.shape, tuple(range(axis, rank)))
         inner = signal.shape[axis:]
         parameters = _fitting(call, 1, inner), _fitting(call, 2, inner) if centres else None
         return _layer(builder, call, groups, parameters, centres=centres)
@@ -162,7 +162,7 @@ def _instance(builder: Builder, call: Call) -> Signal:
     rank = len(signal.shape)
     if rank < 3:
         call.mismatch(f"{rank} axes")
-    groups = _along(call, signal.shape, tuple(range(2, rank)))
+    groups = along(call, signal.shape, tuple(range(2, rank)))
     gamma, beta = (_by_channel(call, place, signal.shape[1]) for place in (1, 2))
     return _layer(builder, call, groups, (gamma, beta), centres=True)
 

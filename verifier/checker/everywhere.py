@@ -6,6 +6,7 @@ products of bounded signals are bounded:
     input                 no bounds
     affine node           bounds where no entry without bounds has a weight, as intervals give them
     tanh, erf, x/(1+|x|)  [-1, 1];  sigmoid [0, 1];  sine, cosine [-1, 1];  clipping: its limits
+    softmax               [0, 1];  normalisation: |z| <= sqrt(d), or 1 (`normalise`)
     other functions       bounds where what enters has them
     product               bounds where both factors have them
 
@@ -22,8 +23,10 @@ from verifier.checker.carry import stages
 from verifier.checker.compounds import Softsign
 from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.lowering import lowered
-from verifier.checker.network import Affine, Elementwise, Network, Product
+from verifier.checker.network import Affine, Blocks, Elementwise, Network, Product
+from verifier.checker.normalise import Normalise
 from verifier.checker.scalars import Erf, PiecewiseLinear, Sigmoid, Tanh
+from verifier.checker.softmax import Softmax
 from verifier.checker.tangent import gates_of, increments_of
 from verifier.checker.waves import Wave
 from verifier.errors import NotLipschitzGlobally
@@ -83,6 +86,10 @@ def _signals(network: Network) -> dict[str, Interval]:
                 signals[node.name] = _image(node.function, signals[node.source])
             case Product():
                 signals[node.name] = _product(signals[node.left], signals[node.right])
+            case Blocks(function=Softmax()):
+                signals[node.name] = _between(node.size, 0.0, 1.0)
+            case Blocks(function=Normalise() as normal):
+                signals[node.name] = _between(node.size, -normal.longest, normal.longest)
             case _:
                 signals[node.name] = _endless(node.size)
     return signals
@@ -90,6 +97,10 @@ def _signals(network: Network) -> dict[str, Interval]:
 
 def _endless(size: int) -> Interval:
     return Interval(np.full((1, size), -np.inf), np.full((1, size), np.inf))
+
+
+def _between(size: int, lower: float, upper: float) -> Interval:
+    return Interval(np.full((1, size), lower), np.full((1, size), upper))
 
 
 def _is_known(signal: Interval) -> Bool[np.ndarray, "1 n"]:

@@ -14,18 +14,31 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import activations, block_operators, linear, recurrent, windows
+from verifier.checker import (
+    activations,
+    attention,
+    block_operators,
+    contractions,
+    length_operators,
+    linear,
+    recurrent,
+    resampling,
+    selections,
+    windows,
+)
 from verifier.checker.builder import Builder, indices
 from verifier.checker.folding import FOLDS
 from verifier.checker.identities import identities
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL, pad_value
-from verifier.checker.network import Network, Term
+from verifier.checker.network import Elementwise, Network, Term
 from verifier.checker.operands import Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
 from verifier.checker.reader import Declared, Model, Node, read_model
-from verifier.checker.tensors import FLOATS
+from verifier.checker.scalars import soft_shrink
+from verifier.checker.shrinks import shrinks
+from verifier.checker.tensors import FLOATS, Tensor
 from verifier.errors import (
     DiscontinuousOp,
     DtypeUnsupported,
@@ -37,6 +50,7 @@ from verifier.errors import (
 
 if TYPE_CHECKING:
     from verifier.certificate import Pattern
+    from verifier.checker.network import Scalar
 
 MAX_FOLDED = 2**26  #: entries of all folded constants together
 
@@ -66,7 +80,13 @@ class _Reading:
         self.model = model
         self.hints = {pattern.output: pattern for pattern in patterns}
         self.makers = {name: node for node in model.nodes for name in node.outputs if name}
-        self.same = identities(self.makers)
+        #: By tensor, the earlier one that it is a function of, or that it is (None).
+        self.direct: Mapping[str, tuple[str, Scalar | None]] = {
+            name: (x, None) for name, x in identities(self.makers).items()
+        } | {
+            name: (x, soft_shrink(limit))
+            for name, (x, limit) in shrinks(self.makers, self._number).items()
+        }
         self.values: Values = {}
         shape = self._input_shape()
         self.builder = Builder(math.prod(shape))
@@ -113,8 +133,8 @@ class _Reading:
             found.add(name)
             if name in self.hints:
                 pending.append(self.hints[name].input)
-            elif name in self.same:
-                pending.append(self.same[name])
+            elif name in self.direct:
+                pending.append(self.direct[name][0])
             elif name in self.makers:
                 pending.extend(self.makers[name].inputs)
         return found
@@ -124,10 +144,9 @@ class _Reading:
         for name in wanted:
             if name in self.hints:
                 self._pattern(name)
-            elif name in self.same:
-                self.values[name] = self.values[self.same[name]]
-                self._check_declared(name)
-        wanted = [name for name in wanted if name not in self.hints and name not in self.same]
+            elif name in self.direct:
+                self._direct(name)
+        wanted = [name for name in wanted if name not in self.values]
         if not wanted:
             return
         call = Call(node, self.model.opset, [self._operand(name, node) for name in node.inputs])
@@ -186,6 +205,30 @@ class _Reading:
         found = recognised(pattern, source, self.model, self.makers, self.fold)
         self.builder.add(found.node)
         self.values[name] = Signal(name, found.shape, found.dtype)
+        self._check_declared(name)
+
+    def _number(self, name: str) -> float | None:
+        """A stored number, of at most one axis."""
+        maker = self.makers.get(name)
+        stored = self.model.initialisers.get(name)
+        if maker is not None and maker.op == "Constant":
+            value = maker.attributes.get("value")
+            stored = value if isinstance(value, Tensor) else None
+        if stored is None or stored.dtype not in FLOATS or stored.array.shape not in ((), (1,)):
+            return None
+        return float(stored.array.reshape(-1)[0])
+
+    def _direct(self, name: str) -> None:
+        source, function = self.direct[name]
+        signal = self.values[source]
+        if not isinstance(signal, Signal) or not signal.shape:
+            raise NotCheckable("a function of a constant", fix="fold it", node=name)
+        if function is not None:
+            self.builder.add(
+                Elementwise(name=name, size=signal.size, source=signal.source, function=function)
+            )
+            signal = Signal(name, signal.shape, signal.dtype)
+        self.values[name] = signal
         self._check_declared(name)
 
     def _check_declared(self, name: str) -> None:
@@ -316,21 +359,30 @@ DISCONTINUOUS = frozenset(
 
 RULES: Mapping[str, Rule] = {
     "Add": linear.add,
+    "Attention": attention.attention,
     "AveragePool": windows.average_pool,
     "BatchNormalization": linear.batch_normalization,
     "Conv": windows.convolution,
     "ConvTranspose": windows.transposed_convolution,
+    "DFT": contractions.fourier,
+    "Einsum": contractions.einsum,
     "Gemm": linear.gemm,
     "GlobalAveragePool": linear.global_average_pool,
+    "GlobalMaxPool": windows.global_max_pool,
     "MatMul": linear.matmul,
     "MaxPool": windows.max_pool,
+    "Mean": linear.mean,
     "Neg": linear.negate,
     "ReduceMax": windows.reduce_max,
     "ReduceMean": linear.reduce_mean,
     "ReduceMin": windows.reduce_min,
     "ReduceSum": linear.reduce_sum,
+    "Resize": resampling.resize,
     "Sub": linear.subtract,
     "Sum": linear.add,
+    "TopK": selections.top_k,
+    "Upsample": resampling.resize,
     **activations.RULES,
     **block_operators.RULES,
+    **length_operators.RULES,
 }

@@ -44,7 +44,8 @@ def negated(constant: Constant) -> Constant:
     return Constant(-constant.value, constant.dtype, constant.error)
 
 
-def _sum_of(builder: Builder, call: Call, signs: tuple[int, ...]) -> Signal:
+def _sum_of(builder: Builder, call: Call, signs: tuple[int, ...], name: str = "") -> Signal:
+    """The sum, named as the call's first result or otherwise."""
     call.one_float_type()
     operands = [call.operand(place) for place in range(len(call.operands))]
     shape = call.broadcast(*(operand.shape for operand in operands))
@@ -58,12 +59,25 @@ def _sum_of(builder: Builder, call: Call, signs: tuple[int, ...]) -> Signal:
             onto = spread(operand.shape, shape)
             minus = np.full(math.prod(shape), float(sign))
             terms.append(Term(operand.source, scaled(onto, minus, None)))
-    return builder.linear(call, shape, terms, bias)
+    if not name:
+        return builder.linear(call, shape, terms, bias)
+    builder.affine(name, math.prod(shape), terms, bias)
+    return Signal(name, shape, call.one_float_type())
 
 
 def add(builder: Builder, call: Call) -> Signal:
     """Add, and Sum of any number."""
     return _sum_of(builder, call, (1,) * len(call.operands))
+
+
+def mean(builder: Builder, call: Call) -> Signal:
+    """Mean of any number."""
+    share = 1.0 / len(call.operands)
+    total = f"{call.node.name}:total"
+    signal = _sum_of(builder, call, (1,) * len(call.operands), total)
+    error = np.full(signal.size, share * U * _UP)
+    to = scaled(identity(signal.size), np.full(signal.size, share), error)
+    return builder.linear(call, signal.shape, [Term(signal.source, to)])
 
 
 def subtract(builder: Builder, call: Call) -> Signal:

@@ -55,6 +55,11 @@ class Normalise:
     form: Literal["root", "floor"]
     divisor: float = 1.0  #: d
 
+    @property
+    def longest(self) -> float:
+        """A number that |z| does not exceed anywhere: |z|^2 = d |v|^2/(|v|^2 + d eps), or 1."""
+        return 1.0 if self.form == "floor" else root_up(self.divisor)
+
     def constant(self, norm: Norm, width: int) -> Magnitude:
         """As the module says.
 

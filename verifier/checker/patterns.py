@@ -18,6 +18,7 @@ from verifier.checker.pattern_mirrors import Mirrors
 from verifier.checker.pattern_normals import Normals
 from verifier.checker.pattern_pairs import Pairs
 from verifier.checker.pattern_sorts import Sorts
+from verifier.checker.pattern_turns import Turns
 from verifier.errors import PatternRefuted
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from verifier.checker.reader import Model, Node
 
 Fold: TypeAlias = "Callable[[Call], Sequence[Operand]]"
-Algebra: TypeAlias = "Mirrors | Normals | Pairs | Sorts"
+Algebra: TypeAlias = "Mirrors | Normals | Pairs | Sorts | Turns"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,8 @@ def _results(call: Call, pattern: Pattern, algebra: Algebra, fold: Fold) -> Sequ
     if op == "Shape":
         return _shape(call)
     if not symbols:
-        return fold(call)
+        is_angle = isinstance(algebra, Turns) and op in ("Cos", "Sin")
+        return algebra.angles(call) if isinstance(algebra, Turns) and is_angle else fold(call)
     dtype = symbols[0].dtype
     if op in MOVEMENTS and op != "Pad":
         moved = call.operands if op in MOVES_ALL else call.operands[:1]
@@ -153,4 +155,5 @@ _ALGEBRAS: Mapping[str, Callable[[Pattern], Algebra]] = {
     "householder": Mirrors,
     "maxmin": Pairs,
     "normalise": Normals,
+    "turned-mirror": Turns,
 }

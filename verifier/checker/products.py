@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def multiply(builder: Builder, call: Call, first: Signal, second: Signal) -> Signal:
     """Mul of two signals."""
     shape = call.broadcast(first.shape, second.shape)
-    _product(
+    product(
         builder,
         call.node.name,
         (first.source, spread(first.shape, shape)),
@@ -49,7 +49,7 @@ def divide(builder: Builder, call: Call, first: Signal | Constant, second: Signa
         builder.affine(call.node.name, math.prod(shape), [term])
     else:
         factor = (first.source, spread(first.shape, shape))
-        _product(builder, call.node.name, factor, (inverse, onto))
+        product(builder, call.node.name, factor, (inverse, onto))
     return Signal(call.node.name, shape, second.dtype)
 
 
@@ -82,14 +82,25 @@ def summed_products(
     whole = call.allowed([*shape, inner])
     rows = np.broadcast_to(left[..., :, None, :], whole).reshape(-1)
     columns = np.broadcast_to(np.swapaxes(right, -1, -2)[..., None, :, :], whole).reshape(-1)
+    factors = (one.source, Gather(rows, one.size)), (other.source, Gather(columns, other.size))
+    return shape, added_up(builder, call, factors, math.prod(shape), inner)
+
+
+def added_up(
+    builder: Builder,
+    call: Call,
+    factors: tuple[tuple[str, Map], tuple[str, Map]],
+    size: int,
+    inner: int,
+) -> Term:
+    """Products of entries, and so many of them added up to each of `size` sums."""
     name = f"{call.node.name}:products"
-    first_factor = one.source, Gather(rows, one.size)
-    _product(builder, name, first_factor, (other.source, Gather(columns, other.size)))
-    owner = np.repeat(np.arange(math.prod(shape)), inner)
-    return shape, Term(name, Adjoint(Gather(owner, math.prod(shape))))
+    product(builder, name, *factors)
+    owner = np.repeat(np.arange(size), inner)
+    return Term(name, Adjoint(Gather(owner, size)))
 
 
-def _product(builder: Builder, name: str, left: tuple[str, Map], right: tuple[str, Map]) -> None:
+def product(builder: Builder, name: str, left: tuple[str, Map], right: tuple[str, Map]) -> None:
     """The product of two maps of signals, which are nodes where they move or copy entries."""
     factors: list[str] = []
     for side, (source, onto) in (("left", left), ("right", right)):

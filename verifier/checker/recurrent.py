@@ -24,7 +24,6 @@ import numpy as np
 
 from verifier.checker import scalars
 from verifier.checker.builder import Builder, indices
-from verifier.checker.enclosures import U
 from verifier.checker.folding import product
 from verifier.checker.linear import added, flat
 from verifier.checker.maps import Adjoint, Dense, Diagonal, Gather, composed, identity
@@ -44,6 +43,7 @@ _FUNCTIONS: Mapping[str, Making] = {
     "tanh": scalars.Tanh,
 }
 _GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
+_LONGEST = 2**10  #: steps that are written out
 _USUAL = {"GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh"), "RNN": ("tanh",)}
 
 
@@ -217,6 +217,8 @@ def _cells(builder: Builder, call: Call) -> tuple[Signal, list[_Cell], list[tupl
     if w.shape != (count, gates * hidden, width) or r.shape != (count, gates * hidden, hidden):
         call.mismatch(f"weights of shapes {w.shape} and {r.shape}")
     call.allowed([steps, count, batch, gates * hidden])
+    if steps > _LONGEST:
+        call.not_checkable(f"{steps} steps")
     _check_plain(call, steps)
     bias = _or_zeros(call, 3, (count, 2, gates, hidden))
     states = [_or_zeros(call, place, (count, batch, hidden)) for place in (5, 6)]
@@ -238,7 +240,7 @@ def _cells(builder: Builder, call: Call) -> tuple[Signal, list[_Cell], list[tupl
 
 
 def _is_bounded(start: Constant, candidate: Making) -> bool:
-    within = bool(np.all(np.abs(start.value) + start.spread * (1 + 2 * U) <= 1))
+    within = bool(np.all(np.abs(start.value) <= 1)) and not np.any(start.spread)
     return within and candidate in (scalars.Tanh, scalars.Sigmoid)
 
 

@@ -51,7 +51,7 @@ class Squares:
 
 def root_of_squares(builder: Builder, call: Call, signal: Signal) -> Signal | None:
     """The root of the signal, where it is a sum of squares."""
-    found = squares(builder, signal.source)
+    found = _Search(builder, {}).squares(signal.source)
     if found is None:
         return None
     alike = _alike(found, builder)
@@ -66,30 +66,46 @@ def root_of_squares(builder: Builder, call: Call, signal: Signal) -> Signal | No
     return _length_of(builder, call, signal, found)
 
 
-def squares(builder: Builder, source: str, depth: int = _DEEPEST) -> Squares | None:
-    """(1), where the signal is that."""
-    node: Node | None = builder.nodes.get(source)
-    if isinstance(node, Elementwise) and isinstance(node.function, compounds.Square):
-        places = np.arange(node.size)[:, None]
-        unit = Sparse(places, np.ones(places.shape), node.size)
-        return Squares({node.source: unit}, np.zeros(node.size), np.zeros(node.size))
-    if not isinstance(node, Affine) or depth == 0 or np.any(node.bias < node.bias_error):
-        return None
-    parts: dict[str, Sparse] = {}
-    shift, error = node.bias.copy(), node.bias_error.copy()
-    for term in node.terms:
-        inner, rows = squares(builder, term.source, depth - 1), support(term.map)
-        if inner is None or rows is None or np.any(rows.weight < spread(rows)):
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Looks back from a root; what is found of a signal is found once."""
+
+    builder: Builder
+    known: dict[str, Squares | None]
+
+    def squares(self, source: str, depth: int = _DEEPEST) -> Squares | None:
+        """(1), where the signal is that."""
+        if source not in self.known:
+            node: Node | None = self.builder.nodes.get(source)
+            found: Squares | None = None
+            if isinstance(node, Elementwise) and isinstance(node.function, compounds.Square):
+                places = np.arange(node.size)[:, None]
+                unit = Sparse(places, np.ones(places.shape), node.size)
+                found = Squares({node.source: unit}, np.zeros(node.size), np.zeros(node.size))
+            elif isinstance(node, Affine) and depth > 0:
+                found = self._sum(node, depth)
+            self.known[source] = found
+        return self.known[source]
+
+    def _sum(self, node: Affine, depth: int) -> Squares | None:
+        if np.any(node.bias < node.bias_error):
             return None
-        moved, more = _shifted(rows, inner)
-        shift, error = _plus((shift, error), (moved, more))
-        for name, weights in inner.parts.items():
-            whole = after(weights, rows)
-            if whole is None:
+        parts: dict[str, Sparse] = {}
+        shift, error = node.bias.copy(), node.bias_error.copy()
+        for term in node.terms:
+            inner = self.squares(term.source, depth - 1)
+            rows = None if inner is None else support(term.map)
+            if inner is None or rows is None or np.any(rows.weight < spread(rows)):
                 return None
-            parts[name] = beside(parts[name], whole) if name in parts else whole
-    width = sum(rows.index.shape[1] for rows in parts.values())
-    return Squares(parts, shift, error) if node.size * width <= MOST else None
+            shift, error = _plus((shift, error), _shifted(rows, inner))
+            for name, weights in inner.parts.items():
+                whole = after(weights, rows)
+                if whole is None:
+                    return None
+                parts[name] = beside(parts[name], whole) if name in parts else whole
+            if node.size * sum(rows.index.shape[1] for rows in parts.values()) > MOST:
+                return None
+        return Squares(parts, shift, error)
 
 
 def _shifted(rows: Sparse, inner: Squares) -> tuple[Vector, Vector]:

@@ -215,7 +215,8 @@ def _per_channel(constant: Constant, spatial: int) -> Constant:
     return Constant(constant.value.reshape(form), constant.dtype, error)
 
 
-def _pooling(call: Call) -> tuple[Signal, int, Sliding]:
+def pooling(call: Call) -> tuple[Signal, int, Sliding]:
+    """(the operand, its channels, the windows) of a pool."""
     call.arity(1, 1)
     signal, channels, sizes = _image(call)
     widths = call.list_of_integers("kernel_shape")
@@ -230,7 +231,7 @@ def _pooling(call: Call) -> tuple[Signal, int, Sliding]:
 
 def average_pool(builder: Builder, call: Call) -> Signal:
     """AveragePool: the sum over a window divided by how many of its entries count."""
-    signal, channels, window = _pooling(call)
+    signal, channels, window = pooling(call)
     pads_count = call.integer("count_include_pad", 0) != 0
     valid = np.ones(window.counts)
     for axis, size in enumerate(window.sizes):
@@ -272,7 +273,7 @@ def average_pool(builder: Builder, call: Call) -> Signal:
 def max_pool(builder: Builder, call: Call) -> Signal:
     """MaxPool: the greatest entry of each window, pads excluded."""
     call.integer("storage_order", 0)
-    signal, channels, window = _pooling(call)
+    signal, channels, window = pooling(call)
     if any(call.node.outputs[1:]):
         call.not_checkable("its indices are used")
     rank = len(window.sizes)
@@ -333,6 +334,18 @@ def reduce_max(builder: Builder, call: Call) -> Signal:
 def reduce_min(builder: Builder, call: Call) -> Signal:
     """ReduceMin."""
     return _reduce_extreme(builder, call, -1)
+
+
+def global_max_pool(builder: Builder, call: Call) -> Signal:
+    """GlobalMaxPool: the greatest entry of every channel."""
+    call.arity(1, 1)
+    signal = call.signal(0)
+    rank = len(signal.shape)
+    if rank < 3:
+        call.mismatch(f"{rank} axes")
+    windows = indices(signal.shape).reshape(math.prod(signal.shape[:2]), -1)
+    shape = (*signal.shape[:2], *(1 for _ in range(rank - 2)))
+    return _maximum(builder, call, signal, windows, shape, 1)
 
 
 def _reduce_extreme(builder: Builder, call: Call, sign: int) -> Signal:

@@ -95,6 +95,11 @@ class Normalise:
             return torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp(min=self.epsilon)
         return (v.square().sum(dim=-1, keepdim=True) / self.divisor + self.epsilon).sqrt()
 
+    @property
+    def longest(self) -> float:
+        """A number that the length of no group exceeds."""
+        return 1.0 if self.form == "floor" else math.sqrt(self.divisor)
+
     def steepness(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch n"]:
         """About the linf norm of the derivatives at every row, by entry."""
         v = x[:, self.groups]

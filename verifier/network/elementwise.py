@@ -11,7 +11,15 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.network.activations.kinked import Celu, Elu, HardSwish, Selu
-from verifier.network.activations.linear import Abs, Clip, HardSigmoid, LeakyRelu, PRelu, Relu
+from verifier.network.activations.linear import (
+    Abs,
+    Clip,
+    HardSigmoid,
+    LeakyRelu,
+    PRelu,
+    Relu,
+    SoftShrink,
+)
 from verifier.network.activations.restricted import Exp, Log, LogSigmoid, Power, RootOfSquare
 from verifier.network.activations.scaled import Scaled
 from verifier.network.activations.smooth import (
@@ -53,6 +61,7 @@ __all__ = [
     "Sigmoid",
     "Silu",
     "Sin",
+    "SoftShrink",
     "Softplus",
     "Softsign",
     "Tanh",

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from verifier.errors import NotLipschitzGlobally
-from verifier.network.graph import Network, Node
+from verifier.network.blocks import Normalise, Softmax
+from verifier.network.graph import Grouped, Network, Node
 from verifier.network.nodes import Affine, Elementwise, Product
 from verifier.network.tangent import left_gate, right_gate, tangent
 
@@ -94,7 +95,13 @@ def _factors(network: Network) -> dict[str, _Interval]:
                 known |= {left_gate(node.name): _wider(right), right_gate(node.name): _wider(left)}
                 ends = torch.stack([x * y for x in left for y in right])
                 intervals[node.name] = _within((ends.amin(dim=0), ends.amax(dim=0)))
-            case _:  # a block: what it is worth over all inputs is the checker's to say
+            case Grouped(group=Softmax()):
+                zero = torch.zeros(node.size, dtype=torch.float64)
+                intervals[node.name] = zero, zero + 1
+            case Grouped(group=Normalise() as normal):
+                far = torch.full((node.size,), normal.longest, dtype=torch.float64)
+                intervals[node.name] = -far, far
+            case _:
                 far = torch.full((node.size,), _FAR, dtype=torch.float64)
                 intervals[node.name] = -far, far
     return known

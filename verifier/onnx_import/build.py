@@ -23,7 +23,9 @@ from verifier.onnx_import.convert.emitted import Emitted, tensor
 from verifier.onnx_import.moves import MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
+from verifier.onnx_import.patterns.jumps import known_jump
 from verifier.onnx_import.patterns.normals import normal
+from verifier.onnx_import.patterns.turns import turned
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -109,11 +111,18 @@ class _Builder:
             if recognised is not None:
                 self.patterns.append(recognised.pattern)
                 return [self._emit(call, recognised.emitted, _dtype(call), {})]
-        written_out = normal(call, Written(self.producers, self.values, self.nodes))
+        written = Written(self.producers, self.values, self.nodes)
+        written_out = normal(call, written)
         if written_out is not None:
             pattern = Pattern(kind="normalise", input=written_out.source, output=call.output)
             self.patterns.append(pattern)
             return [self._emit(call, written_out.emitted, _dtype(call), {})]
+        mirror = turned(call, written, self.graph.input.name)
+        if mirror is not None:
+            pattern = Pattern(kind="turned-mirror", input=mirror.source, output=call.output)
+            self.patterns.append(pattern)
+            call.attributes.ignore(*call.attributes.values)
+            return [self._emit(call, mirror.emitted, self._dtype_of(mirror.emitted), {})]
         try:
             return self._converted(call, traced)
         except Unrepresented as unrepresented:
@@ -157,7 +166,12 @@ class _Builder:
             return [self._emit(call, whole, self._dtype_of(whole), {})]
         call.attributes.ignore(*call.attributes.values)
         reasons = [why for value in opaque for why in value.reasons]
-        if call.op not in RULES and call.op not in MOVES:
+        named = known_jump(call, Written(self.producers, self.values, self.nodes))
+        if named is not None:
+            # Before the comparison that it is made of, behind earlier ones of its kind.
+            first = sum(why.op == call.op for why in reasons)
+            reasons.insert(first, named.reason)
+        elif call.op not in RULES and call.op not in MOVES:
             reasons.append(blocked.reason(call).reason)
         kept = tuple(dict.fromkeys(reasons))[:MAX_REASONS]
         if traced:
@@ -301,12 +315,11 @@ def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
 def _foremost(reasons: tuple[Blocked, ...]) -> Blocked:
     """What is said of a blocked output.
 
-    A part of a normalisation or a root may close a form that is Lipschitz after all, so then the
-    answer is that there is no rule. Else a jump decides, then what has no global bound.
+    A jump decides, then what has no global bound.
     """
-    for code in ("closing", "discontinuous-op", "not-lipschitz-globally"):
+    for code in ("discontinuous-op", "not-lipschitz-globally"):
         for reason in reasons:
-            if (reason.op in blocked.CLOSING) if code == "closing" else (reason.code == code):
+            if reason.code == code:
                 return reason
     return reasons[0]
 

@@ -118,6 +118,27 @@ class Clip(PiecewiseLinear):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SoftShrink(PiecewiseLinear):
+    """x moved by `limit` towards 0, and 0 where it is nearer; 0 < limit."""
+
+    limit: float
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """The two limits."""
+        return (-self.limit, self.limit)
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Free, held, free."""
+        return (1.0, 0.0, 1.0)
+
+    def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
+        """What is left beyond the limits."""
+        return x - x.clamp(-self.limit, self.limit)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class HardSigmoid(PiecewiseLinear):
     """alpha x + beta, kept within [0, 1]; 0 < alpha."""
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from verifier.onnx_import.convert import activations, affine, blocks, windows
+from verifier.onnx_import.convert import (
+    activations,
+    affine,
+    attention,
+    blocks,
+    contractions,
+    lengths,
+    resampling,
+    windows,
+)
 
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call
@@ -14,6 +23,10 @@ if TYPE_CHECKING:
 RULES: Final[Mapping[str, Callable[[Call], Emitted]]] = {
     **activations.RULES,
     **affine.RULES,
+    **attention.RULES,
     **blocks.RULES,
+    **contractions.RULES,
+    **lengths.RULES,
+    **resampling.RULES,
     **windows.RULES,
 }

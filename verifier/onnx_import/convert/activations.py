@@ -13,7 +13,7 @@ from verifier.network import elementwise as functions
 from verifier.network.graph import Grouped
 from verifier.network.grouped import GroupSort, Maximum
 from verifier.network.linear_map import Adjoint, LinearMap
-from verifier.network.nodes import Affine, Elementwise, Term
+from verifier.network.nodes import Affine, Term
 from verifier.onnx_import.convert.emitted import (
     Emitted,
     affine,
@@ -23,7 +23,6 @@ from verifier.onnx_import.convert.emitted import (
     index_tensor,
     indices,
     maximum,
-    scaled,
     spread,
     tensor,
     then,
@@ -126,12 +125,10 @@ def _shrink(call: Call) -> Emitted:
         raise _jumps(call, f"it jumps at +-{limit}, since its bias is {bias}")
     if limit < 0:
         raise call.unsupported(f"lambd is {limit}")
-    x = call.signal(0)  # x - clip(x, -limit, limit)
-    held = f"{call.output}:held"
-    clip = Elementwise(held, x.node, functions.Clip(x.size, -limit, limit), gate=held)
-    identity = gather(indices(x.shape), x.size)
-    terms = (Term(x.node, identity), Term(held, scaled(identity, -1.0)))
-    return Emitted((clip, Affine(call.output, terms, tensor(np.zeros(x.size)))), x.shape)
+    x = call.signal(0)
+    if limit == 0:
+        return affine(call, x.shape, [(x, gather(indices(x.shape), x.size))])
+    return elementwise(call, x, functions.SoftShrink(x.size, limit))
 
 
 def _thresholded_relu(call: Call) -> Emitted:

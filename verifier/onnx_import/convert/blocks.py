@@ -74,6 +74,13 @@ def _means(groups: Int64[Tensor, "groups n"]) -> LinearMap:
     return then(scaled(Adjoint(back), 1.0 / groups.shape[1]), back)
 
 
+def centring(name: str, x: Signal, groups: Int64[Tensor, "groups n"]) -> Affine:
+    """What is left of every group without its mean."""
+    identity = gather(indices(x.shape), x.size)
+    terms = (Term(x.node, identity), Term(x.node, scaled(_means(groups), -1.0)))
+    return Affine(name, terms, tensor(np.zeros(x.size)))
+
+
 def _layer(
     call: Call,
     groups: Int64[Tensor, "groups n"],
@@ -91,9 +98,9 @@ def _layer(
     nodes: list[Node] = []
     source = x.node
     if centres:
-        source = f"{call.output}:centred"
-        terms = (Term(x.node, identity), Term(x.node, scaled(_means(groups), -1.0)))
-        nodes.append(Affine(source, terms, tensor(zero)))
+        centred = centring(f"{call.output}:centred", x, groups)
+        nodes.append(centred)
+        source = centred.name
     core, width = f"{call.output}:normal", float(groups.shape[1])
     function = Normalise(groups=groups, epsilon=epsilon, form="root", divisor=width)
     nodes.append(Grouped(core, source, function))

@@ -48,7 +48,7 @@ def multiplied(call: Call, a: Signal, b: Signal) -> Emitted:
         return elementwise(call, a, functions.Power(a.size, 2.0))
     checked_size(shape, call.name)
     parts = [(a.node, spread(call, a, shape)), (b.node, spread(call, b, shape))]
-    return Emitted(tuple(_product(call.output, parts)), shape)
+    return Emitted(tuple(product_of(call.output, parts)), shape)
 
 
 def divided(call: Call, b: Signal) -> Emitted:
@@ -62,7 +62,7 @@ def divided(call: Call, b: Signal) -> Emitted:
             shape = broadcast_shape(call, a.shape, b.shape)
             checked_size(shape, call.name)
             parts = [(a.node, spread(call, a, shape)), (name, spread(call, inverted, shape))]
-            return Emitted((inverse, *_product(call.output, parts)), shape)
+            return Emitted((inverse, *product_of(call.output, parts)), shape)
         case Constant():
             made = scaled_by(call, inverted, a.array)
             return Emitted((inverse, *made.nodes), made.shape)
@@ -87,7 +87,7 @@ def matrix_product(call: Call, a: Signal, b: Signal) -> Emitted:
     summed, shape = _summed_products(call, (a, left), (b, right))
     dropped = {axis for axis, one in ((-2, a), (-1, b)) if len(one.shape) == 1}
     kept = tuple(size for axis, size in enumerate(shape, -len(shape)) if axis not in dropped)
-    return Emitted((*summed, linear(call.output, [_sum_of(call, shape, left.shape[-1])])), kept)
+    return Emitted((*summed, linear(call.output, [sum_of(call, shape, left.shape[-1])])), kept)
 
 
 def general_product(call: Call, a: Signal, b: Signal) -> Emitted:
@@ -97,7 +97,7 @@ def general_product(call: Call, a: Signal, b: Signal) -> Emitted:
     left = left.T if call.attributes.integer("transA", 0) else left
     right = right.T if call.attributes.integer("transB", 0) else right
     summed, shape = _summed_products(call, (a, left), (b, right))
-    term = _sum_of(call, shape, left.shape[-1])
+    term = sum_of(call, shape, left.shape[-1])
     terms, bias = [Term(term.source, scaled(term.map, alpha))], np.zeros(shape)
     match call.input(2):
         case None:
@@ -132,16 +132,16 @@ def _summed_products(
     first = np.broadcast_to(rows[..., :, None, :], whole)
     second = np.broadcast_to(np.swapaxes(columns, -1, -2)[..., None, :, :], whole)
     parts = [(a.node, gather(first, a.size)), (b.node, gather(second, b.size))]
-    return tuple(_product(f"{call.output}:products", parts)), shape
+    return tuple(product_of(f"{call.output}:products", parts)), shape
 
 
-def _sum_of(call: Call, shape: Shape, inner: int) -> Term:
+def sum_of(call: Call, shape: Shape, inner: int) -> Term:
     """The sums over the last of the products' axes."""
     owner = np.repeat(np.arange(prod(shape)), inner)
     return Term(f"{call.output}:products", Adjoint(gather(owner, prod(shape))))
 
 
-def _product(name: str, parts: Sequence[tuple[str, LinearMap]]) -> list[Lowered]:
+def product_of(name: str, parts: Sequence[tuple[str, LinearMap]]) -> list[Lowered]:
     """The product of two maps of signals, and what copies their entries."""
     nodes: list[Lowered] = []
     factors: list[str] = []

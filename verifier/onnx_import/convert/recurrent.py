@@ -53,6 +53,7 @@ GATES: Final[Mapping[str, tuple[str, ...]]] = {
     "LSTM": ("i", "o", "f", "c"),
     "RNN": ("h",),
 }
+LONGEST: Final = 2**10  #: steps that are written out
 USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "GRU": ("sigmoid", "tanh"),
     "LSTM": ("sigmoid", "tanh", "tanh"),
@@ -208,6 +209,8 @@ def unrolled(call: Call) -> list[Emitted]:
     if w.shape != (count, gates * hidden, width) or r.shape != (count, gates * hidden, hidden):
         raise call.unsupported(f"its weights have shapes {list(w.shape)} and {list(r.shape)}")
     checked_size((steps, count, batch, gates * hidden), call.name)
+    if LONGEST < steps:
+        raise call.unsupported(f"its sequences have {steps} steps")
     bias = _or_zeros(call, 3, (count, 2, gates, hidden))
     _check_plain(call, steps, (count, 3 * hidden))
     start_h = _or_zeros(call, 5, (count, batch * hidden))
@@ -298,7 +301,9 @@ def _activations(call: Call, count: int) -> list[list[Callable[[int], Activation
         if call.attributes.floats(parameters):
             raise call.unsupported(f"it has {parameters}")
     found = [FUNCTIONS.get(name.lower()) for name in names]
-    known = [function for function in found if function is not None]
+    known: list[Callable[[int], Activation]] = [
+        function for function in found if function is not None
+    ]
     if len(known) != len(usual) * count:
         raise call.unsupported(f"its activations are {', '.join(names)}")
     return [known[d * len(usual) : (d + 1) * len(usual)] for d in range(count)]

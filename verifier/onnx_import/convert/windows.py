@@ -237,15 +237,26 @@ def _max_pool(call: Call) -> Emitted:
     window = _window(call, _kernel_shape(call, len(spatial)), spatial)
     shape = (*x.shape[:2], *window.out)
     checked_size((*shape, prod(window.kernel)), call.name)
-    places = _window_places(window, spatial)
-    if (places < 0).any():
+    places = window_places(window, spatial)
+    if (places < 0).all(axis=1).any():
         raise call.unsupported("a window lies in the padding alone")
+    # In its place: the certificate numbers comparisons by the places of the kernel.
+    first = np.take_along_axis(places, np.argmax(0 <= places, axis=1)[:, None], axis=1)
+    places = np.where(places < 0, first, places)
     index = indices((prod(x.shape[:2]), prod(spatial)))
     return maximum(call, x, index[:, places].reshape(*shape, -1), shape, sign=1)
 
 
-def _window_places(window: Window, spatial: Shape) -> Array:
-    """[positions, k]: flat spatial indices in kernel order; padding repeats the first valid one."""
+def image_window(call: Call) -> Window:
+    """How the window of a pool slides."""
+    x = call.signal(0)
+    _rank_checked(call, x.shape)
+    spatial = x.shape[2:]
+    return _window(call, _kernel_shape(call, len(spatial)), spatial)
+
+
+def window_places(window: Window, spatial: Shape) -> Array:
+    """[positions, k]: flat spatial indices in kernel order; -1 in the padding."""
     rows: list[Array] = []
     for axis, size in enumerate(spatial):
         start = np.arange(window.out[axis])[:, None] * window.stride[axis] - window.pads[axis][0]
@@ -257,9 +268,7 @@ def _window_places(window: Window, spatial: Shape) -> Array:
         gone = (flat[:, None, :, None] < 0) | (row[None, :, None, :] < 0)
         joined = np.where(gone, -1, whole)
         flat = joined.reshape(len(flat) * len(row), -1)
-    # In its place: the certificate numbers comparisons by the places of the kernel.
-    first = np.take_along_axis(flat, np.argmax(0 <= flat, axis=1)[:, None], axis=1)
-    return np.where(flat < 0, first, flat)
+    return flat
 
 
 def _global_max_pool(call: Call) -> Emitted:

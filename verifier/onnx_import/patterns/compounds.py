@@ -6,6 +6,7 @@
     softsign       x / (1 + |x|)
     log-sigmoid    log(sigmoid(x))
     x itself       sign(x) |x|             as pooling of powers guards its root
+    soft shrinkage see `shrinks`
     lengths        sqrt(c + sum a x^2)     see `squares`
 
 A product is taken apart into a constant and the tensors that are multiplied, whatever the order;
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from verifier.network import elementwise as functions
 from verifier.onnx_import.convert.emitted import Emitted, affine, elementwise, gather, indices
+from verifier.onnx_import.patterns.shrinks import shrunk
 from verifier.onnx_import.patterns.squares import root
 from verifier.onnx_import.values import Constant, Signal
 
@@ -105,6 +107,9 @@ def _of_one(call: Call, written: Written) -> Emitted | None:
             return _emitted(call, sigmoid.inputs[0], functions.LogSigmoid(_size(call)), written)
     if call.op == "Mul" and len(call.operator.inputs) == 2:
         return _itself(call, written)
+    if call.op in {"Add", "Where"}:
+        found = shrunk(call, written)
+        return None if found is None else _shrinking(call, *found, written)
     x = call.input(0)
     if isinstance(x, Signal) and _is_root(call, written):
         return root(call, x, written.nodes)
@@ -115,6 +120,13 @@ def _is_root(call: Call, written: Written) -> bool:
     if call.op == "Pow":
         return written.scalar(call.operator.inputs[1]) == 0.5
     return call.op == "Sqrt"
+
+
+def _shrinking(call: Call, x: str, limit: float, written: Written) -> Emitted | None:
+    value = written.values.get(x)
+    if not isinstance(value, Signal):
+        return None
+    return elementwise(call, value, functions.SoftShrink(value.size, limit))
 
 
 def _is_magnitude(name: str, x: str, written: Written) -> bool:

@@ -162,34 +162,45 @@ def _transposed(rows: Rows) -> Rows | None:
     return Rows(index, weight, len(rows.index))
 
 
-def squares(nodes: Mapping[str, Node], name: str, depth: int = DEEPEST) -> Squares | None:
-    """What the signal is the sum of, if of squares."""
-    node = nodes.get(name)
-    match node:
-        case Elementwise(function=functions.Power(exponent=2.0)):
-            own = _plain(np.arange(node.size), node.size)
-            return Squares({node.source: own}, np.zeros(node.size))
-        case Affine() if 0 < depth and bool((0 <= node.bias).all()):
-            return _of_sum(nodes, node, depth)
-        case _:
-            return None
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Looks back from a root; what is found of a signal is found once."""
 
+    nodes: Mapping[str, Node]
+    known: dict[str, Squares | None]
 
-def _of_sum(nodes: Mapping[str, Node], node: Affine, depth: int) -> Squares | None:
-    parts: dict[str, Rows] = {}
-    shift = node.bias.numpy().copy()
-    for term in node.terms:
-        inner, rows = squares(nodes, term.source, depth - 1), rows_of(term.map)
-        if inner is None or rows is None or (rows.weight < 0).any():
-            return None
-        shift += (rows.weight * inner.shift[np.maximum(rows.index, 0)]).sum(axis=1)
-        for name, of_part in inner.parts.items():
-            whole = rows.after(of_part)
-            if whole is None:
+    def squares(self, name: str, depth: int = DEEPEST) -> Squares | None:
+        """What the signal is the sum of, if of squares."""
+        if name not in self.known:
+            found: Squares | None = None
+            match node := self.nodes.get(name):
+                case Elementwise(function=functions.Power(exponent=2.0)):
+                    own = _plain(np.arange(node.size), node.size)
+                    found = Squares({node.source: own}, np.zeros(node.size))
+                case Affine() if 0 < depth and bool((0 <= node.bias).all()):
+                    found = self._of_sum(node, depth)
+                case _:
+                    pass
+            self.known[name] = found
+        return self.known[name]
+
+    def _of_sum(self, node: Affine, depth: int) -> Squares | None:
+        parts: dict[str, Rows] = {}
+        shift = node.bias.numpy().copy()
+        for term in node.terms:
+            inner = self.squares(term.source, depth - 1)
+            rows = None if inner is None else rows_of(term.map)
+            if inner is None or rows is None or (rows.weight < 0).any():
                 return None
-            parts[name] = _beside(parts.get(name), whole)
-    width = sum(rows.index.shape[1] for rows in parts.values())
-    return Squares(parts, shift) if node.size * width <= MOST else None
+            shift += (rows.weight * inner.shift[np.maximum(rows.index, 0)]).sum(axis=1)
+            for name, of_part in inner.parts.items():
+                whole = rows.after(of_part)
+                if whole is None:
+                    return None
+                parts[name] = _beside(parts.get(name), whole)
+            if MOST < node.size * sum(rows.index.shape[1] for rows in parts.values()):
+                return None
+        return Squares(parts, shift)
 
 
 def _beside(one: Rows | None, other: Rows) -> Rows:
@@ -204,7 +215,7 @@ def _beside(one: Rows | None, other: Rows) -> Rows:
 
 def root(call: Call, x: Signal, nodes: Mapping[str, Node]) -> Emitted | None:
     """The root of the signal, if that is a sum of squares."""
-    found = squares(nodes, x.node)
+    found = _Search(nodes, {}).squares(x.node)
     if found is None:
         return None
     alike = _alike(found)

@@ -1,0 +1,176 @@
+"""Resize and Upsample: the nearest entry, or a line between two, along every axis in turn.
+
+Output i of an axis of n entries that becomes m, with scale s, lies at
+
+    half_pixel             (i + 1/2)/s - 1/2
+    pytorch_half_pixel     the same, and 0 if m = 1
+    half_pixel_symmetric   the same, and n/2 (1 - m/(s n)) more
+    tf_half_pixel_for_nn   (i + 1/2)/s
+    asymmetric             i/s
+    align_corners          i (n - 1)/(m - 1), and 0 if m = 1
+
+in exact rationals, for a scale is the number that its bits denote; weights are rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from verifier.checker.builder import Builder, indices, rearranged
+from verifier.checker.enclosures import U
+from verifier.checker.maps import Composed, Dense, Gather, composed, identity
+from verifier.checker.network import Term
+from verifier.checker.operands import Call, Signal
+
+if TYPE_CHECKING:
+    from verifier.checker.network import Map
+
+_HALF = Fraction(1, 2)
+_LONGEST = 2**14  #: entries of an axis
+
+_ROUNDINGS: Mapping[str, Callable[[Fraction], int]] = {
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "round_prefer_ceil": lambda x: math.floor(x + _HALF),
+    "round_prefer_floor": lambda x: math.ceil(x - _HALF),
+}
+
+
+def _half_pixel(i: int, s: Fraction, _n: int, _m: int) -> Fraction:
+    return (i + _HALF) / s - _HALF
+
+
+def _by_pytorch(i: int, s: Fraction, n: int, m: int) -> Fraction:
+    return Fraction(0) if m == 1 else _half_pixel(i, s, n, m)
+
+
+def _by_corners(i: int, _s: Fraction, n: int, m: int) -> Fraction:
+    return Fraction(0) if m == 1 else Fraction(i * (n - 1), m - 1)
+
+
+def _asymmetric(i: int, s: Fraction, _n: int, _m: int) -> Fraction:
+    return i / s
+
+
+def _for_nearest(i: int, s: Fraction, _n: int, _m: int) -> Fraction:
+    return (i + _HALF) / s
+
+
+def _symmetric(i: int, s: Fraction, n: int, m: int) -> Fraction:
+    return Fraction(n, 2) * (1 - m / (s * n)) + _half_pixel(i, s, n, m)
+
+
+_COORDINATES: Mapping[str, Callable[[int, Fraction, int, int], Fraction]] = {
+    "align_corners": _by_corners,
+    "asymmetric": _asymmetric,
+    "half_pixel": _half_pixel,
+    "half_pixel_symmetric": _symmetric,
+    "pytorch_half_pixel": _by_pytorch,
+    "tf_half_pixel_for_nn": _for_nearest,
+}
+
+
+def resize(builder: Builder, call: Call) -> Signal:
+    """Both operators, as their opsets define them."""
+    signal = call.signal(0)
+    scales, shape = _scales(call, signal.shape)
+    call.allowed(shape)
+    if any(size > _LONGEST for size in shape):
+        call.not_checkable(f"axes of lengths {shape[:8]}")
+    modern = call.node.op == "Resize" and call.opset >= 11
+    where = call.string("coordinate_transformation_mode", "half_pixel" if modern else "asymmetric")
+    rounding = call.string("nearest_mode", "round_prefer_floor" if modern else "floor")
+    mode = call.string("mode", "nearest")
+    _check_plain(call)
+    if where not in _COORDINATES or rounding not in _ROUNDINGS or mode not in ("nearest", "linear"):
+        call.not_checkable(f"mode {mode!r}, {where!r}, {rounding!r}")
+    places = [
+        [_COORDINATES[where](i, s, n, m) for i in range(m)]
+        for s, n, m in zip(scales, signal.shape, shape, strict=True)
+    ]
+    if mode == "nearest":
+        picked = [
+            [min(max(_ROUNDINGS[rounding](x), 0), n - 1) for x in row]
+            for row, n in zip(places, signal.shape, strict=True)
+        ]
+        index = indices(signal.shape)[np.ix_(*picked)]
+        to: Map = Gather(np.ascontiguousarray(index).reshape(-1), signal.size)
+    else:
+        to = _linear(signal.shape, places)
+    return builder.linear(call, shape, [Term(signal.source, to)])
+
+
+def _linear(shape: tuple[int, ...], places: list[list[Fraction]]) -> Map:
+    to: Map = identity(math.prod(shape))
+    current = list(shape)
+    rank = len(shape)
+    for axis, row in enumerate(places):
+        if row == list(range(shape[axis])):
+            continue
+        weight, error = _weights(row, shape[axis])
+        order = (*(a for a in range(rank) if a != axis), axis)
+        last = rearranged(tuple(current), order)
+        dense = Dense(weight, error, math.prod(current) // shape[axis])
+        current[axis] = len(row)
+        turned = tuple(current[a] for a in order)
+        back = rearranged(turned, tuple(order.index(a) for a in range(rank)))
+        to = Composed(Composed(composed(to, last), dense), back)
+    return to
+
+
+def _weights(row: list[Fraction], size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The two weights of every place, by distance; beyond the ends the end's entry."""
+    weight, error = np.zeros((len(row), size)), np.zeros((len(row), size))
+    for i, x in enumerate(row):
+        inside = min(max(x, Fraction(0)), Fraction(size - 1))
+        left = math.floor(inside)
+        for place, share in ((left, 1 - (inside - left)), (left + 1, inside - left)):
+            if share:
+                weight[i, place] = float(share)
+                is_exact = Fraction(weight[i, place]) == share
+                error[i, place] = 0.0 if is_exact else weight[i, place] * (2 * U)
+    return weight, error if np.any(error) else None
+
+
+def _check_plain(call: Call) -> None:
+    """Nothing that changes the weights, or sizes, in a way that is not read here."""
+    call.number("cubic_coeff_a", 0.0)
+    call.number("extrapolation_value", 0.0)
+    if call.string("keep_aspect_ratio_policy", "stretch") != "stretch":
+        call.not_checkable("kept aspect ratios")
+    for flag in ("antialias", "exclude_outside"):
+        if call.integer(flag, 0):
+            call.not_checkable(flag)
+
+
+def _scales(call: Call, shape: tuple[int, ...]) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
+    """The scale and the new size of every axis."""
+    given, are_sizes = _given(call)
+    axes = call.list_of_integers("axes")
+    axes = tuple(range(len(shape))) if axes is None else call.axes(axes, len(shape))
+    if len(given) != len(axes) or any(number <= 0 for number in given):
+        call.invalid(f"scales {[float(number) for number in given[:8]]}")
+    scales, sizes = [Fraction(1)] * len(shape), list(shape)
+    for axis, number in zip(axes, given, strict=True):
+        sizes[axis] = int(number) if are_sizes else math.floor(number * shape[axis])
+        scales[axis] = Fraction(sizes[axis], shape[axis]) if are_sizes else number
+    if 0 in sizes:
+        call.mismatch("an axis becomes empty")
+    return tuple(scales), tuple(sizes)
+
+
+def _given(call: Call) -> tuple[tuple[Fraction, ...], bool]:
+    """The numbers of the file, and whether they are sizes."""
+    if call.node.op == "Upsample" and call.opset < 9:
+        call.arity(1, 1)
+        return tuple(map(Fraction, call.list_of_numbers("scales") or ())), False
+    place = 2 if call.node.op == "Resize" and call.opset >= 11 else 1
+    call.arity(1, 4 if place == 2 else 2)
+    if place == 2 and call.optional(3) is not None and call.integers(3):
+        return tuple(map(Fraction, call.integers(3))), True
+    return tuple(Fraction(float(number)) for number in call.exact(place).value.reshape(-1)), False

@@ -1,0 +1,154 @@
+"""Resize and Upsample: nearest entries, or lines between two of them, axis by axis.
+
+Coordinates are exact rationals of the file's scales: entry i of an axis lies at x(i) of the input,
+and takes the entry nearest to it, or those on its two sides by their distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from math import ceil, floor, prod
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+
+from verifier.network.linear_map import Dense, LinearMap
+from verifier.onnx_import.convert.emitted import Emitted, affine, gather, indices, tensor, then
+from verifier.onnx_import.moves import axis_of
+from verifier.onnx_import.values import Shape, checked_size
+
+if TYPE_CHECKING:
+    from verifier.onnx_import.call import Call
+
+Array: TypeAlias = np.ndarray
+Rule: TypeAlias = Callable[["Call"], Emitted]
+Scales: TypeAlias = tuple[Fraction, ...]
+
+HALF: Final = Fraction(1, 2)
+LONGEST: Final = 2**14  #: entries of an axis
+NEAREST: Final[Mapping[str, Callable[[Fraction], int]]] = {
+    "ceil": ceil,
+    "floor": floor,
+    "round_prefer_ceil": lambda x: floor(x + HALF),
+    "round_prefer_floor": lambda x: ceil(x - HALF),
+}
+
+
+def coordinate(mode: str, place: int, scale: Fraction, size: int, out: int) -> Fraction | None:
+    """x(i) of entry `place` of `out`, along an axis of `size` entries; None: no such mode."""
+    middle = place + HALF
+    match mode:
+        case "half_pixel":
+            return middle / scale - HALF
+        case "pytorch_half_pixel":
+            return middle / scale - HALF if 1 < out else Fraction(0)
+        case "align_corners":
+            return Fraction(place * (size - 1), out - 1) if 1 < out else Fraction(0)
+        case "asymmetric":
+            return place / scale
+        case "tf_half_pixel_for_nn":
+            return middle / scale
+        case "half_pixel_symmetric":
+            share = Fraction(out) / (scale * size)
+            return Fraction(size, 2) * (1 - share) + middle / scale - HALF
+        case _:
+            return None
+
+
+def _resize(call: Call) -> Emitted:
+    x = call.signal(0)
+    scales, out = _sizes(call, x.shape)
+    checked_size(out, call.name)
+    if LONGEST < max(out, default=0):
+        raise call.unsupported(f"an axis becomes {max(out)} long")
+    mode = call.attributes.text("mode", "nearest")
+    usual = "half_pixel" if 11 <= call.opset else "asymmetric"
+    where = call.attributes.text("coordinate_transformation_mode", usual)
+    rounding = call.attributes.text(
+        "nearest_mode", "round_prefer_floor" if 11 <= call.opset else "floor"
+    )
+    _refuse_others(call)
+    if coordinate(where, 0, Fraction(1), 1, 1) is None:
+        raise call.unsupported(f"its coordinate_transformation_mode is {where!r}")
+    places = [
+        [coordinate(where, i, scale, size, n) or Fraction(0) for i in range(n)]
+        for size, n, scale in zip(x.shape, out, scales, strict=True)
+    ]
+    if mode == "nearest" and rounding in NEAREST:
+        picked = [
+            [min(max(NEAREST[rounding](p), 0), size - 1) for p in axis]
+            for axis, size in zip(places, x.shape, strict=True)
+        ]
+        return affine(call, out, [(x, gather(indices(x.shape)[np.ix_(*picked)], x.size))])
+    if mode == "linear":
+        return affine(call, out, [(x, _between(x.shape, out, places))])
+    raise call.unsupported(f"its mode is {mode!r} ({rounding})")
+
+
+def _between(shape: Shape, out: Shape, places: list[list[Fraction]]) -> LinearMap:
+    """One matrix for each axis that changes."""
+    linear: LinearMap = gather(indices(shape), prod(shape))
+    current = list(shape)
+    for axis, row in enumerate(places):
+        if out[axis] == shape[axis] and row == list(range(shape[axis])):
+            continue
+        matrix = np.zeros((out[axis], shape[axis]))
+        for i, x in enumerate(row):
+            inside = min(max(x, Fraction(0)), Fraction(shape[axis] - 1))
+            left = min(floor(inside), max(shape[axis] - 2, 0))
+            matrix[i, left] += float(1 - (inside - left))
+            if inside != left:
+                matrix[i, left + 1] += float(inside - left)
+        order = np.moveaxis(indices(tuple(current)), axis, -1)
+        linear = then(linear, gather(order, prod(current)))
+        linear = then(linear, Dense(tensor(matrix), prod(current) // shape[axis]))
+        current[axis] = out[axis]
+        back = (*order.shape[:-1], out[axis])
+        linear = then(linear, gather(np.moveaxis(indices(back), -1, axis), prod(back)))
+    return linear
+
+
+def _refuse_others(call: Call) -> None:
+    """What is not written out: cubic filters, filters against aliasing, kept ratios."""
+    call.attributes.ignore("cubic_coeff_a", "extrapolation_value")
+    policy = call.attributes.text("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch":
+        raise call.unsupported(f"its keep_aspect_ratio_policy is {policy!r}")
+    for flag in ("antialias", "exclude_outside"):
+        if call.attributes.integer(flag, 0):
+            raise call.unsupported(f"it has {flag}")
+
+
+def _sizes(call: Call, shape: Shape) -> tuple[Scales, Shape]:
+    """The scale and the new size of every axis."""
+    scales, sizes = _given(call)
+    axes = call.attributes.integers("axes") if 18 <= call.opset else None
+    axes = tuple(range(len(shape))) if axes is None else axes
+    axes = tuple(axis_of(call, axis, len(shape)) for axis in axes)
+    found, out = [Fraction(1)] * len(shape), list(shape)
+    numbers = scales if sizes is None else sizes
+    if len(numbers) != len(axes):
+        raise call.attributes.invalid("scales", f"are {len(numbers)} for {len(axes)} axes")
+    for axis, number in zip(axes, numbers, strict=True):
+        if number <= 0:
+            raise call.attributes.invalid("scales", f"have {float(number)}")
+        out[axis] = floor(shape[axis] * number) if sizes is None else int(number)
+        found[axis] = number if sizes is None else Fraction(int(number), shape[axis])
+    if min(out, default=1) < 1:
+        raise call.unsupported("an axis becomes empty")
+    return tuple(found), tuple(out)
+
+
+def _given(call: Call) -> tuple[Scales, Scales | None]:
+    """(scales, sizes): operands or an attribute, by opset."""
+    if call.op == "Upsample" and call.opset < 9:
+        return tuple(map(Fraction, call.attributes.floats("scales") or ())), None
+    place = 2 if call.op == "Resize" and 11 <= call.opset else 1
+    array = call.optional_array(place)
+    scales = () if array is None else tuple(Fraction(float(s)) for s in array.reshape(-1))
+    sizes = call.integers(3) if place == 2 else None
+    return scales, None if not sizes else tuple(map(Fraction, sizes))
+
+
+RULES: Final[Mapping[str, Rule]] = {"Resize": _resize, "Upsample": _resize}
