@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service import child
-from verifier import entries, estimate, verify
+from verifier import entries, estimate
 from verifier.errors import ModelRefused, TooLarge
 from verifier.estimate import available_bytes, refuse_too_large
-from verifier.methods import lipsdp, propagation, recursion
+from verifier.methods import lipsdp, recursion
 from verifier.methods.items import items_of
+from verifier.methods.propagation.forward import BATCH_ENTRIES
 from verifier.property import All, Each, Indices, Margins, Method, Outputs, Property, Request
-from verifier.regions import Box
-from verifier.verify import inspect
+from verifier.regions import EndsBox
+from verifier.verify import inspect, verify
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("LIPCERT_SHARED", ROOT.parent / "shared"))
@@ -30,7 +32,7 @@ MODELS = sorted(
     for path in folder.glob("*.onnx")
     if "light" not in path.name
 )
-LOCAL = Property(scope="local", region=Box(lower=(0.0,), upper=(1.0,)))
+LOCAL = Property(scope="local", region=EndsBox(lower=(0.0,), upper=(1.0,)))
 
 
 def summary(**sizes: object) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def test_the_limits_are_those_of_the_methods() -> None:
     assert estimate.LARGEST_XI == lipsdp.LARGEST_XI
     assert estimate.RECURSION_BYTES == recursion.MEMORY_BYTES
     assert estimate.MOST_ENTRIES == entries.MOST_ENTRIES
-    assert estimate.BATCH_ENTRIES == propagation.BATCH_ENTRIES
+    assert estimate.BATCH_ENTRIES == BATCH_ENTRIES
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
@@ -151,11 +153,11 @@ def test_a_summary_that_does_not_suffice_refuses_nothing(said: dict[str, object]
 
 
 def test_the_run_refuses_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(import_module("verifier.verify"), "available_bytes", lambda: 1000)
     model = (ROOT / "examples" / "relu_mlp.onnx").read_bytes()
     told: list[object] = []
     with pytest.raises(TooLarge):
-        verify.verify(model, Request(), on_progress=told.append)
+        verify(model, Request(), on_progress=told.append)
     assert told == []
     # What `lipcert certify` says: the same code, and that it was refused.
     request = {"property": {}, "method": "auto", "options": {}, "budget": {}, "target": None}

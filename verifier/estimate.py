@@ -233,7 +233,7 @@ def _too_large(expected: Estimate, outputs: int, allowed: int) -> TooLarge:
     )
 
 
-def _gigabytes(count: float) -> str:
+def _gigabytes(count: int | float) -> str:
     return f"{count / _GIGABYTE:.1f} GB"
 
 
