@@ -30,6 +30,7 @@ from service.executors import Ended, Erred, Executor, Handle, Overran, Report, S
 from service.executors.local import LocalExecutor
 from service.gating import Gatekeeper
 from service.logs import write_json_lines
+from service.quotas import effective_limits
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
 from service.store import leases
@@ -38,7 +39,6 @@ from service.store.database import UNAVAILABLE, Database
 from service.store.engine import open_database
 from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
-from service.store.limits import limits_of
 from service.store.migrate import wait_for_head
 from service.telemetry import Spans, provider_of, shut_down
 from service.worker import Order
@@ -283,8 +283,7 @@ class Dispatcher:
     def _memory_bytes(self, claim: Claim) -> int:
         """What a child may use: of the service's share what the tenant is allowed."""
         with self._database.read() as connection:
-            limits = limits_of(connection, claim.tenant, self._settings.limits)
-        return min(self._settings.memory_bytes, limits.memory_bytes)
+            return effective_limits(connection, self._settings, claim.tenant).memory_bytes
 
     def _checkpoint(self, claim: Claim) -> str:
         """The path of what is left to go on from; empty where nothing is."""

@@ -15,19 +15,25 @@ from sqlalchemy import Connection, select
 
 from service.limits import Limits
 from service.problems import Problem, problem_of, problem_of_stored
-from service.quotas import require_budget, require_processor_time, require_room_in_queue
+from service.quotas import (
+    effective_limits,
+    require_budget,
+    require_memory,
+    require_processor_time,
+    require_room_in_queue,
+)
 from service.schemas.submissions import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
 from service.store.inserts import insert_if_new
 from service.store.jobs import Job, NewJob
-from service.store.limits import limits_of
 from service.store.models import Model
 from service.store.tables import idempotency
 from service.telemetry import current_trace
 from service.webhook_rules import require_ready
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
+from verifier.estimate import size_of
 from verifier.property import Indices, Margins, Request
 from verifier.radius_json import Question, question_json, refuse_misfit
 from verifier.regions import Everywhere
@@ -202,7 +208,8 @@ def require_usable(
     `to_stay`: see `models.find`.
 
     Raises:
-        Problem: not-found; the importer's code, where the model was refused; invalid-request.
+        Problem: not-found; the importer's code, where the model was refused; invalid-request;
+            too-large.
     """
     model = models.find(connection, tenant, submission.model, to_stay=to_stay)
     if model is None:
@@ -216,6 +223,7 @@ def require_usable(
     require_budget(submission.request, limits)
     if model.summary is not None:
         require_fit(submission.request, model.summary)
+        require_memory(submission.request, model.summary, limits)
     return model
 
 
@@ -237,7 +245,7 @@ def accept(
     earlier = _earlier(connection, tenant, submission, idempotency_key)
     if earlier is not None:
         return earlier
-    limits = limits_of(connection, tenant, settings.limits)
+    limits = effective_limits(connection, settings, tenant)
     require_usable(connection, tenant, submission, limits, to_stay=True)
     if submission.resumes is None:
         require_ready(connection, settings, tenant, submission.webhook)
@@ -265,7 +273,7 @@ def accept(
 
 def sizes(summary: Members) -> tuple[int | None, int | None]:
     """The numbers of inputs and outputs that a model's summary states."""
-    return _size(summary.get("input")), _size(summary.get("output"))
+    return size_of(summary, "input"), size_of(summary, "output")
 
 
 def require_fit(request: Request | Question, summary: Members) -> None:
@@ -365,14 +373,6 @@ def _refuse_unknown_options(request: Request) -> None:
                 f"method {request.method!r} has no option {name[:100]!r}",
                 f"use one of {', '.join(known)}",
             )
-
-
-def _size(tensor: object) -> int | None:
-    """The number of entries of the input or output that a summary describes."""
-    if not isinstance(tensor, Mapping):
-        return None
-    size = cast("Members", tensor).get("size")
-    return size if isinstance(size, int) else None
 
 
 def _require_within(indices: Sequence[int], size: int, pointer: str) -> None:

@@ -18,12 +18,11 @@ from service.bodies import (
 from service.context import AtPlace, Context, Labels, Reading, Submitting, next_link, time_text
 from service.openapi import Responses, problems, raw_body
 from service.problems import Problem
-from service.quotas import require_storage
+from service.quotas import effective_limits, require_storage
 from service.ranges import file_answer
 from service.schemas.models import ModelBody, ModelListBody
 from service.store import audit, models
 from service.store.coordination import now_in
-from service.store.limits import limits_of
 from service.store.models import Model
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -184,8 +183,8 @@ async def keep(
 
 async def most_model_bytes(context: Context) -> int:
     """The bytes that one model of the tenant may have."""
-    limits = await context.read(lambda c: limits_of(c, context.tenant, context.settings.limits))
-    return min(context.settings.max_model_bytes, limits.model_bytes)
+    limits = await context.read(lambda c: effective_limits(c, context.settings, context.tenant))
+    return limits.model_bytes
 
 
 async def _receive(

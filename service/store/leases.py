@@ -99,8 +99,7 @@ def claim(
     )
     if row is None:
         return None  # canceled since it was found
-    if row["kind"] in jobs.ASKED:
-        turns.note_turn(connection, row["tenant"])
+    turns.note_turn(connection, row["tenant"])
     return Claim(
         job=row["id"],
         tenant=row["tenant"],
