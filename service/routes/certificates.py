@@ -26,7 +26,6 @@ from verifier.version import VERSION
 router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
 
 CertificatePath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
-
 FOREVER = "max-age=31536000, immutable"
 A_DAY = "max-age=86400"  #: what is written here may be written better by the next version
 JSON_TYPE = "application/json"
@@ -35,6 +34,11 @@ SARIF_TYPE = "application/sarif+json"
 JUNIT_TYPE = "application/xml"
 HTML_TYPE = "text/html"
 TYPES = (JSON_TYPE, SIGNED_TYPE, SARIF_TYPE, JUNIT_TYPE, HTML_TYPE)
+
+#: What a certificate is answered as, for the contract.
+CONTENT = {name: {"schema": {"type": "object"}} for name in TYPES[:3]} | {
+    name: {"schema": {"type": "string"}} for name in TYPES[3:]
+}
 
 
 @router.get("", response_model=CertificateListBody, responses=problems(401, 422))
@@ -60,10 +64,7 @@ async def list_certificates(
     "/{certificate_id}",
     response_class=Response,
     responses={
-        200: {
-            "content": {name: {"schema": {"type": "object"}} for name in TYPES[:3]}
-            | {name: {"schema": {"type": "string"}} for name in TYPES[3:]}
-        },
+        200: {"content": CONTENT},
         304: {"description": "a certificate never changes"},
     }
     | problems(401, 404, 406, 422),

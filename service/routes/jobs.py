@@ -152,8 +152,7 @@ async def resume(
 @router.get(
     "/{job_id}/certificate",
     response_class=Response,
-    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}}
-    | problems(401, 404, 406, 409, 422),
+    responses={200: {"content": certificate_routes.CONTENT}} | problems(401, 404, 406, 409, 422),
 )
 async def certificate(request: Request, context: Reading, job_id: JobPath) -> Response:
     """The certificate of a job that has ended; of a canceled one the best that was checked."""
