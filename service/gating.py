@@ -29,6 +29,7 @@ from service.store.jobs import Job
 
 LOOK_S = 0.1  #: between two looks for ripe gates, at least
 LOOK_SHARE = 20  #: so many times what a look takes passes until the next one
+OPEN = 32  #: gates that are weighed at one time
 
 Said: TypeAlias = Mapping[str, Any]  # Any: one JSON line of the checker's child
 
@@ -36,7 +37,10 @@ log = logging.getLogger("lipcert.gates")
 
 
 class Gatekeeper:
-    """Decides ripe gates, as many at one time as there are slots for attempts."""
+    """Decides ripe gates; as many checks run at one time as there are slots for attempts.
+
+    Gates take turns at checks: one of many rules, or of slow checks, does not hold up the others.
+    """
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -51,10 +55,13 @@ class Gatekeeper:
             took = time.monotonic() - began
             self._next_look = began + max(LOOK_S, LOOK_SHARE * took)
         for gate_id, case in list(self._cases.items()):
-            case.advance()
+            running = sum(one.is_checking for one in self._cases.values())
+            case.advance(may_check=running < self._tools.settings.slots)
             if case.is_over:
                 del self._cases[gate_id]
                 self._next_look = 0.0
+            elif not case.is_checking:  # it is the last whose turn it is next time
+                self._cases[gate_id] = self._cases.pop(gate_id)
 
     def close(self) -> None:
         """End what runs; the gates stay ripe."""
@@ -64,7 +71,7 @@ class Gatekeeper:
     def _look(self) -> None:
         tools = self._tools
         with tools.database.read() as connection:
-            for gate in gates.ripe(connection, tools.settings.slots):
+            for gate in gates.ripe(connection, OPEN):
                 if gate.id not in self._cases:
                     rules = gates.rules(connection, gate.tenant, gate.id)
                     self._cases[gate.id] = Case(gate, rules, tools)
@@ -81,13 +88,22 @@ class Case:
         self._decided: list[RuleDecision] = []
         self._check: Recheck | None = None
 
-    def advance(self) -> None:
-        """Weigh rule after rule, as far as nothing has to be waited for; then decide."""
+    @property
+    def is_checking(self) -> bool:
+        """Whether a certificate is being checked."""
+        return self._check is not None
+
+    def advance(self, *, may_check: bool) -> None:
+        """Weigh rule after rule, as far as nothing has to be waited for; then decide.
+
+        `may_check`: whether a check may start.
+        """
         for rule in self._rules[len(self._decided) :]:
-            weighed = self._weighed(rule)
+            weighed = self._weighed(rule, may_check=may_check)
             if weighed is None:
                 return
             self._decided.append(weighed)
+            may_check = False  # the next check is another turn's
         self._conclude()
         self.is_over = True
 
@@ -97,18 +113,19 @@ class Case:
             self._check.close()
             self._check = None
 
-    def _weighed(self, rule: Rule) -> RuleDecision | None:
-        """What becomes of a rule; None while its certificate is checked."""
+    def _weighed(self, rule: Rule, *, may_check: bool) -> RuleDecision | None:
+        """What becomes of a rule; None while its certificate waits for its check, or is checked."""
         job = rule.job
         if job.certificate is None:
             return unanswered(rule.limit, failure_of_job(job.state, job.error))
         is_old = job.cached or job.incumbent is None
-        said = self._checked_again(job) if is_old else job.incumbent
+        said = self._checked_again(job, may_check=may_check) if is_old else job.incumbent
         return None if said is None else _by_what_was_said(rule.limit, said)
 
-    def _checked_again(self, job: Job) -> Said | None:
+    def _checked_again(self, job: Job, *, may_check: bool) -> Said | None:
         if self._check is None:
-            self._check = Recheck(job, self._tools)
+            self._check = Recheck(job, self._tools) if may_check else None
+            return None
         said = self._check.poll()
         if said is not None:
             self.close()

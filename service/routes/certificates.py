@@ -27,7 +27,6 @@ from verifier.version import VERSION
 router = APIRouter(prefix="/v1/certificates", tags=["certificates"])
 
 CertificatePath = Annotated[str, Path(pattern=r"^sha256:[0-9a-f]{64}$")]
-
 FOREVER = "max-age=31536000, immutable"
 A_DAY = "max-age=86400"  #: what is written here may be written better by the next version
 JSON_TYPE = "application/json"

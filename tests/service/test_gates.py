@@ -196,7 +196,7 @@ def test_a_crash_before_the_decision_is_made_good(
     own_service: Callable[..., Service], tmp_path: Path
 ) -> None:
     """The dispatcher dies when all jobs have ended, and a certificate is being checked again."""
-    service, opened = own_service(), tmp_path / "opened"
+    service, opened = own_service(slots=1, check_s=60.0), tmp_path / "opened"
     put(service, "crash", rule("one", 5.0))
     model_id = service.upload(model(["check-waits-for", str(opened)]))
     opened.touch()
@@ -210,6 +210,9 @@ def test_a_crash_before_the_decision_is_made_good(
         return 2 <= sum("check_child" in text for _, text in processes(dispatcher))
 
     eventually(checks)
+    # Meanwhile other gates are decided.
+    assert ask(service, service.upload(model("no crash")), "crash").json()["outcome"] == "pass"
+    assert get(service, pending["id"]).json()["outcome"] == "pending"
     assert service.job(pending["rules"][0]["job"])["state"] == "succeeded"
     kill(dispatcher)
     opened.touch()
