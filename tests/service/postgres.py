@@ -86,6 +86,11 @@ class Postgres:
             )
         return name
 
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
     def resume(self) -> None:
         """Start it again, and wait until it takes connections."""
         arguments = [f"unix_socket_directories={self._folder}", "listen_addresses="]

@@ -35,14 +35,8 @@ SECRET = "s3cr@t/word"  # noqa: S105 - the test's own
 
 
 @pytest.fixture
-def url(postgres: Postgres, migrated_postgres: str) -> DatabaseUrl:
-    """A database of the test's own, at the newest schema."""
-    return DatabaseUrl.parse(postgres.url_of(postgres.new_database(migrated_postgres)))
-
-
-@pytest.fixture
 def database(url: DatabaseUrl) -> Iterator[Database]:
-    """The same, opened."""
+    """A database of the test's own on PostgreSQL, at the newest schema."""
     opened = open_database(url)
     yield opened
     opened.close()
