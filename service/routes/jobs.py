@@ -1,5 +1,6 @@
 """Jobs: submitted, watched, canceled; their certificate when they have ended."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
@@ -39,6 +40,7 @@ JobPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 KEEPALIVE_S = 15.0
 EVENT_PAGE = 500
+LAST_SEQ = 2**31 - 1  #: no event has a larger number
 
 
 @router.post(
@@ -195,14 +197,14 @@ async def stream(
     request: Request,
     context: Reading,
     job_id: JobPath,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_SEQ)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """What happened to a job: server-sent events, or a JSON page after `after`."""
     await find(context, job_id)
     accept_header = request.headers.get("accept", "*/*")
     if "text/event-stream" in accept_header:
-        start = int(last_event_id) if last_event_id and last_event_id.isdigit() else after
+        start = after if last_event_id is None else _seq(last_event_id, after)
         return StreamingResponse(
             _events(context, job_id, start),
             media_type="text/event-stream",
@@ -272,6 +274,12 @@ async def _events(context: Context, job_id: str, last: int) -> AsyncIterator[str
                 return
             if not found and not await bell.wait(KEEPALIVE_S):
                 yield ": still here\n\n"
+
+
+def _seq(last_event_id: str, otherwise: int) -> int:
+    """The number of the last event that a client has seen."""
+    is_number = re.fullmatch(r"[0-9]{1,20}", last_event_id) is not None
+    return min(int(last_event_id), LAST_SEQ) if is_number else otherwise
 
 
 def _event_json(event: StoredEvent) -> dict[str, object]:

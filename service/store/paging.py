@@ -44,9 +44,12 @@ def parse_cursor(text: str) -> tuple[int, str]:
     """
     try:
         created, _, row_id = base64.urlsafe_b64decode(text.encode()).decode().partition(" ")
-        return int(created), row_id
+        when = int(created)
     except (ValueError, binascii.Error) as error:
         raise BadCursor(text) from error
+    if not 0 <= when < 2**63:
+        raise BadCursor(text)
+    return when, row_id
 
 
 def page_of(
