@@ -6,7 +6,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY verifier verifier
 COPY service service
 RUN python -m venv /opt/lipcert \
- && /opt/lipcert/bin/pip install --no-cache-dir -c constraints.txt '.[serve]'
+ && /opt/lipcert/bin/pip install --no-cache-dir -c constraints.txt '.[serve,postgres]'
 
 FROM python:3.11-slim
 COPY --from=build /opt/lipcert /opt/lipcert

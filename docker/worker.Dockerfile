@@ -11,7 +11,7 @@ RUN python -m venv /opt/lipcert \
     ${TORCH_WHEELS:+--find-links "$TORCH_WHEELS"} torch
 COPY verifier verifier
 COPY service service
-RUN /opt/lipcert/bin/pip install --no-cache-dir -c constraints.txt '.[verify,serve]'
+RUN /opt/lipcert/bin/pip install --no-cache-dir -c constraints.txt '.[verify,serve,postgres]'
 
 FROM python:3.11-slim
 COPY --from=build /opt/lipcert /opt/lipcert

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from opentelemetry.trace import TracerProvider
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from service import openapi, telemetry
@@ -133,6 +134,7 @@ def describe_app(provider: TracerProvider | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     for kind in UNAVAILABLE:
         app.add_exception_handler(kind, _on_unavailable)
+    app.add_exception_handler(DataError, _on_unstorable)
     app.add_exception_handler(Exception, _on_defect)
     openapi.install(app, BODIES)
     return app
@@ -206,6 +208,12 @@ async def _on_unavailable(request: Request, error: Exception) -> JSONResponse:
     """The database is away: nothing was done, or its end was not heard of. Ask again."""
     log.warning("the database does not answer: %s", type(error).__name__)
     return _respond(request, Problem("database-unavailable", "the database does not answer"))
+
+
+async def _on_unstorable(request: Request, error: Exception) -> JSONResponse:
+    """A value that no row can have, as text with a NUL: PostgreSQL refuses even to look for it."""
+    assert isinstance(error, DataError)  # noqa: S101 - registered for it
+    return _respond(request, Problem("invalid-request", "a value cannot be stored or looked for"))
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:

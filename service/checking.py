@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from service.environment import without_secrets
 from service.settings import EntryPoints
 
 MAX_LINE = 2**20
@@ -66,7 +67,7 @@ class Checker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, **ENVIRONMENT},
+            env={**without_secrets(os.environ), **ENVIRONMENT},
         )
         self._text = b""
         self.began = 0.0

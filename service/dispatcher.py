@@ -19,13 +19,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import IO
 
 from service.attempt import Attempt, Killed, Tools, lost
 from service.blobs import Blobs
 from service.checking import Bench
+from service.environment import forget_secrets, limit_threads
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
 from service.gating import Gatekeeper
@@ -139,7 +140,7 @@ class Dispatcher:
         self._stop()
 
     def _note_cut(self, error: Exception) -> None:
-        """Do again what was due when the database did not answer, as soon as it does."""
+        """The database did not answer: what was due then is done again."""
         if not self._is_cut_off:
             log.error("the database does not answer: %s", type(error).__name__)
         self._is_cut_off = True
@@ -230,11 +231,8 @@ class Dispatcher:
         if not self._free_kinds() or not self._is_due("claim", 1.0):
             return
         while kinds := self._free_kinds():
-            with self._database.read() as connection:
-                if not leases.has_work(
-                    connection, now_in(connection), kinds, self._settings.limits
-                ):
-                    return
+            if not self._may_claim(kinds):
+                return
             with self._database.write() as connection:
                 now = now_in(connection)
                 claim = leases.claim(
@@ -243,6 +241,14 @@ class Dispatcher:
             if claim is None:
                 return
             self._start(claim)
+
+    def _may_claim(self, kinds: Sequence[Kind]) -> bool:
+        """Whether to begin a writer's transaction: on SQLite it would keep all others waiting."""
+        if not self._database.is_embedded:
+            return True
+        with self._database.read() as connection:
+            limits = self._settings.limits
+            return leases.has_work(connection, now_in(connection), kinds, limits)
 
     def _free_kinds(self) -> list[Kind]:
         """Reading models has slots of its own: uploads are answered while the others compute."""
@@ -334,7 +340,7 @@ class Dispatcher:
 
 def serve(settings: Settings, stop: threading.Event) -> None:
     """Dispatch until told to stop."""
-    _limit_threads(settings.threads)
+    limit_threads(settings.threads)
     blobs = Blobs(settings.data)
     blobs.remove_stale()
     database = open_database(settings.database)
@@ -376,8 +382,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides
     if "--alone" in sys.argv:
         settings = from_environment(os.environ)
-        for name in settings.telemetry:
-            del os.environ[name]  # children inherit the rest, and these may hold a key
+        forget_secrets()
         serve(settings, stop)
         return 0
     if "--is-alive" in sys.argv:
@@ -391,13 +396,6 @@ def main() -> int:
     threading.Thread(target=watch, daemon=True).start()
     serve(settings, stop)
     return 0
-
-
-def _limit_threads(threads: int) -> None:
-    """Set before any import of a numeric library, here and so in every child."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 def _only_one(settings: Settings) -> IO[str]:

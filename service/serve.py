@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ import uvicorn
 from service import sandbox
 from service.app import create_app
 from service.blobs import Blobs
+from service.environment import without_secrets
 from service.logs import write_json_lines
 from service.settings import Settings, from_environment
 from service.signing_keys import keyid_of, read_private_key, read_trusted_keys
@@ -35,20 +36,6 @@ from verifier.errors import InvalidRequest
 
 RESTART_S = 0.5  #: before a dispatcher that died is started again
 STOP_S = 10.0
-
-#: What Python, its libraries and their threads look at; everything else stays here.
-PASSED_ON = (
-    "HOME",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "PATH",
-    "PYTHONHASHSEED",
-    "PYTHONPATH",
-    "TMPDIR",
-    "TZ",
-    "VIRTUAL_ENV",
-)
-PASSED_ON_PREFIXES = ("CUDA_", "LC_", "MKL_", "NVIDIA_", "OMP_", "OPENBLAS_", "ORT_")
 
 log = logging.getLogger("lipcert.serve")
 
@@ -197,15 +184,6 @@ def require_sandbox(settings: Settings, available: str) -> None:
             "--require-sandbox any",
             pointer="/require_sandbox",
         )
-
-
-def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the processes that read models may know of the environment."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
-    }
 
 
 class Keeper:

@@ -45,7 +45,7 @@ JobPath = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 KEEPALIVE_S = 15.0
 EVENT_PAGE = 500
-MAX_SEQ = 2**31 - 1  #: the database counts no further
+LAST_SEQ = 2**31 - 1  #: no event has a larger number
 
 
 @router.post(
@@ -204,7 +204,7 @@ async def stream(
     request: Request,
     context: Reading,
     job_id: JobPath,
-    after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
+    after: Annotated[int, Query(ge=0, le=LAST_SEQ)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """What happened to a job: server-sent events, or a JSON page after `after`."""
@@ -212,9 +212,7 @@ async def stream(
     accept_header = request.headers.get("accept", "*/*")
     if "text/event-stream" in accept_header:
         await context.require_waiter()
-        # Not isdigit(): a header may hold digits that int() does not take, such as a superscript.
-        is_number = re.fullmatch(r"[0-9]{1,9}", last_event_id or "") is not None
-        start = int(last_event_id) if last_event_id and is_number else after
+        start = after if last_event_id is None else _seq(last_event_id, after)
         return StreamingResponse(
             _events(context, job_id, start),
             media_type="text/event-stream",
@@ -295,6 +293,12 @@ async def _events(context: Context, job_id: str, last: int) -> AsyncIterator[str
                     return
                 if not found and not await bell.wait(KEEPALIVE_S):
                     yield ": still here\n\n"
+
+
+def _seq(last_event_id: str, otherwise: int) -> int:
+    """The number of the last event that a client has seen."""
+    is_number = re.fullmatch(r"[0-9]{1,20}", last_event_id) is not None
+    return min(int(last_event_id), LAST_SEQ) if is_number else otherwise
 
 
 def _event_json(event: StoredEvent) -> dict[str, object]:

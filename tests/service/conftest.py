@@ -57,14 +57,20 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "lipcert.db"
 
 
+@pytest.fixture
+def url(postgres: Postgres, migrated_postgres: str) -> Iterator[DatabaseUrl]:
+    """Where a PostgreSQL database of the test's own is, at the newest schema."""
+    name = postgres.new_database(migrated_postgres)
+    yield DatabaseUrl.parse(postgres.url_of(name))
+    postgres.drop(name)
+
+
 @pytest.fixture(params=BACKENDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | DatabaseUrl:
     """Where a database of the test's own is, at the newest schema: on each backend in turn."""
     if request.param == "sqlite":
         return Path(shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path))
-    server: Postgres = request.getfixturevalue("postgres")
-    name = server.new_database(request.getfixturevalue("migrated_postgres"))
-    return DatabaseUrl.parse(server.url_of(name))
+    return request.getfixturevalue("url")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 PostgreSQL refuses to run as root; then it runs as `nobody`. Used by tests and by benchmarks.
 """
 
+import ctypes
 import os
 import pwd
 import secrets
@@ -25,6 +26,8 @@ from psycopg.sql import SQL, Identifier
 
 USER = "lipcert"
 UNPRIVILEGED = "nobody"
+
+PR_SET_PDEATHSIG = 1  #: of linux/prctl.h
 
 #: What makes a server fast that need not survive a power cut. It survives kill -9 nevertheless.
 FLEETING = ("fsync=off", "full_page_writes=off")
@@ -86,6 +89,11 @@ class Postgres:
             )
         return name
 
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
     def resume(self) -> None:
         """Start it again, and wait until it takes connections."""
         arguments = [f"unix_socket_directories={self._folder}", "listen_addresses="]
@@ -97,6 +105,7 @@ class Postgres:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,  # an interrupt on the terminal is not for it
+                preexec_fn=_die_with_parent,  # however that ends
                 **_identity(),
             )
         end = time.monotonic() + 60.0
@@ -175,6 +184,10 @@ class Postgres:
         assert process is not None, "it runs"
         process.send_signal(how)
         process.wait(30)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 def _flags(settings: Sequence[str]) -> list[str]:

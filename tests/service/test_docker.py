@@ -7,14 +7,18 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from service_process import ROOT, eventually, free_port
 
+from service.store.address import DatabaseUrl
+
 DOCKER = ROOT / "docker"
-COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))
+FILES = {
+    name: yaml.safe_load((DOCKER / name).read_text(encoding="utf-8"))
+    for name in ("compose.yaml", "compose.sqlite.yaml")
+}
 
 
 def instructions(name: str) -> list[str]:
@@ -33,34 +37,25 @@ def test_images_run_without_root_and_tell_their_health(name: str) -> None:
 
 def test_the_api_image_holds_nothing_that_reads_models() -> None:
     installs = [line for line in instructions("api") if "pip install" in line]
-    assert [line.endswith("'.[serve]'") for line in installs] == [True]
+    assert [line.endswith("'.[serve,postgres]'") for line in installs] == [True]
 
 
-def test_ports_are_published_on_this_machine_only() -> None:
-    ports = [port for one in COMPOSE["services"].values() for port in one.get("ports", [])]
+@pytest.mark.parametrize("file", FILES)
+def test_ports_are_published_on_this_machine_only(file: str) -> None:
+    ports = [port for one in FILES[file]["services"].values() for port in one.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-@pytest.mark.parametrize("name", ["api", "worker", "deliverer"])
-def test_containers_can_do_little(name: str) -> None:
-    container = COMPOSE["services"][name]
-    assert container["read_only"] is True
-    assert container["cap_drop"] == ["ALL"]
-    assert container["security_opt"] == ["no-new-privileges:true"]
-
-
-def test_the_worker_has_no_network() -> None:
-    assert COMPOSE["services"]["worker"]["network_mode"] == "none"
-
-
-def test_webhooks_are_sent_by_a_container_that_reads_no_model() -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_webhooks_are_sent_by_a_container_that_reads_no_model(file: str) -> None:
     """From the image without the verifier's libraries, and only where it is asked for."""
-    deliverer = COMPOSE["services"]["deliverer"]
+    deliverer = FILES[file]["services"]["deliverer"]
     assert deliverer["profiles"] == ["webhooks"]
     assert deliverer["build"]["dockerfile"] == "docker/api.Dockerfile"
     assert deliverer["command"] == ["python", "-m", "service.deliverer", "--alone"]
-    assert COMPOSE["services"]["api"]["environment"]["LIPCERT_WEBHOOKS"].endswith(":-off}")
+    said = FILES[file]["services"]["api"]["environment"]
+    assert said["LIPCERT_WEBHOOKS"].endswith(":-off}")
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
@@ -87,15 +82,16 @@ def test_no_secret_is_written_down() -> None:
     secret = re.compile(r"PASSWORD|SECRET|TOKEN|API_KEY")
     for name in ("api", "worker"):
         assert [line for line in instructions(name) if secret.search(line)] == []
-    for service in COMPOSE["services"].values():
+    for service in [one for file in FILES.values() for one in file["services"].values()]:
         for variable, value in dict(service.get("environment", {})).items():
             assert not secret.search(variable) or variable.endswith("_FILE") or "${" in str(value)
 
 
-@pytest.mark.parametrize("name", COMPOSE["services"])
-def test_every_container_tells_its_health(name: str) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_every_container_tells_its_health(file: str) -> None:
     """By its image where we build it, else in the compose file."""
-    assert "build" in COMPOSE["services"][name] or "healthcheck" in COMPOSE["services"][name]
+    for container in FILES[file]["services"].values():
+        assert "build" in container or "healthcheck" in container
 
 
 def _command(name: str, instruction: str) -> list[str]:
@@ -148,3 +144,31 @@ def _end(process: subprocess.Popen[bytes]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_containers_can_do_little(file: str) -> None:
+    for container in FILES[file]["services"].values():
+        assert container["read_only"] is True
+        assert container["cap_drop"] == ["ALL"]
+        assert container["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_reads_models_has_no_network_and_shares_the_blobs(file: str) -> None:
+    services = FILES[file]["services"]
+    assert services["worker"]["network_mode"] == "none"
+    assert all("data:/data" in services[name]["volumes"] for name in ("api", "worker"))
+
+
+def test_the_database_is_durable_and_its_password_is_a_secret() -> None:
+    services = FILES["compose.yaml"]["services"]
+    assert "database:/var/lib/postgresql/data" in services["database"]["volumes"]
+    assert services["database"]["healthcheck"]["test"][1] == "pg_isready"
+    assert services["api"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+    for name in ("api", "worker"):
+        said = services[name]["environment"]
+        assert DatabaseUrl.parse(said["LIPCERT_DATABASE_URL"]).password is None
+        assert said["LIPCERT_DATABASE_PASSWORD_FILE"] == "/run/secrets/database_password"  # noqa: S105
+    for container in services.values():
+        assert container["secrets"] == ["database_password"]

@@ -4,6 +4,8 @@ What holds on both databases is tested on both: see the fixtures `place` and `ei
 """
 
 import asyncio
+import base64
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,14 +37,8 @@ SECRET = "s3cr@t/word"  # noqa: S105 - the test's own
 
 
 @pytest.fixture
-def url(postgres: Postgres, migrated_postgres: str) -> DatabaseUrl:
-    """A database of the test's own, at the newest schema."""
-    return DatabaseUrl.parse(postgres.url_of(postgres.new_database(migrated_postgres)))
-
-
-@pytest.fixture
 def database(url: DatabaseUrl) -> Iterator[Database]:
-    """The same, opened."""
+    """A database of the test's own on PostgreSQL, at the newest schema."""
     opened = open_database(url)
     yield opened
     opened.close()
@@ -294,6 +290,32 @@ def test_dispatchers_share_the_work_and_outlive_each_other(
     ended = [two.ended(job) for job in made]
     assert sorted(job["attempt"] for job in ended) == [1, 2]
     assert [job["state"] for job in ended] == ["succeeded"] * 2
+
+
+# --- Values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/v1/jobs?model=%00",
+        "/v1/certificates?model=%00",
+        f"/v1/jobs/{'0' * 32}/events?after={2**31}",
+        f"/v1/jobs?cursor={base64.urlsafe_b64encode(b'9223372036854775808 a').decode()}",
+        f"/v1/jobs?cursor={base64.urlsafe_b64encode(b'1 nul' + bytes(1)).decode()}",
+    ],
+)
+def test_what_no_row_can_have_is_a_refusal(service_on_postgres: Service, query: str) -> None:
+    response = service_on_postgres.client.get(query)
+    assert (problem(response)["code"], response.status_code) == ("invalid-request", 422)
+
+
+def test_labels_may_have_any_character(either_service: Service) -> None:
+    body = {"model": either_service.upload(model("any character"))}
+    text = json.dumps({**body, "labels": {"\0": "\0\u2028\U0001f600"}})
+    headers = {"Content-Type": "application/json", "Prefer": "wait=20"}
+    job = either_service.client.post("/v1/jobs", content=text, headers=headers).json()
+    assert (job["state"], job["labels"]) == ("succeeded", json.loads(text)["labels"])
 
 
 # --- The address ---------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from service_fakes import model
 from service_process import Service
 
 from service import sandbox
+from service.environment import without_secrets
 from service.sandbox import landlock, seccomp
-from service.serve import require_sandbox, without_secrets
+from service.serve import require_sandbox
 from service.settings import Settings
 from verifier.errors import InvalidRequest
 
