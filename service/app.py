@@ -200,7 +200,7 @@ def _methods_by_path() -> dict[str, list[str]]:
     for routes in ROUTES:
         for route in routes.router.routes:
             if isinstance(route, APIRoute):
-                found.setdefault(route.path, set()).update(route.methods)
+                found.setdefault(route.path, set()).update(route.methods or ())
     return {path: sorted(methods) for path, methods in found.items()}
 
 

@@ -41,15 +41,15 @@ def _settle_range(request: Request, size: int) -> None:
         return
     found = _RANGE.fullmatch(asked)
     if found is not None:
-        first, last, count = found.groups()
-        is_empty = count is not None and int(count) == 0
-        if is_empty or (first is not None and size <= int(first)):
+        # Without a first byte it is a number of last ones.
+        first = None if found[1] is None else int(found[1])
+        if (int(found[3]) == 0) if first is None else (size <= first):
             raise Problem(
                 "range-not-satisfiable",
                 f"Range is {asked}, of {size} bytes",
                 headers={"Content-Range": f"bytes */{size}"},
             )
-        if not last or int(first) <= int(last):
+        if not found[2] or first is None or first <= int(found[2]):
             return
     kept = [(name, value) for name, value in request.scope["headers"] if name != b"range"]
     request.scope["headers"] = kept

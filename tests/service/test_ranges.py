@@ -37,7 +37,7 @@ def test_a_part_is_what_was_asked_for(
 
 @pytest.mark.parametrize("asked", ["bytes=3-1", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", "²"])
 def test_what_is_no_single_range_is_ignored(service: Service, url: str, asked: str) -> None:
-    answer = service.client.get(url, headers={"Range": asked.encode("latin-1")})
+    answer = service.client.get(url, headers=[(b"Range", asked.encode("latin-1"))])
     assert (answer.status_code, answer.content) == (200, DATA)
 
 
