@@ -35,11 +35,12 @@ def show_tenant(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> int:
     """The limits of a tenant, and how much of each is used."""
+    from service.quotas import effective_limits
     from service.store import limits as store
 
     now = time.time_ns() // 1_000_000
     with service_parts(data) as (settings, database), database.read() as connection:
-        limits = store.limits_of(connection, name, settings.limits)
+        limits = effective_limits(connection, settings, name)
         usage = store.usage_json(limits, store.usage_of(connection, name, now))
     if as_json:
         terminal.print_json({"tenant": name, "limits": usage})

@@ -24,13 +24,13 @@ from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
 from service.logs import write_json_lines
+from service.quotas import effective_limits
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
 from service.store import leases
 from service.store.engine import Database, Watch, now_ms, open_database
 from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
-from service.store.limits import limits_of
 from service.store.migrate import wait_for_head
 from service.worker import Order
 
@@ -235,8 +235,7 @@ class Dispatcher:
     def _memory_bytes(self, claim: Claim) -> int:
         """What a child may use: of the service's share what the tenant is allowed."""
         with self._database.read() as connection:
-            limits = limits_of(connection, claim.tenant, self._settings.limits)
-        return min(self._settings.memory_bytes, limits.memory_bytes)
+            return effective_limits(connection, self._settings, claim.tenant).memory_bytes
 
     def _checkpoint(self, claim: Claim) -> str:
         """The path of what is left to go on from; empty where nothing is."""

@@ -1,16 +1,31 @@
 """Whether a tenant may have one more: refused with the limit's name, and when to ask again."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from sqlalchemy import Connection
 
-from service.limits import DAY_MS, Limits
-from service.problems import Problem
+from service.limits import DAY_MS, NO_LIMIT, Limits
+from service.problems import Problem, problem_of
 from service.settings import Settings
 from service.store import jobs
 from service.store.limits import cpu_ms, limits_of, stored
+from verifier.errors import LipcertError
+from verifier.estimate import refuse_too_large
 from verifier.property import Request
 from verifier.radius_json import Question
 
 QUEUE_S, STORAGE_S, WAITER_S = 10, 60, 5  #: until it is worth to ask again
+
+
+def effective_limits(connection: Connection, settings: Settings, tenant: str) -> Limits:
+    """The tenant's limits, and where the service's own are narrower these."""
+    limits = limits_of(connection, tenant, settings.limits)
+    return replace(
+        limits,
+        model_bytes=min(limits.model_bytes, settings.max_model_bytes),
+        memory_bytes=min(limits.memory_bytes, settings.memory_bytes or NO_LIMIT),
+    )
 
 
 def require_room_in_queue(
@@ -59,6 +74,22 @@ def require_budget(request: Request | Question, limits: Limits) -> None:
             pointer=pointer,
             limit="budget_seconds",
         )
+
+
+def require_memory(
+    request: Request | Question, summary: Mapping[str, object], limits: Limits
+) -> None:
+    """Refuse what no method can answer in the memory that the tenant has.
+
+    Raises:
+        Problem: too-large.
+    """
+    if isinstance(request, Question):
+        return  # answered in batches, whatever their number
+    try:
+        refuse_too_large(request, summary, limits.memory_bytes)
+    except LipcertError as error:
+        raise problem_of(error) from error
 
 
 def require_storage(connection: Connection, settings: Settings, tenant: str, size: int) -> None:

@@ -15,16 +15,22 @@ from sqlalchemy import Connection, insert, select
 
 from service.limits import Limits
 from service.problems import Problem, problem_of, problem_of_stored
-from service.quotas import require_budget, require_processor_time, require_room_in_queue
+from service.quotas import (
+    effective_limits,
+    require_budget,
+    require_memory,
+    require_processor_time,
+    require_room_in_queue,
+)
 from service.schemas.submissions import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
 from service.store.jobs import Job, NewJob
-from service.store.limits import limits_of
 from service.store.models import Model
 from service.store.tables import idempotency
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
+from verifier.estimate import size_of
 from verifier.property import Indices, Margins, Request
 from verifier.radius_json import Question, question_json, refuse_misfit
 from verifier.regions import Everywhere
@@ -186,7 +192,8 @@ def require_usable(
     """The model of a submission, where it can be asked this, within the limits of one job.
 
     Raises:
-        Problem: not-found; the importer's code, where the model was refused; invalid-request.
+        Problem: not-found; the importer's code, where the model was refused; invalid-request;
+            too-large.
     """
     model = models.find(connection, tenant, submission.model)
     if model is None:
@@ -200,6 +207,7 @@ def require_usable(
     require_budget(submission.request, limits)
     if model.summary is not None:
         require_fit(submission.request, model.summary)
+        require_memory(submission.request, model.summary, limits)
     return model
 
 
@@ -219,7 +227,7 @@ def accept(
     earlier = _earlier(connection, tenant, submission, idempotency_key)
     if earlier is not None:
         return earlier
-    limits = limits_of(connection, tenant, settings.limits)
+    limits = effective_limits(connection, settings, tenant)
     require_usable(connection, tenant, submission, limits)
     answer = _answer(connection, tenant, submission)
     if answer is not None and answer.certificate is not None:
@@ -245,7 +253,7 @@ def accept(
 
 def sizes(summary: Members) -> tuple[int | None, int | None]:
     """The numbers of inputs and outputs that a model's summary states."""
-    return _size(summary.get("input")), _size(summary.get("output"))
+    return size_of(summary, "input"), size_of(summary, "output")
 
 
 def require_fit(request: Request | Question, summary: Members) -> None:
@@ -345,14 +353,6 @@ def _refuse_unknown_options(request: Request) -> None:
                 f"method {request.method!r} has no option {name[:100]!r}",
                 f"use one of {', '.join(known)}",
             )
-
-
-def _size(tensor: object) -> int | None:
-    """The number of entries of the input or output that a summary describes."""
-    if not isinstance(tensor, Mapping):
-        return None
-    size = cast("Members", tensor).get("size")
-    return size if isinstance(size, int) else None
 
 
 def _require_within(indices: Sequence[int], size: int, pointer: str) -> None:

@@ -24,6 +24,7 @@ from verifier.errors import (
     OutOfBudget,
     TooLarge,
 )
+from verifier.estimate import available_bytes, refuse_too_large
 from verifier.methods import report, witness
 from verifier.methods.clock import Clock
 from verifier.methods.items import items_of, varying_inputs
@@ -43,6 +44,7 @@ from verifier.proving import (
     with_witness,
 )
 from verifier.regions import Centers, Everywhere
+from verifier.sizes import sizes_of
 from verifier.tiers import Tier, tiers_of
 from verifier.version import VERSION
 
@@ -70,7 +72,9 @@ def inspect(model: bytes) -> dict[str, object]:
     Raises:
         ModelRefused: the file cannot be read.
     """
-    return load(model).summary()
+    imported = load(model)
+    network = imported.network
+    return {**imported.summary(), "sizes": None if network is None else sizes_of(network)}
 
 
 def verify(
@@ -103,6 +107,7 @@ def verify(
     network = imported.require_network()
     asked = request.property
     varying_inputs(asked.entries, network.input_size)
+    _refuse_too_large(request, network, imported.parameters)
     options = read_options(RunOptions, request.options)
     case = Case(
         model=model,
@@ -129,6 +134,21 @@ def verify(
         return witness.near(network, asked, points, clock)
 
     return _Run(call, (seek, near)).best_of(tiers)
+
+
+def _refuse_too_large(request: Request, network: Network, parameters: int) -> None:
+    """Refuse, before any work, what no method can answer in the memory of this process.
+
+    Raises:
+        TooLarge: with what is too large, and what to ask instead.
+    """
+    facts = {
+        "input": {"size": network.input_size},
+        "output": {"size": network.output_size},
+        "parameters": parameters,
+        "sizes": sizes_of(network, of_inequality=request.method == "lipsdp"),
+    }
+    refuse_too_large(request, facts, available_bytes())
 
 
 def _start(checkpoint: bytes, case: Case) -> Growth:

@@ -12,6 +12,7 @@ from service.context import AtPlace, Context, Reading, Submitting, next_link, ti
 from service.job_view import job_json, radii_text
 from service.openapi import json_body, problems
 from service.problems import Problem, problem_of_stored
+from service.quotas import effective_limits
 from service.routes import certificates as certificate_routes
 from service.routes.submitting import (
     IdempotencyHeader,
@@ -31,9 +32,10 @@ from service.store import events, jobs
 from service.store.engine import now_ms
 from service.store.events import StoredEvent
 from service.store.jobs import Job
-from service.store.limits import limits_of
 from service.store.models import Model
 from service.submission import Submission, read_request, read_resumption, require_usable, sizes
+from verifier.estimate import estimate
+from verifier.property import Request as VerifyRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -244,13 +246,16 @@ def _require_ended(job: Job) -> None:
 
 async def _estimate(context: Context, submission: Submission) -> Response:
     def read(connection: Connection) -> Model:
-        limits = limits_of(connection, context.tenant, context.settings.limits)
+        limits = effective_limits(connection, context.settings, context.tenant)
         return require_usable(connection, context.tenant, submission, limits)
 
     model = await context.read(read)
     if model.state == "received" or model.summary is None:
         raise Problem("model-not-ready", f"model {model.id} is {model.state}")
     inputs, outputs = sizes(model.summary)
+    request, expected = submission.request, None
+    if isinstance(request, VerifyRequest):
+        expected = estimate(request, model.summary)
     return JSONResponse(
         {
             "valid": True,
@@ -258,6 +263,7 @@ async def _estimate(context: Context, submission: Submission) -> Response:
             "request": submission.members,
             "inputs": inputs,
             "outputs": outputs,
+            "estimate": None if expected is None else expected.to_json(),
         }
     )
 

@@ -17,11 +17,10 @@ from service.bodies import (
 from service.context import AtPlace, Context, Reading, Submitting, next_link, time_text
 from service.openapi import problems, raw_body
 from service.problems import Problem
-from service.quotas import require_storage
+from service.quotas import effective_limits, require_storage
 from service.schemas.models import ModelBody, ModelListBody
 from service.store import audit, models
 from service.store.engine import now_ms
-from service.store.limits import limits_of
 from service.store.models import Model
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -160,8 +159,8 @@ async def keep(context: Context, draft: Draft, expected: str | None) -> tuple[Mo
 
 async def most_model_bytes(context: Context) -> int:
     """The bytes that one model of the tenant may have."""
-    limits = await context.read(lambda c: limits_of(c, context.tenant, context.settings.limits))
-    return min(context.settings.max_model_bytes, limits.model_bytes)
+    limits = await context.read(lambda c: effective_limits(c, context.settings, context.tenant))
+    return limits.model_bytes
 
 
 async def _receive(request: Request, context: Context, expected: str | None) -> Response:

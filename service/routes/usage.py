@@ -6,10 +6,10 @@ from sqlalchemy import Connection
 
 from service.context import Reading, time_text
 from service.openapi import problems
-from service.quotas import day_after
+from service.quotas import day_after, effective_limits
 from service.schemas.usage import UsageBody
 from service.store.engine import now_ms
-from service.store.limits import limits_of, usage_json, usage_of
+from service.store.limits import usage_json, usage_of
 
 router = APIRouter(prefix="/v1/usage", tags=["service"])
 
@@ -20,7 +20,7 @@ async def show(context: Reading) -> Response:
     now = now_ms()
 
     def read(connection: Connection) -> dict[str, dict[str, object]]:
-        limits = limits_of(connection, context.tenant, context.settings.limits)
+        limits = effective_limits(connection, context.settings, context.tenant)
         return usage_json(limits, usage_of(connection, context.tenant, now))
 
     limits = await context.read(read)

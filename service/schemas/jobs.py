@@ -77,6 +77,20 @@ class JobBody(BaseModel):
     version: int
 
 
+class ExpectedBody(BaseModel):
+    """What a request is expected to take; only of `memory_bytes` and `seconds` everything."""
+
+    memory_bytes: int = Field(description="about, at the peak")
+    seconds: float = Field(description="about, at most the budget")
+    bounds: int = Field(description="that are asked for, of each region")
+    weight_bytes: int = Field(description="of the operators' entries")
+    output_bytes: int = Field(description="of the rows that select outputs")
+    batch_bytes: int = Field(description="of one batch of method propagation")
+    inequality_rows: int | None = Field(description="of method lipsdp over all inputs")
+    inequality_bytes: int | None = Field(description="of its dense solution")
+    recursion_bytes: int | None = Field(description="of its solution block by block")
+
+
 class EstimateBody(BaseModel):
     """What `validate_only` answers: the request as understood, nothing stored."""
 
@@ -85,6 +99,7 @@ class EstimateBody(BaseModel):
     request: dict[str, object]
     inputs: int | None
     outputs: int | None
+    estimate: ExpectedBody | None = Field(description="null where the model's summary lacks sizes")
 
 
 class JobListBody(BaseModel):

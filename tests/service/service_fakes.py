@@ -80,9 +80,10 @@ class Verdict:
     node: str | None = None
 
 
-def model(*steps: object, bound: float = 4.0) -> bytes:
+def model(*steps: object, bound: float = 4.0, **members: object) -> bytes:
     """A model whose true bound is `bound`, and whose verification takes these steps."""
-    return json.dumps({"bound": bound, "steps": steps, "inputs": 3, "outputs": 2}).encode()
+    plan = {"bound": bound, "steps": steps, "inputs": 3, "outputs": 2, **members}
+    return json.dumps(plan).encode()
 
 
 def inspect(data: bytes) -> dict[str, object]:
@@ -94,7 +95,8 @@ def inspect(data: bytes) -> dict[str, object]:
             _escape()
         if step == "read-slowly":
             time.sleep(5)
-    return {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}
+    sizes = {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}
+    return {**sizes, **plan.get("summary", {})}
 
 
 def verify(

@@ -131,6 +131,28 @@ def test_an_attempt_is_charged_and_has_the_tenants_memory(limited: Service) -> N
         assert 0 < used < 20
 
 
+def test_what_cannot_fit_is_refused_before_it_is_stored(limited: Service) -> None:
+    sizes = {"signals": 10, "widest": 4, "inequality_rows": 4, "convolutions": False}
+    said = {"parameters": 9, "sizes": sizes}
+    with client_of(limited, "narrow", memory_bytes=2**30) as client:
+        name = upload(client, model(summary=said))
+        body = {"model": name, "method": "lipsdp"}
+        answer = client.post("/v1/jobs?validate_only=true", json=body)
+        assert answer.status_code == 200, answer.text
+        expected = answer.json()["estimate"]
+        assert (expected["inequality_rows"], expected["bounds"]) == (7, 1)
+        assert expected["memory_bytes"] > 10**8
+
+        wide = upload(client, model(outputs=20_000, summary=said))
+        for path in ("/v1/jobs?validate_only=true", "/v1/jobs"):
+            refused = client.post(path, json={"model": wide})
+            assert (refused.status_code, problem(refused)["code"]) == (422, "too-large")
+            assert "20000 selections of 20000 outputs takes 3.2 GB" in problem(refused)["detail"]
+        assert client.get("/v1/jobs").json()["items"] == []
+        some = {"model": wide, "property": {"outputs": {"indices": [1]}}}
+        assert client.post("/v1/jobs?validate_only=true", json=some).status_code == 200
+
+
 def test_a_key_that_writes_too_often_has_to_wait_and_may_read(limited: Service) -> None:
     with client_of(limited, "hasty") as client:
         answers = [client.post("/v1/jobs", json={}) for _ in range(12)]

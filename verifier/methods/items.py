@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -30,15 +31,14 @@ def items_of(asked: Property, output_size: int) -> tuple[Item, ...]:
     Raises:
         InvalidRequest: an output index is out of range.
     """
-    unit = torch.eye(output_size, dtype=torch.float64)
     match asked.outputs:
         case All():
-            return (Item(rows=unit),)
+            return (Item(rows=torch.eye(output_size, dtype=torch.float64)),)
         case Indices(indices):
             _refuse_beyond(indices, output_size, "outputs")
-            return (Item(rows=unit[list(indices)]),)
+            return (Item(rows=_units(indices, output_size)),)
         case Each():
-            return tuple(Item(rows=unit[[i]], output=i) for i in range(output_size))
+            return tuple(Item(rows=_units((i,), output_size), output=i) for i in range(output_size))
         case Margins(pairs):
             chosen = tuple(combinations(range(output_size), 2)) if pairs is None else pairs
             _refuse_beyond([i for pair in chosen for i in pair], output_size, "outputs")
@@ -48,7 +48,17 @@ def items_of(asked: Property, output_size: int) -> tuple[Item, ...]:
                     fix='ask for outputs "all"',
                     pointer="/property/outputs",
                 )
-            return tuple(Item(rows=unit[[i]] - unit[[j]], margin=(i, j)) for i, j in chosen)
+            return tuple(
+                Item(rows=_units((i,), output_size) - _units((j,), output_size), margin=(i, j))
+                for i, j in chosen
+            )
+
+
+def _units(indices: Sequence[int], size: int) -> Float64[Tensor, "selected outputs"]:
+    """The rows of the identity of these indices; the identity itself may not fit into memory."""
+    rows = torch.zeros(len(indices), size, dtype=torch.float64)
+    rows[torch.arange(len(indices)), list(indices)] = 1.0
+    return rows
 
 
 def varying_inputs(asked: Property, input_size: int) -> Int64[Tensor, " selected"]:

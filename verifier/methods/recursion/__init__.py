@@ -12,7 +12,7 @@ Source: Fazlyab et al. 2019 (arXiv 1906.04893) for the inequality; the recursion
 elimination.
 """
 
-from verifier.methods.recursion.candidate import candidates
-from verifier.methods.recursion.plan import work_of
+from verifier.methods.recursion.candidate import MEMORY_BYTES, candidates
+from verifier.methods.recursion.plan import memory_of, work_of
 
-__all__ = ["candidates", "work_of"]
+__all__ = ["MEMORY_BYTES", "candidates", "memory_of", "work_of"]

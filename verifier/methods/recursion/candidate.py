@@ -25,7 +25,7 @@ from verifier.methods.recursion.closed import FAST, PRODUCT, SCAN, Found, Known,
 from verifier.methods.recursion.descent import FINE, FIRST_SHARE, ROUGH, Landscape, descend
 from verifier.methods.recursion.idle import Settled, settled
 from verifier.methods.recursion.objective import Objective, bound_of
-from verifier.methods.recursion.plan import Step, gated, steps_of
+from verifier.methods.recursion.plan import Step, entries_of, gated, steps_of, widest_of
 from verifier.methods.weights import plain_norms
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
@@ -302,9 +302,8 @@ def beyond_range() -> JobFailed:
 
 def _refuse_large(steps: Sequence[Step], inputs: int) -> None:
     """Refuse what does not fit: some matrices of the live signals, and two kept for each gate."""
-    widest = max([inputs, *(max(step.entering, step.leaving) for step in steps)])
-    kept = sum(step.psis * (step.psis + (0 if step.is_cut else step.entering)) for step in steps)
-    needed = 8.0 * (6 * widest**2 + kept)
+    widest = widest_of(steps, inputs)
+    needed = 8.0 * entries_of(steps, inputs)
     if MEMORY_BYTES < needed:
         raise TooLarge(
             f"up to {widest} signals are alive at once, and their covariances take about "

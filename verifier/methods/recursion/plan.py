@@ -121,6 +121,23 @@ def steps_of(network: Network, slopes: Mapping[str, Slopes]) -> tuple[Step, ...]
     return tuple(steps)
 
 
+def widest_of(steps: Sequence[Step], inputs: int) -> int:
+    """The most entries that are alive at once."""
+    return max([inputs, *(max(step.entering, step.leaving) for step in steps)])
+
+
+def entries_of(steps: Sequence[Step], inputs: int) -> int:
+    """What a search holds: some matrices of the live signals, and two kept for each gate."""
+    kept = sum(step.psis * (step.psis + (0 if step.is_cut else step.entering)) for step in steps)
+    return 6 * widest_of(steps, inputs) ** 2 + kept
+
+
+def memory_of(network: Network) -> int:
+    """The entries that a search over the network holds."""
+    lowered = network.lowered("keep")
+    return entries_of(steps_of(lowered, global_slopes(lowered)), network.input_size)
+
+
 def work_of(network: Network) -> float:
     """The multiplications of one pass, about: its steps as if their maps were matrices."""
     lowered = network.lowered("keep")
