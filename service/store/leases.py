@@ -91,8 +91,7 @@ def claim(
         now,
     )
     assert row is not None, "the write lock was held since the row was read"  # noqa: S101
-    if row["kind"] in jobs.ASKED:
-        turns.note_turn(connection, row["tenant"])
+    turns.note_turn(connection, row["tenant"])
     return Claim(
         job=row["id"],
         tenant=row["tenant"],

@@ -84,6 +84,16 @@ def test_who_runs_fewer_jobs_is_served_first(database: Database) -> None:
     assert [served(database) for _ in range(4)] == ["small", "small", "small", "large"]
 
 
+def test_uploads_are_read_in_turns_too(database: Database) -> None:
+    submit(database, "large", count=5, kind="inspect")
+    first = claim(database, kinds=("inspect",))
+    submit(database, "small", kind="inspect")
+    second = claim(database, kinds=("inspect",))
+    assert first is not None
+    assert second is not None
+    assert (first.tenant, second.tenant) == ("large", "small")
+
+
 def test_a_priority_decides_among_a_tenants_own_jobs_only(database: Database) -> None:
     submit(database, "large")
     urgent = submit(database, "large", priority=9)
