@@ -44,7 +44,7 @@ def test_a_certificate_is_fetched_by_id_for_ever(service: Service) -> None:
     again = service.client.get(path, headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert job["certificate"] in _ids(service.client.get("/v1/certificates"))
-    assert problem(service.client.get(path, headers={"Accept": "text/html"}))["code"] == (
+    assert problem(service.client.get(path, headers={"Accept": "image/png"}))["code"] == (
         "not-acceptable"
     )
 
