@@ -235,10 +235,8 @@ class Dispatcher:
 
     def _may_claim(self, kinds: Sequence[Kind]) -> bool:
         """Whether to begin a writer's transaction: on SQLite it would keep all others waiting."""
-        if not self._database.is_embedded:
-            return True
-        with self._database.read() as connection:
-            return leases.has_work(connection, now_in(connection), kinds)
+        with self._database.read() if self._database.is_embedded else nullcontext() as connection:
+            return connection is None or leases.has_work(connection, now_in(connection), kinds)
 
     def _free_kinds(self) -> list[Kind]:
         """Reading models has slots of its own: uploads are answered while the others compute."""
