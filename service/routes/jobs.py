@@ -31,6 +31,7 @@ from service.schemas.jobs import EstimateBody, EventListBody, JobBody, JobListBo
 from service.schemas.submissions import ResumeBody, SubmissionBody
 from service.store import events, jobs
 from service.store.coordination import now_in
+from service.store.database import UNAVAILABLE
 from service.store.events import StoredEvent
 from service.store.jobs import Job
 from service.store.models import Model
@@ -285,7 +286,10 @@ async def _events(context: Context, job_id: str, last: int) -> AsyncIterator[str
     async with context.changes.of(job_id) as bell:
         with context.waiters.waiting(context.holder):
             while True:
-                has_ended, found = await context.read(read)
+                try:
+                    has_ended, found = await context.read(read)
+                except UNAVAILABLE:
+                    return  # without an `end`: the client asks again, from the last that it saw
                 for event in found:
                     last = event.seq
                     yield _event_text(event)

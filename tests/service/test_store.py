@@ -1,15 +1,18 @@
 """The queue's rules on the real database, without processes: fencing, leases, sweeping."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
 
 from service.gate import Limit, compared, decision_of
 from service.store import events, gates, jobs, leases, models, policies
@@ -243,6 +246,21 @@ def test_the_migrations_make_the_tables(database: Database) -> None:
     with database.write() as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
+
+
+def test_migrations_go_down_and_up_again(store: Database, tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+        assert set(inspect(connection).get_table_names()) == {"alembic_version"}
+    with ThreadPoolExecutor(2) as threads:  # two that start at the same time take turns
+        for done in [threads.submit(migrate, store, tmp_path / "lock") for _ in range(2)]:
+            done.result()
+    with store.read() as connection:
+        assert set(inspect(connection).get_table_names()) == {*metadata.tables, "alembic_version"}
+    assert store.revision() == HEAD
 
 
 def test_a_later_versions_data_is_refused(database: Database, tmp_path: Path) -> None:
