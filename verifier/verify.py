@@ -31,7 +31,7 @@ from verifier.methods.progress import Aim, Step
 from verifier.network.graph import Network
 from verifier.onnx_import import load
 from verifier.options import RunOptions, read_options
-from verifier.property import Request
+from verifier.property import Reading, Request
 from verifier.proving import (
     Case,
     Unproved,
@@ -99,15 +99,18 @@ def verify(
         JobFailed: nothing was proved.
     """
     clock = Clock.start(request.budget.seconds)
-    imported = load(model)
-    network = imported.require_network()
-    asked = request.property
-    varying_inputs(asked.entries, network.input_size)
     options = read_options(RunOptions, request.options)
+    imported = load(model, Reading.of(request.property, freezes=options.freeze_initializers))
+    network = imported.require_network()
+    # Methods know indices only; what is claimed is what was asked.
+    asked = request.property.located(imported.output_places)
+    claimed, request = request.property, replace(request, property=asked)
+    varying_inputs(asked.entries, network.input_size)
     case = Case(
         model=model,
         model_id=imported.sha256,
-        asked=asked,
+        asked=claimed,
+        assumptions=imported.assumptions,
         items=items_of(asked.entries, network.output_size),
         patterns=network.patterns,
         target=request.target,
@@ -181,6 +184,7 @@ def _entries(call: _Call) -> Certificate:
     options, propagating = options_of(call.request)
     return EntryRun(
         case=call.case,
+        asked=call.request.property,
         network=call.network,
         clock=call.clock,
         options=propagating,

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import activations, block_operators, linear, windows
+from verifier.checker import activations, block_operators, classical, linear, windows
 from verifier.checker.builder import Builder, indices
+from verifier.checker.classical import ZIP_MAP
+from verifier.checker.ends import MAPPING
 from verifier.checker.folding import FOLDS
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
@@ -23,7 +25,7 @@ from verifier.checker.movements import MOVEMENTS, MOVES_ALL, pad_value
 from verifier.checker.network import Network, Term
 from verifier.checker.operands import Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
-from verifier.checker.reader import Declared, Model, Node, read_model
+from verifier.checker.reader import Model, Node, read_model
 from verifier.checker.tensors import FLOATS
 from verifier.errors import (
     DiscontinuousOp,
@@ -33,32 +35,38 @@ from verifier.errors import (
     NotCheckable,
     ShapeMismatch,
 )
+from verifier.property import Reading
 
 if TYPE_CHECKING:
     from verifier.certificate import Pattern
+    from verifier.checker.ends import Declared
 
 MAX_FOLDED = 2**26  #: entries of all folded constants together
+OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
 
 Values: TypeAlias = "dict[str, Operand]"
 Rule: TypeAlias = Callable[[Builder, Call], Signal]
 
 
-def read_network(model: bytes, patterns: Sequence[Pattern] = ()) -> Network:
+def read_network(
+    model: bytes, patterns: Sequence[Pattern] = (), reading: Reading | None = None
+) -> Network:
     """The network that the bytes denote.
 
     Args:
         model: the file.
         patterns: hints; each is verified, and refuted where it does not hold.
+        reading: what is bound, chosen and frozen; None: nothing is, all outputs are meant.
 
     Raises:
         ModelRefused: the bytes are no model that is read.
         CapabilityBlocked: a node that the output needs jumps, or is not read by the checker.
         PatternRefuted: a hint is false.
     """
-    return _Reading(read_model(model), patterns).network()
+    return _Pass(read_model(model, reading or Reading()), patterns).network()
 
 
-class _Reading:
+class _Pass:
     """One pass over the nodes that the output needs."""
 
     def __init__(self, model: Model, patterns: Sequence[Pattern]) -> None:
@@ -66,44 +74,55 @@ class _Reading:
         self.hints = {pattern.output: pattern for pattern in patterns}
         self.makers = {name: node for node in model.nodes for name in node.outputs if name}
         self.values: Values = {}
-        shape = self._input_shape()
-        self.builder = Builder(math.prod(shape))
-        self.values[model.input] = Signal("", shape, model.declared[model.input].dtype)
+        shapes = [self._input_shape(name) for name in model.ends.inputs]
+        self.builder = Builder(sum(math.prod(shape) for shape in shapes))
+        self._enter(shapes)
         self.folded = 0
 
-    def _input_shape(self) -> tuple[int, ...]:
-        name = self.model.input
-        declared = self.model.declared[name]
+    def _input_shape(self, name: str) -> tuple[int, ...]:
+        declared = self.model.ends.declared[name]
         if declared.dtype not in FLOATS:
-            raise DtypeUnsupported(f"the input is {declared.dtype}", fix="use float32", node=name)
-        if declared.shape is None or None in declared.shape[1:]:
+            raise DtypeUnsupported(f"an input is {declared.dtype}", fix="use float32", node=name)
+        shape = declared.fixed
+        if shape is None:
             raise DynamicShape(
-                "a dimension of the input other than the first is not fixed",
-                fix="export with fixed shapes",
+                "a dimension of an input other than the first is not fixed",
+                fix="export with fixed shapes, or bind them",
                 node=name,
             )
-        # A leading dimension that is a symbol is the batch: one.
-        shape = tuple(1 if size is None else size for size in declared.shape)
         if 0 in shape or math.prod(shape) > MAX_FOLDED:
-            raise ShapeMismatch(f"the input has shape {shape[:8]}", fix="export again", node=name)
+            raise ShapeMismatch(f"an input has shape {shape[:8]}", fix="export again", node=name)
         return shape
+
+    def _enter(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """The inputs: the flat one itself, or its parts one after another."""
+        start, names = 0, self.model.ends.inputs
+        total = self.builder.sizes[""]
+        for name, shape in zip(names, shapes, strict=True):
+            size = math.prod(shape)
+            source = "" if len(names) == 1 else name
+            if source:
+                part = Gather(np.arange(start, start + size), total)
+                self.builder.affine(source, size, [Term("", part)])
+            self.values[name] = Signal(source, shape, self.model.ends.declared[name].dtype)
+            start += size
 
     def network(self) -> Network:
         """The nodes that the output needs, in order."""
         needed = self._needed()
-        for name in needed & self.model.initialisers.keys():
-            tensor = self.model.initialisers[name]
+        for name in needed & self.model.constants.keys():
+            tensor = self.model.constants[name]
             self.values[name] = Constant(tensor.array, tensor.dtype)
             self._check_declared(name)
         for node in self.model.nodes:
             if any(name in needed for name in node.outputs):
                 self._step(node, needed)
-        return self._finished(self.values[self.model.output])
+        return self._finished()
 
     def _needed(self) -> set[str]:
-        """The tensors that the output depends on, not looking inside of patterns."""
+        """The tensors that chosen outputs depend on, not looking inside of patterns."""
         found: set[str] = set()
-        pending = [self.model.output]
+        pending = list(self.model.ends.chosen)
         while pending:
             name = pending.pop()
             if not name or name in found:
@@ -180,9 +199,11 @@ class _Reading:
         self._check_declared(name)
 
     def _check_declared(self, name: str) -> None:
-        declared = self.model.declared.get(name)
+        declared = self.model.ends.declared.get(name)
         value = self.values[name]
         if declared is None:
+            return
+        if declared.dtype == MAPPING and self.makers[name].op == ZIP_MAP:
             return
         if declared.dtype not in ("", value.dtype):
             raise ShapeMismatch(
@@ -197,12 +218,8 @@ class _Reading:
                 node=name,
             )
 
-    def _finished(self, output: Operand) -> Network:
-        name = self.model.output
-        if isinstance(output, Constant):
-            bias = Constant(output.value.reshape(-1), output.dtype, output.spread.reshape(-1))
-            self.builder.affine(name, output.value.size, [], bias)
-            output = Signal(name, output.shape, output.dtype)
+    def _finished(self) -> Network:
+        output, places = self._joined()
         nodes = self.builder.nodes
         shapes: dict[str, tuple[int, ...]] = {}
         for value in (*self.values.values(), output):
@@ -225,7 +242,48 @@ class _Reading:
                 key: size for key, size in self.builder.sizes.items() if not key or key in reached
             },
             shapes={key: shape for key, shape in shapes.items() if not key or key in reached},
+            outputs=places,
+            assumptions=self.model.ends.assumptions,
         )
+
+    def _joined(self) -> tuple[Signal, dict[str, tuple[int, int]]]:
+        """The flat output, and the place of each of the file's: 0 where one is not chosen."""
+        names, start = self.model.ends.outputs, 0
+        places: dict[str, tuple[int, int]] = {}
+        for name in names:
+            places[name] = (start, start + self._output_size(name))
+            start = places[name][1]
+        if start > MAX_FOLDED:
+            raise ExpansionTooLarge("the outputs are too large", fix="export smaller ones")
+        (lead, *others) = names
+        first = self.values.get(lead)
+        if not others and isinstance(first, Signal):
+            return first, places
+        index: dict[str, np.ndarray] = {}
+        bias, error = np.zeros(start), np.zeros(start)
+        for name in names:
+            value, part = self.values.get(name), slice(*places[name])
+            if name not in self.model.ends.chosen or value is None:
+                continue
+            if isinstance(value, Signal):
+                picked = index.setdefault(value.source, np.full(start, -1))
+                picked[part] = np.arange(value.size)
+            else:
+                bias[part], error[part] = value.value.reshape(-1), value.spread.reshape(-1)
+        joined = OUTPUTS if others else lead
+        terms = [Term(key, Gather(at, self.builder.sizes[key])) for key, at in index.items()]
+        self.builder.affine(joined, start, terms, Constant(bias, "float64", error))
+        return Signal(joined, (start,), "float64"), places
+
+    def _output_size(self, name: str) -> int:
+        """The entries of an output: as declared where it is not chosen, else as it is."""
+        if name not in self.model.ends.chosen:
+            declared = self.model.ends.declared[name].fixed
+            return 0 if declared is None else math.prod(declared)
+        value = self.values[name]
+        if value.dtype not in FLOATS:
+            raise DtypeUnsupported(f"output {name!r} is {value.dtype}", fix="choose", node=name)
+        return math.prod(value.shape)
 
 
 def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:
@@ -322,6 +380,8 @@ RULES: Mapping[str, Rule] = {
     "ReduceSum": linear.reduce_sum,
     "Sub": linear.subtract,
     "Sum": linear.add,
+    "ai.onnx.ml::Scaler": classical.scaler,
+    ZIP_MAP: classical.zip_map,
     **activations.RULES,
     **block_operators.RULES,
 }

@@ -232,9 +232,18 @@ class Call:
         found = self._attribute(name)
         if found is None:
             return None
-        if not isinstance(found, tuple):
+        if not isinstance(found, tuple) or any(isinstance(i, str) for i in found):
             self.invalid(f"{name} is no list of floats")
         return tuple(float(i) for i in found)
+
+    def list_of_texts(self, name: str) -> tuple[str, ...] | None:
+        """A list of strings, None where it is absent."""
+        found = self._attribute(name)
+        if found is None:
+            return None
+        if not isinstance(found, tuple):
+            self.invalid(f"{name} is no list of strings")
+        return tuple(str(i) for i in found)
 
     def tensor(self, name: str) -> Tensor | None:
         """A tensor attribute, None where it is absent."""

@@ -65,7 +65,7 @@ def recognised(
         raise refuted(pattern, "its output is made by no node")
     algebra = _ALGEBRAS[pattern.kind](pattern)
     values: dict[str, Anything] = {
-        name: Constant(tensor.array, tensor.dtype) for name, tensor in model.initialisers.items()
+        name: Constant(tensor.array, tensor.dtype) for name, tensor in model.constants.items()
     }
     values[pattern.input] = Symbols(algebra.inputs(source.shape), source.dtype)
     inside = _between(pattern, makers)

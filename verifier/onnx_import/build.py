@@ -6,24 +6,26 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from verifier.certificate import Pattern
 from verifier.errors import (
     DtypeUnsupported,
     LipcertError,
-    OpUnsupported,
     ShapeMismatch,
 )
 from verifier.network.graph import Network, Node
-from verifier.network.nodes import Affine
+from verifier.network.nodes import Affine, Term, linear
 from verifier.onnx_import import fold, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
 from verifier.onnx_import.convert import RULES, blocked
 from verifier.onnx_import.convert.affine import moved
-from verifier.onnx_import.convert.emitted import Emitted, tensor
-from verifier.onnx_import.moves import MOVES
+from verifier.onnx_import.convert.emitted import Emitted, gather, tensor
+from verifier.onnx_import.moves import FILL, MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
 from verifier.onnx_import.patterns.normals import normal
+from verifier.onnx_import.ports import Port, input_ports, output_ports, refuse_unreadable
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -35,22 +37,29 @@ from verifier.onnx_import.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from verifier.onnx_import.patterns.trace import Trace
-    from verifier.onnx_import.reader import Declared, Graph, Operator
+    from verifier.onnx_import.reader import Graph, Operator
 
 MAX_REASONS: Final = 64
+OUTPUTS: Final = ":outputs"  #: the node of the flat output, where the file has several
 MAX_BASES: Final = 24  #: earlier tensors that one is known as a function of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The network, or what keeps the graph from being one."""
+    """The network of the outputs that can be read, and what blocks the others."""
 
-    network: Network | None
-    blocked: Blocked | None
-    input_shape: Shape
-    output_shape: Shape | None
+    network: Network | None  #: None where no chosen output can be read
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     parameters: int
+
+    @property
+    def blocked(self) -> Blocked | None:
+        """Why a chosen output cannot be read; None where all can be."""
+        return next((port.blocked for port in self.outputs if port.blocked is not None), None)
 
 
 @dataclass(slots=True)
@@ -64,15 +73,26 @@ class _Builder:
     def run(self) -> None:
         """Every operator, in topological order."""
         self.values |= self.graph.constants
-        declared = self.graph.input
-        shape = checked_size(bound_shape(declared), declared.name)
-        traces = trace.base(declared.name, shape)
-        self.values[declared.name] = Signal("", shape, declared.dtype, traces)
+        self._enter()
         for operator in self.graph.operators:
             call = self._call(operator)
             self.producers |= dict.fromkeys(operator.outputs, operator)
             for name, value in zip(operator.outputs, self._results(call), strict=False):
                 self.values[name] = value
+
+    def _enter(self) -> None:
+        """The inputs: the network's own input, or parts of it where there are several."""
+        sizes = [prod(declared.shape or ()) for declared in self.graph.inputs]
+        start = 0
+        for declared, size in zip(self.graph.inputs, sizes, strict=True):
+            shape = checked_size(declared.shape or (), declared.name)
+            node = "" if len(sizes) == 1 else declared.name
+            if node:
+                part = gather(np.arange(start, start + size), sum(sizes))
+                self.nodes.append(linear(node, [Term("", part)]))
+            traces = trace.base(declared.name, shape)
+            self.values[declared.name] = Signal(node, shape, declared.dtype, traces)
+            start += size
 
     def _call(self, operator: Operator) -> Call:
         inputs = tuple(self.values[name] if name else None for name in operator.inputs)
@@ -203,10 +223,10 @@ def _dtype(call: Call) -> str:
         if not kind.is_float:
             raise blocked.reason(call)
         return kind.name
+    if call.op == "ai.onnx.ml::Scaler":
+        return "float32"  # whatever enters
     floats = {
-        value.dtype
-        for value in call.inputs
-        if value is not None and value.dtype.startswith("float")
+        value.dtype for value in call.inputs if value is not None and tensors.is_float(value.dtype)
     }
     if len(floats) != 1:
         raise DtypeUnsupported(
@@ -225,11 +245,6 @@ def _extra_output(call: Call) -> Blocked:
     ).reason
 
 
-def bound_shape(declared: Declared) -> Shape:
-    """The declared shape of an input, with 1 for a symbolic batch."""
-    return tuple(1 if isinstance(dim, str) else dim for dim in declared.dims or ())
-
-
 def build(graph: Graph) -> Built:
     """The network of a graph.
 
@@ -238,51 +253,57 @@ def build(graph: Graph) -> Built:
     """
     builder = _Builder(graph)
     builder.run()
-    value = builder.values[graph.output.name]
-    input_shape = bound_shape(graph.input)
-    if graph.input.has_open_batch:
-        input_shape = input_shape[1:]
+    outputs = tuple(output_ports(graph, builder.values))
+    if not any(port.is_read for port in outputs):
+        refuse_unreadable(outputs)
     parameters = sum(
         constant.array.size for constant in graph.constants.values() if constant.is_float
     )
-    if isinstance(value, Opaque):
-        reason = _foremost(value.reasons)
-        if reason.code == "unsupported-op":
-            raise OpUnsupported(reason.detail, node=reason.node, fix=reason.fix)
-        return Built(
-            network=None,
-            blocked=reason,
-            input_shape=input_shape,
-            output_shape=_declared_shape(graph.output),
-            parameters=parameters,
-        )
-    _check_output(graph, value)
-    output_shape = value.shape
-    if graph.output.has_open_batch and output_shape[:1] == (1,):
-        output_shape = output_shape[1:]
     return Built(
-        network=_network(builder, value),
-        blocked=None,
-        input_shape=input_shape,
-        output_shape=output_shape,
+        network=_network(builder, outputs) if any(port.is_read for port in outputs) else None,
+        inputs=tuple(input_ports(graph)),
+        outputs=outputs,
         parameters=parameters,
     )
 
 
-def _network(builder: _Builder, value: Signal | Constant) -> Network:
-    size = prod(bound_shape(builder.graph.input))
-    if isinstance(value, Constant):
-        name = builder.graph.output.name
-        node = Affine(name, (), tensor(value.array.reshape(-1)))
-        return Network(nodes=(node,), input_size=size, output=name)
-    kept = _live(builder.nodes, value.node)
+def _network(builder: _Builder, outputs: Sequence[Port]) -> Network:
+    inputs = sum(prod(declared.shape or ()) for declared in builder.graph.inputs)
+    output = _joined(builder, outputs)
+    kept = _live(builder.nodes, output)
     names = {node.name for node in kept}
     return Network(
         nodes=kept,
-        input_size=size,
-        output=value.node,
+        input_size=inputs,
+        output=output,
         patterns=tuple(pattern for pattern in builder.patterns if pattern.output in names),
     )
+
+
+def _joined(builder: _Builder, outputs: Sequence[Port]) -> str:
+    """The node of the flat output; entries of outputs that are not read are 0."""
+    only = builder.values.get(outputs[0].name)
+    if len(outputs) == 1 and isinstance(only, Signal):
+        return only.node
+    name = OUTPUTS if 1 < len(outputs) else outputs[0].name
+    size = outputs[-1].place[1]
+    places: dict[str, np.ndarray] = {}
+    bias = np.zeros(size)
+    for port in outputs:
+        value = builder.values.get(port.name)
+        part = slice(*port.place)
+        if not port.is_read:
+            continue
+        if isinstance(value, Signal):
+            index = places.setdefault(value.node, np.full(size, FILL))
+            index[part] = np.arange(value.size)
+        elif isinstance(value, Constant):
+            bias[part] = value.array.reshape(-1)
+    sizes = {"": sum(prod(d.shape or ()) for d in builder.graph.inputs)}
+    sizes |= {node.name: node.size for node in builder.nodes}
+    terms = tuple(Term(node, gather(index, sizes[node])) for node, index in places.items())
+    builder.nodes.append(Affine(name, terms, tensor(bias)))
+    return name
 
 
 def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
@@ -296,55 +317,4 @@ def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
     return tuple(reversed(kept))
 
 
-def _foremost(reasons: tuple[Blocked, ...]) -> Blocked:
-    """What is said of a blocked output.
-
-    A part of a normalisation or a root may close a form that is Lipschitz after all, so then the
-    answer is that there is no rule. Else a jump decides, then what has no global bound.
-    """
-    for code in ("closing", "discontinuous-op", "not-lipschitz-globally"):
-        for reason in reasons:
-            if (reason.op in blocked.CLOSING) if code == "closing" else (reason.code == code):
-                return reason
-    return reasons[0]
-
-
-def _declared_shape(declared: Declared) -> Shape | None:
-    dims = declared.dims
-    if dims is None:
-        return None
-    dims = dims[1:] if declared.has_open_batch else dims
-    fixed = tuple(dim for dim in dims if isinstance(dim, int))
-    return fixed if len(fixed) == len(dims) else None
-
-
-def _check_output(graph: Graph, value: Signal | Constant) -> None:
-    declared = graph.output
-    if declared.dtype != value.dtype:
-        raise ShapeMismatch(
-            f"output {declared.name!r} is declared as {declared.dtype} and is {value.dtype}",
-            node=declared.name,
-            fix="export the model again",
-        )
-    if not value.is_float if isinstance(value, Constant) else False:
-        raise DtypeUnsupported(
-            f"output {declared.name!r} has type {value.dtype}",
-            node=declared.name,
-            fix="export a model with a float output",
-        )
-    if declared.dims is None:
-        return
-    fits = len(declared.dims) == len(value.shape) and all(
-        isinstance(dim, str) or dim == size
-        for dim, size in zip(declared.dims, value.shape, strict=True)
-    )
-    if not fits:
-        raise ShapeMismatch(
-            f"output {declared.name!r} is declared as {list(declared.dims)} and has shape "
-            f"{list(value.shape)}",
-            node=declared.name,
-            fix="export the model again with one fixed batch size, or a symbolic one",
-        )
-
-
-__all__ = ["Built", "bound_shape", "build"]
+__all__ = ["Built", "Port", "build"]
