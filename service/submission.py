@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select
 
 from service.problems import Problem, problem_of, problem_of_stored
+from service.remedies import lifts
 from service.schemas.submissions import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
@@ -22,7 +23,7 @@ from service.store.models import Model
 from service.store.tables import idempotency
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
-from verifier.property import Indices, Margins, Request
+from verifier.property import Bind, Indices, Margins, Names, Request
 from verifier.radius_json import Question, question_json, refuse_misfit
 from verifier.regions import Everywhere
 from verifier.request_json import parse_request, request_json
@@ -190,8 +191,9 @@ def require_usable(connection: Connection, tenant: str, submission: Submission) 
             f"model {submission.model} is not stored here",
             fix="upload it with POST /v1/models",
         )
-    if model.state == "refused" and model.error is not None:
-        raise problem_of_stored(model.error)
+    refusal = model.error if model.state == "refused" else None
+    if refusal is not None and not lifts(submission.members, str(refusal["code"])):
+        raise problem_of_stored(refusal)
     if model.summary is not None:
         require_fit(submission.request, model.summary)
     return model
@@ -249,7 +251,11 @@ def require_fit(request: Request | Question, summary: Members) -> None:
     """
     inputs, outputs = sizes(summary)
     if isinstance(request, Request):
+        if request.property.bind != Bind():
+            return  # what is bound changes the sizes: the attempt tells
         _require_request(request, inputs, outputs)
+        if isinstance(request.property.outputs, Names):
+            _require_named(request.property.outputs.names, summary)
     elif inputs is not None and outputs is not None:
         try:
             refuse_misfit(request, inputs, outputs)
@@ -348,6 +354,18 @@ def _size(tensor: object) -> int | None:
     return size if isinstance(size, int) else None
 
 
+def _require_named(names: Sequence[str], summary: Members) -> None:
+    outputs = cast("Sequence[Members]", summary.get("outputs", ()))
+    known = [str(output["name"]) for output in outputs]
+    for name in names:
+        if known and name not in known:
+            raise _refused(
+                "/property/outputs/names",
+                f"the model has no output {name[:100]!r}",
+                f"name one of {', '.join(known[:20])}",
+            )
+
+
 def _require_within(indices: Sequence[int], size: int, pointer: str) -> None:
     beyond = [index for index in indices if size <= index]
     if beyond:
@@ -373,6 +391,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "auto": (
         "branch",
         "device",
+        "freeze_initializers",
         "gap",
         "iterations",
         "multipliers",
@@ -381,7 +400,15 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
         "steps",
         "technique",
     ),
-    "lipsdp": ("device", "gap", "iterations", "multipliers", "seed", "solver"),
-    "product": ("seed",),
-    "propagation": ("branch", "seed", "steps", "technique"),
+    "lipsdp": (
+        "device",
+        "freeze_initializers",
+        "gap",
+        "iterations",
+        "multipliers",
+        "seed",
+        "solver",
+    ),
+    "product": ("freeze_initializers", "seed"),
+    "propagation": ("branch", "freeze_initializers", "seed", "steps", "technique"),
 }

@@ -64,13 +64,24 @@ class Progress:
     open: int | None = None  #: parts of the region that branch and bound has not done yet
 
 
-def inspect(model: bytes) -> dict[str, object]:
+def inspect(model: bytes, request: Request | None = None) -> dict[str, object]:
     """What the importer understood of a model, as JSON members.
+
+    Args:
+        model: the bytes of an ONNX file.
+        request: what is bound, chosen and frozen; None: nothing, all outputs.
 
     Raises:
         ModelRefused: the file cannot be read.
+        InvalidRequest: the request does not fit it.
     """
-    return load(model).summary()
+    return load(model, None if request is None else reading_of(request)).summary()
+
+
+def reading_of(request: Request) -> Reading:
+    """The function of a file that a request is about."""
+    freezes = read_options(RunOptions, request.options).freeze_initializers
+    return Reading.of(request.property, freezes=freezes)
 
 
 def verify(
@@ -100,7 +111,7 @@ def verify(
     """
     clock = Clock.start(request.budget.seconds)
     options = read_options(RunOptions, request.options)
-    imported = load(model, Reading.of(request.property, freezes=options.freeze_initializers))
+    imported = load(model, reading_of(request))
     network = imported.require_network()
     # Methods know indices only; what is claimed is what was asked.
     asked = request.property.located(imported.output_places)

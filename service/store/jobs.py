@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
+from service.remedies import lifts
 from service.store import events
 from service.store.events import Event
 from service.store.paging import Columns, Page, Place, page_of
@@ -187,16 +188,18 @@ def cancel(connection: Connection, tenant: str, job_id: str, now: int) -> Job | 
 def fail_waiting(
     connection: Connection, tenant: str, model_id: str, error: Mapping[str, object], now: int
 ) -> None:
-    """Fail the queued jobs of a model that turned out to be unreadable."""
-    waiting = connection.scalars(
-        select(job.c.id).where(
+    """Fail the queued jobs of a model that turned out to be unreadable, but those that lift it."""
+    waiting = connection.execute(
+        select(job.c.id, job.c.request).where(
             job.c.tenant == tenant,
             job.c.model == model_id,
             job.c.kind.in_(ASKED),
             job.c.state == "queued",
         )
     ).all()
-    for job_id in waiting:
+    for job_id, request in waiting:
+        if lifts(request, str(error["code"])):
+            continue
         change(
             connection,
             [job.c.id == job_id, job.c.state == "queued"],

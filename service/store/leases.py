@@ -261,7 +261,7 @@ def _claimable(now: int) -> ColumnElement[bool]:
         ),
     )
     readable = exists().where(
-        model.c.tenant == job.c.tenant, model.c.id == job.c.model, model.c.state == "ready"
+        model.c.tenant == job.c.tenant, model.c.id == job.c.model, model.c.state != "received"
     )
     in_time = or_(job.c.deadline.is_(None), now <= job.c.deadline)
     return and_(waits, ~job.c.cancel_requested, in_time, or_(job.c.kind == "inspect", readable))

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.skipif(
 SUPPORTED_LATER = {
     "act_softshrink.dynamo",
     "act_softshrink.legacy",
-    "bf16.dynamo",
     "deel_conv_pool.dynamo",
     "deel_conv_pool.legacy",
     "einsum.legacy",
@@ -43,7 +42,6 @@ SUPPORTED_LATER = {
 HOSTILE_LATER = {
     "control__if_constant",
     "discontinuous__where_relu",
-    "graph__two_inputs",
     "impostor__lppool1",
     "impostor__lppool2_disjoint",
     "impostor__lppool2_overlapping",

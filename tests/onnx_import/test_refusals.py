@@ -125,6 +125,7 @@ CASES: dict[str, tuple[str, bytes]] = {
     ),
     "dimensions that overflow": ("tensor-size-mismatch", with_weight(dims=[1 << 32, 1 << 32])),
     "nothing times very much": ("tensor-size-mismatch", with_weight(dims=[0, 1 << 62])),
+    "nothing times too much": ("tensor-size-mismatch", with_weight(dims=[0, 1 << 31, 1 << 31])),
     "data twice": ("ambiguous-tensor", with_weight(raw_data=b"\0" * 64, float_data=[1.0] * 16)),
     "an unknown element type": ("unsupported-dtype", with_weight(data_type=999)),
     "bfloat16": ("unsupported-dtype", with_weight(data_type=16, raw_data=b"\0" * 32)),

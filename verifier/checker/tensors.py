@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -85,10 +86,9 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
 def _shape(values: Sequence[Value], name: str) -> tuple[tuple[int, ...], int]:
     """(shape, its product), in integers that do not overflow."""
     dims = unpack_ints(values)
-    count = 1
-    for dim in dims:
-        count *= dim
-    if any(dim < 0 or dim >= 2**31 for dim in dims):
+    count = math.prod(dims)
+    # numpy multiplies also what stands beside a 0.
+    if any(dim < 0 or dim >= 2**31 for dim in dims) or math.prod(dim or 1 for dim in dims) > 2**40:
         raise _mismatch(name, f"shape {dims[:8]}")
     return tuple(dims), count
 

@@ -30,7 +30,7 @@ _DATA_FIELDS: Final = (
     "double_data",
     "uint64_data",
 )
-MAX_DIMENSION: Final = 2**40
+MAX_DIMENSION: Final = 2**40  #: also of their product, zeros left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +130,12 @@ def check(tensor: Message, where: str) -> None:
         )
     kind = element_type(tensor.number("data_type"), where)
     dims = _dims(tensor)
-    if any(not 0 <= dim <= MAX_DIMENSION for dim in dims):
+    # Beside a 0 the others count as well: numpy multiplies them.
+    if min(dims, default=0) < 0 or MAX_DIMENSION < prod(dim or 1 for dim in dims):
         raise TensorSizeMismatch(
             f"tensor {where!r} has dimensions {dims}",
             node=where,
-            fix="export the model again: dimensions are between 0 and 2^40",
+            fix="export the model again: dimensions are at least 0, their product at most 2^40",
         )
     if _stored_count(tensor, kind) != (prod(dims), 0):
         raise TensorSizeMismatch(
