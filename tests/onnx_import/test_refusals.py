@@ -70,10 +70,10 @@ def external_in_constant() -> bytes:
     return model([node("Constant", [], ["W"], value=tensor), *TIMES])
 
 
-def if_node() -> bytes:
-    branch = helper.make_graph([node("Relu", ["x"], ["t"])], "t", [], [info("t", (1, 4))])
-    branching = node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
-    return model([branching], {"c": np.array(True)})
+def loop_node() -> bytes:
+    ends = [info("i", (), TensorProto.INT64), info("c", (), TensorProto.BOOL)]
+    body = helper.make_graph([node("Identity", ["c"], ["d"])], "t", ends, [info("d", ())])
+    return model([node("Loop", ["n", ""], ["y"], body=body)], {"n": np.array(3)})
 
 
 def function(name: str, body: list[str], domain: str = "f") -> Any:  # noqa: ANN401 (a protobuf class)
@@ -138,8 +138,7 @@ CASES: dict[str, tuple[str, bytes]] = {
         model([node("Div", ["x", "d"], ["y"])], {"d": np.array([1, 0, 1, 1], np.float32)}),
     ),
     "mixed float types": ("unsupported-dtype", model(TIMES, {"W": np.eye(4)})),
-    "control flow": ("control-flow", if_node()),
-    "a function": ("custom-op", with_functions(function("g", ["Neg"]))),
+    "control flow": ("control-flow", loop_node()),
     "a function that takes Relu's name": (
         "custom-op",
         with_functions(function("Relu", ["Neg"], domain="")),

@@ -23,11 +23,13 @@ from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL, pad_value
 from verifier.checker.network import Network, Term
+from verifier.checker.nodes import Node
 from verifier.checker.operands import Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
-from verifier.checker.reader import Model, Node, read_model
+from verifier.checker.reader import Model, in_order, read_model
 from verifier.checker.tensors import FLOATS
 from verifier.errors import (
+    ControlFlow,
     DiscontinuousOp,
     DtypeUnsupported,
     DynamicShape,
@@ -131,7 +133,7 @@ class _Pass:
             if name in self.hints:
                 pending.append(self.hints[name].input)
             elif name in self.makers:
-                pending.extend(self.makers[name].inputs)
+                pending.extend(self.makers[name].reads)
         return found
 
     def _step(self, node: Node, needed: set[str]) -> None:
@@ -143,7 +145,7 @@ class _Pass:
         if not wanted:
             return
         call = Call(node, self.model.opset, [self._operand(name, node) for name in node.inputs])
-        results = self.evaluate(call)
+        results = self._branched(call) if node.branches else self.evaluate(call)
         call.check_all_asked()
         for name, value in zip(node.outputs, results, strict=False):
             if value is not None and name not in self.hints:
@@ -160,6 +162,29 @@ class _Pass:
                 node=node.name,
             )
         return self.values[name] if name else None
+
+    def _branched(self, call: Call) -> list[Operand]:
+        """What leaves an If: the results of the branch that its condition, a constant, picks."""
+        call.arity(1, 1)
+        condition = call.operand(0)
+        if not isinstance(condition, Constant) or condition.value.size != 1:
+            raise ControlFlow(
+                "an If on the input", fix="export one straight graph", node=call.node.name
+            )
+        if condition.dtype != "bool":
+            call.invalid("its condition is no truth value")
+        holds, fails = call.node.branches
+        branch = holds if condition.value.reshape(()) else fails
+        for name, tensor in branch.constants.items():
+            self.values[name] = Constant(tensor.array, tensor.dtype)
+        nodes, needed = in_order(branch.nodes), {*branch.outputs}
+        for node in reversed(nodes):
+            if not needed.isdisjoint(node.outputs):
+                needed.update(node.inputs)
+        for node in nodes:
+            self._step(node, needed)
+        results = (self._operand(name, call.node) for name in branch.outputs)
+        return [result for result in results if result is not None]
 
     def evaluate(self, call: Call) -> Sequence[Operand | None]:
         """What leaves the node."""

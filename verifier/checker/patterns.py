@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from verifier.certificate import Pattern
     from verifier.checker.network import Blocks, Reflection, Sort
-    from verifier.checker.reader import Model, Node
+    from verifier.checker.nodes import Node
+    from verifier.checker.reader import Model
 
 Fold: TypeAlias = "Callable[[Call], Sequence[Operand]]"
 Algebra: TypeAlias = "Mirrors | Normals | Pairs | Sorts"

@@ -10,6 +10,7 @@ import numpy as np
 
 from verifier.certificate import Pattern
 from verifier.errors import (
+    ControlFlow,
     DtypeUnsupported,
     LipcertError,
     ShapeMismatch,
@@ -26,6 +27,7 @@ from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
 from verifier.onnx_import.patterns.normals import normal
 from verifier.onnx_import.ports import Port, input_ports, output_ports, refuse_unreadable
+from verifier.onnx_import.reader import in_order
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -74,7 +76,10 @@ class _Builder:
         """Every operator, in topological order."""
         self.values |= self.graph.constants
         self._enter()
-        for operator in self.graph.operators:
+        self._follow(self.graph.operators)
+
+    def _follow(self, operators: Sequence[Operator]) -> None:
+        for operator in operators:
             call = self._call(operator)
             self.producers |= dict.fromkeys(operator.outputs, operator)
             for name, value in zip(operator.outputs, self._results(call), strict=False):
@@ -100,6 +105,8 @@ class _Builder:
         return Call(operator, inputs, attributes, self.graph.opset)
 
     def _results(self, call: Call) -> list[Value]:
+        if call.operator.branches:
+            return self._branched(call)
         try:
             results = self._evaluated(call)
         except Unrepresented as unrepresented:
@@ -116,6 +123,21 @@ class _Builder:
         call.attributes.check_all_known()
         extra = len(call.operator.outputs) - len(results)
         return [*results, *(Opaque(None, "", (_extra_output(call),)) for _ in range(extra))]
+
+    def _branched(self, call: Call) -> list[Value]:
+        """What leaves an If: the results of the branch that its condition, a constant, picks."""
+        condition = call.input(0)
+        if not isinstance(condition, Constant) or condition.array.size != 1:
+            raise ControlFlow(
+                f"node {call.name!r} (If): its condition depends on the input",
+                node=call.name,
+                fix="export with fixed control flow: trace the model on an example input",
+            )
+        first, second = call.operator.branches
+        branch = first if condition.array.reshape(-1)[0] else second
+        self.values |= branch.constants
+        self._follow(in_order(branch.operators, (*branch.constants, *branch.captured)))
+        return [self.values[name] for name in branch.outputs]
 
     def _evaluated(self, call: Call) -> list[Value]:
         if call.op in fold.SHAPE_FOLDERS and call.inputs:

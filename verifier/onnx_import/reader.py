@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING
 
 from verifier.errors import (
     DuplicateName,
     EmptyModel,
     GraphCycle,
-    InvalidAttribute,
     UndefinedName,
 )
-from verifier.onnx_import import tensors, wire
 from verifier.onnx_import.ends import Declared, read_ends
-from verifier.onnx_import.prescan import STANDARD_DOMAINS
+from verifier.onnx_import.inline import AttributeValue, Operator, operators_of
+from verifier.onnx_import.prescan import STANDARD_DOMAINS, function_key
 from verifier.onnx_import.values import Constant
 
 if TYPE_CHECKING:
     from verifier.certificate import Assumption
     from verifier.onnx_import.wire import Message
     from verifier.property import Reading
-
-AttributeValue: TypeAlias = (
-    int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Constant
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Operator:
-    """One node of the file."""
-
-    op: str  #: with its domain in front where that is not the standard one
-    name: str  #: for messages: the node's name, or its first output where it has none
-    inputs: tuple[str, ...]  #: "" where an optional operand is left out
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, AttributeValue]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +69,14 @@ def read(model: Message, reading: Reading) -> Graph:
     stored = {
         tensor.text("name"): Constant.of_tensor(tensor) for tensor in graph.each("initializer")
     }
-    operators = [_operator(node) for node in graph.each("node")]
+    functions = {function_key(item, "name"): item for item in model.each("functions")}
+    operators = operators_of(graph.each("node"), functions)
     ends = read_ends(model, graph, stored, reading)
     constants = {**stored, **ends.fed}
     _check_names(graph, operators, [value.name for value in ends.inputs], constants)
     known = constants.keys() | {value.name for value in ends.inputs}
     return Graph(
-        operators=_needed(_sorted(operators, known), ends.chosen, known),
+        operators=_needed(in_order(operators, known), ends.chosen, known),
         constants=constants,
         inputs=ends.inputs,
         outputs=ends.outputs,
@@ -118,13 +103,18 @@ def _check_names(
         names.add(tensor.text("name"))
     for name in (*inputs, *(constants.keys() - names.seen)):
         names.add(name)
-    for operator in operators:
-        for name in operator.outputs:
-            if name:
-                names.add(name)
-    used = [(operator.name, name) for operator in operators for name in operator.inputs if name]
-    outputs = [("", value.text("name")) for value in graph.each("output")]
-    for where, name in (*used, *outputs):
+    for name in (name for operator in operators for name in operator.outputs if name):
+        names.add(name)
+    for branch in (branch for operator in operators for branch in operator.branches):
+        inside = _Names(set(names.seen))  # the two branches of one node may share names
+        for name in branch.made:
+            inside.add(name)
+    used = [(operator.name, name) for operator in operators for name in operator.reads if name]
+    _check_defined(names, (*used, *(("", value.text("name")) for value in graph.each("output"))))
+
+
+def _check_defined(names: _Names, used: Iterable[tuple[str, str]]) -> None:
+    for where, name in used:
         if name not in names.seen:
             raise UndefinedName(
                 f"{where or 'the graph output'!r} reads {name!r}, which nothing defines",
@@ -133,13 +123,13 @@ def _check_names(
             )
 
 
-def _sorted(operators: Sequence[Operator], known: Iterable[str]) -> list[Operator]:
+def in_order(operators: Sequence[Operator], known: Iterable[str]) -> list[Operator]:
     """Operators after those that they read; the file's order where that is free."""
     readers: dict[str, list[int]] = {}
     waiting: list[int] = []
     known = set(known)
     for index, operator in enumerate(operators):
-        missing = {name for name in operator.inputs if name and name not in known}
+        missing = {name for name in operator.reads if name and name not in known}
         waiting.append(len(missing))
         for name in missing:
             readers.setdefault(name, []).append(index)
@@ -171,57 +161,8 @@ def _needed(
     for operator in reversed(operators):
         if wanted & set(operator.outputs):
             kept.append(operator)
-            wanted |= set(operator.inputs)
+            wanted |= set(operator.reads)
     return tuple(reversed(kept))
 
 
-def _operator(node: Message) -> Operator:
-    domain, op = node.text("domain"), node.text("op_type")
-    outputs = tuple(node.texts("output"))
-    name = node.text("name") or next((output for output in outputs if output), "")
-    return Operator(
-        op=op if domain in STANDARD_DOMAINS else f"{domain}::{op}",
-        name=name,
-        inputs=tuple(node.texts("input")),
-        outputs=outputs,
-        attributes={
-            attribute.text("name"): _attribute(attribute, name)
-            for attribute in node.each("attribute")
-        },
-    )
-
-
-def _attribute(attribute: Message, node: str) -> AttributeValue:
-    kind = attribute.number("type")
-    if kind not in _ATTRIBUTES:
-        raise InvalidAttribute(
-            f"attribute {attribute.text('name')!r} of node {node!r} has a type that no supported "
-            "operator takes",
-            node=node,
-            fix="export the model again",
-        )
-    return _ATTRIBUTES[kind](attribute)
-
-
-def _float(attribute: Message) -> float:
-    return next(iter(tensors.floats(attribute, "f")), 0.0)
-
-
-def _integer(attribute: Message) -> int:
-    return wire.signed(attribute.number("i"))
-
-
-def _tensor(attribute: Message) -> AttributeValue:
-    tensor = attribute.one("t")
-    return () if tensor is None else Constant.of_tensor(tensor)
-
-
-_ATTRIBUTES: Final[Mapping[int, Callable[[Message], AttributeValue]]] = {
-    1: _float,
-    2: _integer,
-    3: lambda attribute: attribute.text("s"),
-    4: _tensor,
-    6: lambda attribute: tensors.floats(attribute, "floats"),
-    7: lambda attribute: tensors.integers(attribute, "ints"),
-    8: lambda attribute: tuple(attribute.texts("strings")),
-}
+__all__ = ["AttributeValue", "Graph", "Operator", "in_order", "read"]

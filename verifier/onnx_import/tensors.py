@@ -204,4 +204,5 @@ def integers(message: Message, name: str) -> tuple[int, ...]:
 def floats(message: Message, name: str) -> tuple[float, ...]:
     """A repeated float32 field."""
     data = b"".join(message.views.get(name, ()))
-    return tuple(np.frombuffer(data, "<f4").astype(np.float64).tolist())
+    with np.errstate(invalid="ignore"):  # what is no number is refused elsewhere
+        return tuple(np.frombuffer(data, "<f4").astype(np.float64).tolist())
