@@ -12,6 +12,7 @@ from verifier.certificate import Pattern
 from verifier.errors import (
     ControlFlow,
     DtypeUnsupported,
+    ExpansionTooLarge,
     LipcertError,
     ShapeMismatch,
 )
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from verifier.onnx_import.reader import Graph, Operator
 
 MAX_REASONS: Final = 64
+MAX_GROWTH: Final = 2**22  #: entries by which operators on constants may add to what they are given
 OUTPUTS: Final = ":outputs"  #: the node of the flat output, where the file has several
 MAX_BASES: Final = 24  #: earlier tensors that one is known as a function of
 
@@ -70,6 +72,7 @@ class _Builder:
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     nodes: list[Node] = field(default_factory=list[Node])
     patterns: list[Pattern] = field(default_factory=list["Pattern"])
+    grown: int = 0
     producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
 
     def run(self) -> None:
@@ -143,7 +146,7 @@ class _Builder:
         if call.op in fold.SHAPE_FOLDERS and call.inputs:
             return [fold.SHAPE_FOLDERS[call.op](call)]
         if all(value is None or isinstance(value, Constant) for value in call.inputs):
-            return list(fold.fold(call))
+            return list(self._folded(call))
         traced = trace.traces(call)
         if len(traced) == 1:
             shape, found = traced[0]
@@ -163,6 +166,22 @@ class _Builder:
             return [
                 Opaque(shape, _dtype_or_none(call), reasons, found) for shape, found in traced
             ] or _raised(unrepresented)
+
+    def _folded(self, call: Call) -> list[Constant]:
+        """The constants that leave; what they have more than what entered counts, in all."""
+        results = fold.fold(call)
+        if call.op not in fold.DECLARED:
+            entered = {id(value): value for value in call.inputs if isinstance(value, Constant)}
+            before = sum(value.array.size for value in entered.values())
+            self.grown += max(sum(result.array.size for result in results) - before, 0)
+        if MAX_GROWTH < self.grown:
+            raise ExpansionTooLarge(
+                f"node {call.name!r} ({call.op}): constants grow by more than {MAX_GROWTH:,} "
+                "entries while they are computed",
+                node=call.name,
+                fix="export a model with smaller tensors",
+            )
+        return results
 
     def _converted(self, call: Call, traced: list[tuple[Shape, dict[str, Trace]]]) -> list[Value]:
         """Operator by operator; a blocked operand blocks the result, and its trace goes on."""

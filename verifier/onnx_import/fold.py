@@ -20,6 +20,10 @@ Array: TypeAlias = np.ndarray
 Folder: TypeAlias = Callable[["Call"], Constant]
 
 
+#: Constants of any size that the file may state in a few bytes: weights of a model for tests.
+DECLARED: Final = frozenset({"Constant", "ConstantOfShape"})
+
+
 def fold(call: Call) -> list[Constant]:
     """The constants that leave an operator whose operands are all constant.
 

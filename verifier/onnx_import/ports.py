@@ -89,10 +89,10 @@ def output_ports(graph: Graph, values: Mapping[str, Value]) -> Iterator[Port]:
 
 def _unread(declared: Declared, value: Value | None) -> Blocked | None:
     """Why an output is no vector of numbers; None where it is one."""
+    if value is None or not (declared.dtype or isinstance(value, Signal)):
+        return _no_floats(declared, "no tensor of numbers")
     if isinstance(value, Opaque):
         return _foremost(value.reasons)
-    if value is None or (not declared.dtype and isinstance(value, Constant)):
-        return _no_floats(declared, "no tensor of numbers")
     if declared.dtype:  # else it is keyed by labels
         _check_output(declared, value)
     if not tensors.is_float(value.dtype):
