@@ -40,7 +40,6 @@ SUPPORTED_LATER = {
     "transformer_encoder_layer.dynamo",
 }  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
 HOSTILE_LATER = {
-    "control__if_constant",
     "discontinuous__where_relu",
     "impostor__lppool1",
     "impostor__lppool2_disjoint",
