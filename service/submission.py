@@ -386,29 +386,14 @@ def _digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(cast("Json", value))).hexdigest()
 
 
+_RUN = ("freeze_initializers", "seed")
+_LIPSDP = ("device", "gap", "iterations", "multipliers", "solver")
+_PROPAGATION = ("branch", "steps", "technique")
+
 #: What each method may be told; a test compares with the methods' own classes.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "auto": (
-        "branch",
-        "device",
-        "freeze_initializers",
-        "gap",
-        "iterations",
-        "multipliers",
-        "seed",
-        "solver",
-        "steps",
-        "technique",
-    ),
-    "lipsdp": (
-        "device",
-        "freeze_initializers",
-        "gap",
-        "iterations",
-        "multipliers",
-        "seed",
-        "solver",
-    ),
-    "product": ("freeze_initializers", "seed"),
-    "propagation": ("branch", "freeze_initializers", "seed", "steps", "technique"),
+    "auto": (*_LIPSDP, *_PROPAGATION, *_RUN),
+    "lipsdp": (*_LIPSDP, *_RUN),
+    "product": _RUN,
+    "propagation": (*_PROPAGATION, *_RUN),
 }

@@ -13,6 +13,7 @@ from verifier.errors import (
     ControlFlow,
     DtypeUnsupported,
     ExpansionTooLarge,
+    InvalidName,
     LipcertError,
     ShapeMismatch,
 )
@@ -327,6 +328,12 @@ def _joined(builder: _Builder, outputs: Sequence[Port]) -> str:
     if len(outputs) == 1 and isinstance(only, Signal):
         return only.node
     name = OUTPUTS if 1 < len(outputs) else outputs[0].name
+    if any(node.name == OUTPUTS for node in builder.nodes):
+        raise InvalidName(
+            f"a tensor is called {OUTPUTS!r}, as the vector of all outputs is",
+            node=OUTPUTS,
+            fix="rename the tensor",
+        )
     size = outputs[-1].place[1]
     places: dict[str, np.ndarray] = {}
     bias = np.zeros(size)
