@@ -27,7 +27,7 @@ def test_a_refusal_is_lifted_by_the_request_that_says_what_it_lacks(service: Ser
     assert problem(plain)["code"] == "dynamic-shape"
     asked = service.client.post("/v1/jobs", json={"model": model_id, **BOUND})
     job = service.ended(asked.json()["id"])
-    assert (job["state"], job["request"]["property"]["bind"]["shapes"]) == ("succeeded", {"N": 4})
+    assert job["state"] == "succeeded"
 
 
 def test_a_job_that_waits_for_its_model_is_not_failed_by_a_refusal_that_it_lifts(
