@@ -85,9 +85,12 @@ def failure_of(error: LipcertError) -> Failure:
     return Failure(error.to_json(), FAILED if isinstance(error, JobFailed) else REFUSED)
 
 
-def inspect(model: bytes) -> Outcome:
-    """What the importer understood of a model."""
-    return run({"task": "inspect", "request": None}, model, GRACE_S, _quiet)
+def inspect(model: bytes, request: Request | None = None) -> Outcome:
+    """What the importer understood of a model, perhaps with what a request binds and chooses."""
+    from verifier.request_json import request_json
+
+    members = None if request is None else request_json(request)
+    return run({"task": "inspect", "request": members}, model, GRACE_S, _quiet)
 
 
 def certify(
@@ -351,7 +354,8 @@ def _do(header: Json, model: bytes, start: bytes, answer: Callable[[Json], None]
     from verifier.verify import verify
 
     if header["task"] == "inspect":
-        answer({"summary": summary_of(model)})
+        asked = header["request"]
+        answer({"summary": summary_of(model, None if asked is None else parse_request(asked))})
         return
     if header["task"] == "radius":
         _answer_radii(header, model, answer)

@@ -53,12 +53,20 @@ app.add_typer(tenants)
 
 
 @app.command()
-def inspect(model: ModelFile, as_json: AsJson = False) -> int:
+def inspect(
+    model: ModelFile,
+    spec: Annotated[
+        Path | None, typer.Option(help="A Request as JSON: what it binds, chooses and freezes.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
     """What the importer understood: shapes, layers, patterns, and what blocks which method."""
     from service import child
     from service.files import read_bytes
+    from service.request_flags import Flags, request_from
 
-    outcome = child.inspect(read_bytes(model, "the model", MODEL_BYTES))
+    request = None if spec is None else request_from(Flags(spec=spec))
+    outcome = child.inspect(read_bytes(model, "the model", MODEL_BYTES), request)
     if outcome.summary is None:
         return _explain(outcome, as_json=as_json)
     (terminal.print_json if as_json else terminal.print_summary)(outcome.summary)

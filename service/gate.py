@@ -44,6 +44,8 @@ Certify: TypeAlias = Callable[
 POLICY_BYTES = 2**18
 POLICY_DEPTH = 20
 REQUEST_MEMBERS = frozenset({"property", "method", "options", "budget"})
+RULE_MEMBERS = frozenset({"name", "max_bound", "on_undecided", "allow_assumptions"})
+ASSUMPTIONS = frozenset({"overridable-initializer"})  #: codes that there are
 RULES = 200  #: the most that a policy may have
 NAME_CHARACTERS = 200  #: of a rule's name
 _UNFIT = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # no database keeps all of these
@@ -57,6 +59,7 @@ class Limit:
     name: str
     max_bound: float
     on_undecided: OnUndecided = "fail"
+    allow_assumptions: frozenset[str] = frozenset()  #: codes that a certificate may rest on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +176,7 @@ def policy_json(rules: Sequence[Rule]) -> dict[str, object]:
 
 
 def _rule(value: object, at: str) -> Rule:
-    members = _members(value, at, REQUEST_MEMBERS | {"name", "max_bound", "on_undecided"})
+    members = _members(value, at, REQUEST_MEMBERS | RULE_MEMBERS)
     name = members.get("name")
     if not isinstance(name, str) or not name.strip():
         raise _invalid(f"{at}/name", f"is {name!r}", "give each rule a name")
@@ -192,7 +195,20 @@ def _rule(value: object, at: str) -> Rule:
         request = parse_request({**asked, "target": {"upper": max_bound}})
     except RequestRefused as error:
         raise _invalid(at, error.detail, error.fix) from error
-    return Rule(name=name, request=request, max_bound=float(max_bound), on_undecided=on_undecided)
+    return Rule(
+        name=name,
+        request=request,
+        max_bound=float(max_bound),
+        on_undecided=on_undecided,
+        allow_assumptions=_allowed(members.get("allow_assumptions", []), f"{at}/allow_assumptions"),
+    )
+
+
+def _allowed(value: object, at: str) -> frozenset[str]:
+    codes = cast("list[object]", value) if isinstance(value, list) else [value]
+    if not ASSUMPTIONS.issuperset(codes):
+        raise _invalid(at, f"is {value!r}", f"give a list of {', '.join(sorted(ASSUMPTIONS))}")
+    return ASSUMPTIONS & {str(code) for code in codes}
 
 
 def _refuse_other_kinds(asked: object, at: str) -> None:
@@ -319,6 +335,9 @@ def _fault(rule: Rule, model: bytes, certificate: Certificate) -> str | None:
         return "the certificate is about another model"
     if certificate.claim.property != rule.request.property:
         return "the certificate is about another property"
+    for assumed in certificate.claim.assumptions:
+        if assumed.code not in rule.allow_assumptions:
+            return f"the certificate rests on an assumption: {assumed.code} ({assumed.node!r})"
     return None
 
 

@@ -189,11 +189,24 @@ def _spec(path: Path) -> dict[str, object]:
             for name, item in members.items()
         }
         request["property"] = asked
+    bind = asked.get("bind")
+    if isinstance(bind, Mapping):
+        asked["bind"] = _with_values(cast("Mapping[str, object]", bind), path)
+        request["property"] = asked
     norm = asked.get("norm")
     if isinstance(norm, Mapping):
         asked["norm"] = _with_arrays(cast("Mapping[str, object]", norm), path)
         request["property"] = asked
     return request
+
+
+def _with_values(bind: Mapping[str, object], spec: Path) -> Mapping[str, object]:
+    """The bindings, with the arrays of constant inputs in the place of their files."""
+    values = bind.get("values")
+    if not isinstance(values, Mapping):
+        return bind
+    named = cast("Mapping[str, object]", values)
+    return {**bind, "values": {name: _resolved(item, spec) for name, item in named.items()}}
 
 
 def _with_arrays(norm: Mapping[str, object], spec: Path) -> Mapping[str, object]:

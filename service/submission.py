@@ -22,6 +22,7 @@ from service.quotas import (
     require_processor_time,
     require_room_in_queue,
 )
+from service.remedies import lifts
 from service.schemas.submissions import EnvelopeBody, ResumeBody
 from service.settings import Settings
 from service.store import certificates, jobs, models
@@ -34,7 +35,7 @@ from service.webhook_rules import require_ready
 from verifier.canonical_json import Json, canonical_json
 from verifier.errors import LipcertError
 from verifier.estimate import size_of
-from verifier.property import Indices, Margins, Request
+from verifier.property import Bind, Indices, Margins, Names, Request
 from verifier.radius_json import Question, question_json, refuse_misfit
 from verifier.regions import Everywhere
 from verifier.request_json import parse_request, request_json
@@ -218,8 +219,9 @@ def require_usable(
             f"model {submission.model} is not stored here",
             fix="upload it with POST /v1/models",
         )
-    if model.state == "refused" and model.error is not None:
-        raise problem_of_stored(model.error)
+    refusal = model.error if model.state == "refused" else None
+    if refusal is not None and not lifts(submission.members, str(refusal["code"])):
+        raise problem_of_stored(refusal)
     require_budget(submission.request, limits)
     if model.summary is not None:
         require_fit(submission.request, model.summary)
@@ -284,7 +286,11 @@ def require_fit(request: Request | Question, summary: Members) -> None:
     """
     inputs, outputs = sizes(summary)
     if isinstance(request, Request):
+        if request.property.bind != Bind():
+            return  # what is bound changes the sizes: the attempt tells
         _require_request(request, inputs, outputs)
+        if isinstance(request.property.outputs, Names):
+            _require_named(request.property.outputs.names, summary)
     elif inputs is not None and outputs is not None:
         try:
             refuse_misfit(request, inputs, outputs)
@@ -375,6 +381,18 @@ def _refuse_unknown_options(request: Request) -> None:
             )
 
 
+def _require_named(names: Sequence[str], summary: Members) -> None:
+    outputs = cast("Sequence[Members]", summary.get("outputs", ()))
+    known = [str(output["name"]) for output in outputs]
+    for name in names:
+        if known and name not in known:
+            raise _refused(
+                "/property/outputs/names",
+                f"the model has no output {name[:100]!r}",
+                f"name one of {', '.join(known[:20])}",
+            )
+
+
 def _require_within(indices: Sequence[int], size: int, pointer: str) -> None:
     beyond = [index for index in indices if size <= index]
     if beyond:
@@ -395,20 +413,14 @@ def _digest(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(cast("Json", value))).hexdigest()
 
 
+_RUN = ("freeze_initializers", "seed")
+_LIPSDP = ("device", "gap", "iterations", "multipliers", "solver")
+_PROPAGATION = ("branch", "steps", "technique")
+
 #: What each method may be told; a test compares with the methods' own classes.
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "auto": (
-        "branch",
-        "device",
-        "gap",
-        "iterations",
-        "multipliers",
-        "seed",
-        "solver",
-        "steps",
-        "technique",
-    ),
-    "lipsdp": ("device", "gap", "iterations", "multipliers", "seed", "solver"),
-    "product": ("seed",),
-    "propagation": ("branch", "seed", "steps", "technique"),
+    "auto": (*_LIPSDP, *_PROPAGATION, *_RUN),
+    "lipsdp": (*_LIPSDP, *_RUN),
+    "product": _RUN,
+    "propagation": (*_PROPAGATION, *_RUN),
 }

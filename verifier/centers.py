@@ -88,7 +88,7 @@ class CenterRun:
 
     def _begin(self) -> None:
         """What all centers share: the bound everywhere, and intervals as one batch."""
-        parts = self.case.asked.parts
+        parts = self.request.property.parts
         first = replace(self.request, property=parts[0])
         names = [tier.name for tier in tiers_of(first, self.network)]
         self.report("centers: all at once", 0, None)
@@ -113,7 +113,7 @@ class CenterRun:
 
     def _refine(self, center: int, share: Clock) -> None:
         """Run the tiers of one region."""
-        request = replace(self.request, property=self.case.asked.parts[center])
+        request = replace(self.request, property=self.request.property.parts[center])
         for tier in tiers_of(request, self.network):
             is_enough = self._level(center) <= math.log10(self.request.target or 5e-324)
             if tier.name == "product" or is_enough or (share.has_expired and center in self._best):
@@ -122,7 +122,7 @@ class CenterRun:
 
     def _of_tier(self, name: str, center: int, clock: Clock) -> Certificate | None:
         """The best that a tier finds for a center."""
-        request = replace(self.request, property=self.case.asked.parts[center])
+        request = replace(self.request, property=self.request.property.parts[center])
         (tier,) = (tier for tier in tiers_of(request, self.network) if tier.name == name)
         aim = Aim(enough=self.request.target or 0.0, report=lambda _: None, note=lambda _, __: None)
         spent = Clock.start(0.0)
@@ -159,7 +159,7 @@ class CenterRun:
         if not self._best:
             return
         center = max(self._best, key=self._level)
-        asked, count = self.case.asked.parts[center], len(self.case.items)
+        asked, count = self.request.property.parts[center], len(self.case.items)
         share = min(WITNESS_SECONDS, WITNESS_SHARE * self.clock.remaining)
         self.report("witness", 0, self._greatest())
         found = witness.search(self.network, asked, Clock.start(share), self.seed)

@@ -9,6 +9,7 @@ Names inside proofs are ONNX tensor names: a nonlinear node is named by the tens
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -315,6 +316,25 @@ class Entries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Assumption:
+    """What a claim rests on beside the file."""
+
+    code: str
+    node: str
+    value: str
+
+    @staticmethod
+    def of_weight(name: str, array: np.ndarray) -> Assumption:
+        """A weight that a caller may replace has its stored value: the digest of its numbers.
+
+        They are float64, or int64 for integers and truth values, little-endian and row-major.
+        """
+        stored = array.astype("<f8" if array.dtype.kind == "f" else "<i8").tobytes()
+        digest = hashlib.sha256(stored).hexdigest()
+        return Assumption(code="overridable-initializer", node=name, value=f"sha256:{digest}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What the property asks, answered; numbers where the kind has some.
 
@@ -329,6 +349,7 @@ class Claim:
     log10_bound: float | None  #: rounded up; None only where the bound is 0, or there is none
     bounds: tuple[ItemBound, ...] | None = None  #: for lists of centers, outputs or margins
     entries: Entries | None = None  #: of a Jacobian
+    assumptions: tuple[Assumption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,7 +109,10 @@ def _claim_json(claim: Claim) -> dict[str, object]:
         "bound": claim.bound,
         "bound_hex": _hex(claim.bound),
         "log10_bound": claim.log10_bound,
-        "assumptions": [],
+        "assumptions": [
+            {"code": item.code, "node": item.node, "value": item.value}
+            for item in claim.assumptions
+        ],
         "bounds": bounds,
     }
 

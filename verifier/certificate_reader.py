@@ -12,6 +12,7 @@ import numpy as np
 from verifier.certificate import (
     ABOVE,
     FORMAT,
+    Assumption,
     Attempt,
     BlockNorm,
     CentersProof,
@@ -121,13 +122,11 @@ def _claim(value: object) -> Claim:
         "claim",
         "model kind scope norm region inputs outputs semantics bound bound_hex log10_bound"
         " assumptions bounds",
-        optional="monotone",
+        optional="monotone bind",
     )
     if members["semantics"] != "real":
         raise MalformedCertificate(f"claim.semantics {members['semantics']!r} is unknown")
-    if members["assumptions"] != []:
-        raise MalformedCertificate("claim.assumptions: this version knows none")
-    names = ("kind", "scope", "norm", "region", "inputs", "outputs", "monotone")
+    names = ("kind", "scope", "norm", "region", "inputs", "outputs", "monotone", "bind")
     asked = {name: members[name] for name in names if name in members}
     try:
         claimed: Property = parse_property(asked, "/claim")
@@ -145,7 +144,16 @@ def _claim(value: object) -> Claim:
         log10_bound=_optional(members["log10_bound"], "claim.log10_bound", _number),
         bounds=None if bounds is None else _list(bounds, "claim.bounds", _item_bound),
         entries=_entries(members["bounds"]) if is_matrix else None,
+        assumptions=_list(members["assumptions"], "claim.assumptions", _assumption),
     )
+
+
+def _assumption(value: object, at: str) -> Assumption:
+    members = _exact(value, at, "code node value")
+    code, node, stored = (_text(members[name], at) for name in ("code", "node", "value"))
+    if code != "overridable-initializer":
+        raise MalformedCertificate(f"{at}: this version knows no assumption {code!r}")
+    return Assumption(code=code, node=node, value=stored)
 
 
 def _entries(value: object) -> Entries:

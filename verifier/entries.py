@@ -69,6 +69,7 @@ class EntryRun:
     """One run: the best proof so far, and the pair that refutes, if there is one."""
 
     case: Case
+    asked: Property  #: the case's, with outputs by index
     network: Network
     clock: Clock
     options: propagation.Options
@@ -115,7 +116,8 @@ class EntryRun:
         spent = Clock.start(0.0)
         try:
             proof = find()
-            proved = entry_bounds(self.case.model, self.case.asked, proof)
+            frozen = bool(self.case.assumptions)
+            proved = entry_bounds(self.case.model, self.case.asked, proof, freezes=frozen)
             if self._is_better(proved):
                 self._keep(proof, proved)
         except LipcertError as trouble:
@@ -134,7 +136,7 @@ class EntryRun:
 
     def _by_boxes(self) -> _Proof:
         """Boxes until intervals are narrow, the sign is shown, or a share of the clock is used."""
-        search = branch.EntrySearch(self.network, self.case.asked, BOX_GAP)
+        search = branch.EntrySearch(self.network, self.asked, BOX_GAP)
         if not search.applies:
             raise OutOfBudget("boxes do not help here", fix="ask about fewer inputs")
         share = Clock.start(BOX_SHARE * self.clock.remaining)
@@ -149,7 +151,7 @@ class EntryRun:
         return PropagationProof(patterns=self.case.patterns, forward=forward, technique="interval")
 
     def _by_lines(self) -> PropagationProof:
-        asked = self.case.asked.entries
+        asked = self.asked.entries
         forward = ForwardProof(technique="linear")
         plain = PropagationProof(patterns=self.case.patterns, forward=forward, technique="linear")
         is_found = not (isinstance(asked.place, Everywhere) or self.network.has_blocks)
@@ -190,6 +192,7 @@ class EntryRun:
                 bound=None,
                 log10_bound=None,
                 entries=_entries(proved) if asked.kind == "jacobian" else None,
+                assumptions=self.case.assumptions,
             ),
             proof=proof,
             lower_bound=self._witness,

@@ -6,7 +6,7 @@
     |  |  AmbiguousTensor, NonFiniteWeights, DtypeUnsupported, OpUnsupported, CustomOp, ControlFlow,
     |  |  NonDeterministicOp, TrainingModeOp, OverridableInitializer, DynamicShape, DuplicateName,
     |  |  UndefinedName, GraphCycle, EmptyModel, InvalidName, InvalidAttribute, ShapeMismatch,
-    |  |  TooManyNodes, ExpansionTooLarge, SeveralInputs, ImportMismatch
+    |  |  TooManyNodes, ExpansionTooLarge, ImportMismatch
     +- CapabilityBlocked     the model was read; a node takes this answer from it
     |  +- DiscontinuousOp, NotLipschitzGlobally, NotLipschitzOnRegion, NotCheckable, PatternRefuted
     +- RequestRefused        the model may be fine, the question is not
@@ -207,12 +207,6 @@ class ExpansionTooLarge(ModelRefused):
     """A value computed while reading would be larger than allowed."""
 
     code = "expansion-too-large"
-
-
-class SeveralInputs(ModelRefused):
-    """The model has several inputs or several outputs."""
-
-    code = "several-inputs-or-outputs"
 
 
 class ImportMismatch(ModelRefused):

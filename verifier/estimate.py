@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from verifier.errors import TooLarge
-from verifier.property import All, Each, Indices, Margins, Property, Request
+from verifier.property import All, Each, Indices, Margins, Names, Property, Request
 from verifier.regions import Everywhere
 
 FLOAT = 8  #: bytes
@@ -148,6 +148,8 @@ def _selected(asked: Property, outputs: int) -> tuple[int, int]:
             return 1, outputs
         case Indices(indices):
             return 1, len(indices)
+        case Names():
+            return 1, 1  # at least; how many entries they have is known when the file is read
         case Each():
             return outputs, outputs
         case Margins(pairs):

@@ -22,6 +22,8 @@ class RunOptions:
     """What every method may be told."""
 
     seed: int = 0  #: of every random choice; recorded in the certificate
+    #: whether weights that a caller of the file may replace count as stored: claim.assumptions
+    freeze_initializers: bool = False
 
 
 def refuse_unknown(given: Mapping[str, OptionValue], known: Sequence[type]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from verifier.errors import InvalidRequest
 from verifier.norms import Norm, NormPair, Norms
 from verifier.regions import Centers, Everywhere, Place, Region
 
@@ -32,6 +33,13 @@ class Indices:
 
 
 @dataclass(frozen=True, slots=True)
+class Names:
+    """Whole outputs of the file, jointly, by name."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Each:
     """Every output by itself: a list of bounds."""
 
@@ -44,7 +52,19 @@ class Margins:
 
 
 Inputs: TypeAlias = All | Indices
-Outputs: TypeAlias = All | Indices | Each | Margins
+Outputs: TypeAlias = All | Indices | Names | Each | Margins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """What has to be fixed before a file denotes one function, by name and sorted.
+
+    An input with values is a constant, and no part of the flat input; each number stands for the
+    nearest one of the input's type. A symbolic leading dimension that is not named is 1.
+    """
+
+    shapes: tuple[tuple[str, int], ...] = ()  #: symbolic dimensions
+    values: tuple[tuple[str, tuple[float, ...]], ...] = ()  #: inputs, flat and row-major
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +92,7 @@ class Property:
     inputs: Inputs = field(default_factory=All)
     outputs: Outputs = field(default_factory=All)
     monotone: Monotone | None = None  #: of that kind alone
+    bind: Bind = field(default_factory=Bind)
 
     def __post_init__(self) -> None:
         if (self.kind == "monotone") != (self.monotone is not None):
@@ -98,6 +119,72 @@ class Property:
             return self
         chosen = Indices((self.monotone.input,)), Indices((self.monotone.output,))
         return replace(self, inputs=chosen[0], outputs=chosen[1])
+
+    def located(self, places: Mapping[str, tuple[int, int]]) -> Property:
+        """The same with outputs by index instead of by name.
+
+        Args:
+            places: where each output of the file starts and ends in the flat output.
+
+        Raises:
+            InvalidRequest: the file has no output of such a name.
+        """
+        if not isinstance(self.outputs, Names):
+            return self
+        for name in self.outputs.names:
+            if name not in places:
+                raise InvalidRequest(
+                    f"the model has no output {name[:100]!r}",
+                    fix=f"name one of {', '.join(sorted(places)[:20])}",
+                    pointer="/property/outputs/names",
+                )
+        ranges = (range(*places[name]) for name in self.outputs.names)
+        return replace(self, outputs=Indices(tuple(i for part in ranges for i in part)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Which function of a file is meant."""
+
+    bind: Bind = field(default_factory=Bind)
+    outputs: Outputs = field(default_factory=All)  #: what none of them needs is not looked at
+    freezes: bool = False  #: whether weights that a caller may replace count as they are stored
+
+    @staticmethod
+    def of(asked: Property, *, freezes: bool) -> Reading:
+        """The function that a property is about."""
+        return Reading(bind=asked.bind, outputs=asked.entries.outputs, freezes=freezes)
+
+    def chosen(self, sizes: Mapping[str, int | None]) -> frozenset[str]:
+        """The outputs that count, of all outputs with the sizes that a file declares.
+
+        Where an index is given and a size is not known, it may mean any of them.
+
+        Raises:
+            InvalidRequest: there is no output of a name.
+        """
+        places: dict[str, tuple[int, int]] = {}
+        end = 0
+        for name, size in sizes.items():
+            places[name] = (end, end + (size or 0))
+            end += size or 0
+        match self.outputs:
+            case Names(names):
+                Property(outputs=self.outputs).located(places)
+                return frozenset(names)
+            case Indices(indices):
+                wanted = set(indices)
+            case Margins(pairs) if pairs is not None:
+                wanted = {index for pair in pairs for index in pair}
+            case _:
+                return frozenset(sizes)
+        if None in sizes.values() or not all(index < end for index in wanted):
+            return frozenset(sizes)
+        return frozenset(
+            name
+            for name, (first, last) in places.items()
+            if any(first <= index < last for index in wanted)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

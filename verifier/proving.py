@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from verifier.certificate import (
+    Assumption,
     Attempt,
     Candidate,
     CentersProof,
@@ -68,6 +69,7 @@ class Case:
     items: tuple[Item, ...]
     patterns: tuple[Pattern, ...]
     target: float | None
+    assumptions: tuple[Assumption, ...] = ()
     producer: Mapping[str, str | int | None]
 
 
@@ -163,6 +165,7 @@ def claiming(
             bound=largest,
             log10_bound=log10 if largest is None else log10_upper(largest),
             bounds=_item_bounds(case, bounds),
+            assumptions=case.assumptions,
         ),
         proof=proof,
         lower_bound=witness,
@@ -233,7 +236,9 @@ def _larger_leaves(item: TreeItem, share: float) -> TreeItem:
 
 def confirmed(case: Case, witness: Witness) -> Witness | None:
     """The witness with the value that the checker proves of its pair; None where it proves none."""
-    value = witness_value(case.model, case.asked, witness, case.patterns)
+    value = witness_value(
+        case.model, case.asked, witness, case.patterns, freezes=bool(case.assumptions)
+    )
     return None if value is None else replace(witness, value=decimal_lower(value))
 
 

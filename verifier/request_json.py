@@ -14,11 +14,13 @@ from verifier.json_shapes import (
     read_list,
     read_number,
     read_object,
+    read_vector,
 )
 from verifier.norm_json import read_norms
 from verifier.norms import Norms
 from verifier.property import (
     All,
+    Bind,
     Budget,
     Direction,
     Each,
@@ -27,6 +29,7 @@ from verifier.property import (
     Kind,
     Margins,
     Monotone,
+    Names,
     OptionValue,
     Outputs,
     Property,
@@ -38,6 +41,8 @@ from verifier.regions import Centers, Everywhere
 METHODS = ("auto", "product", "lipsdp", "propagation")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+SELECTIONS = "indices, names, each, margins"  #: of outputs
+MAX_DIMENSION = 2**31
 
 
 def parse_request(value: object) -> Request:
@@ -71,9 +76,6 @@ def parse_property(value: object, at: str = "/property") -> Property:
     kind = members.get("kind", "lipschitz")
     if kind not in KINDS:
         raise invalid(f"{at}/kind", f"kind {kind!r} is unknown", f"use {', '.join(KINDS)}")
-    bind = read_object(members.get("bind", {}), f"{at}/bind", {"shapes", "values"})
-    if any(bind.values()):
-        raise invalid(f"{at}/bind", "`bind` is not supported", "export the model with fixed shapes")
     region = parse_region(members.get("region"), f"{at}/region")
     scope = members.get("scope", "global" if isinstance(region, Everywhere) else "local")
     if scope not in ("global", "local"):
@@ -91,6 +93,7 @@ def parse_property(value: object, at: str = "/property") -> Property:
         region=region,
         inputs=_inputs(members.get("inputs", "all"), f"{at}/inputs"),
         outputs=_outputs(members.get("outputs", "all"), f"{at}/outputs"),
+        bind=_bind(members.get("bind", {}), f"{at}/bind"),
     )
     return _of_kind(kind, asked, members.get("monotone"), at)
 
@@ -105,11 +108,17 @@ def property_json(asked: Property) -> dict[str, object]:
         "inputs": _inputs_json(asked.inputs),
         "outputs": _outputs_json(asked.outputs),
     }
-    if asked.monotone is None:  # absent then: claims that were written before have no such member
-        return members
-    sign = asked.monotone
-    named = {"input": sign.input, "output": sign.output, "direction": sign.direction}
-    return {**members, "monotone": named}
+    # What does not apply is absent: claims that were written before have no such members.
+    if asked.bind != Bind():
+        members["bind"] = {
+            "shapes": dict(asked.bind.shapes),
+            "values": {name: list(values) for name, values in asked.bind.values},
+        }
+    if asked.monotone is not None:
+        sign = asked.monotone
+        named = {"input": sign.input, "output": sign.output, "direction": sign.direction}
+        members["monotone"] = named
+    return members
 
 
 def request_json(request: Request) -> dict[str, object]:
@@ -150,9 +159,11 @@ def _of_kind(kind: Kind, asked: Property, monotone: object, at: str) -> Property
         case "lipschitz":
             return asked
         case "jacobian":
-            if not isinstance(asked.outputs, All | Indices):
+            if not isinstance(asked.outputs, All | Indices | Names):
                 raise invalid(
-                    f"{at}/outputs", "a Jacobian has a row for each output", 'use "all" or indices'
+                    f"{at}/outputs",
+                    "a Jacobian has a row for each output",
+                    'use "all", indices or names',
                 )
             return replace(asked, kind=kind)
         case "monotone":
@@ -204,18 +215,20 @@ def _outputs(value: object, at: str) -> Outputs:
         return All()
     members = read_object(value, at, {"indices", "names", "each", "margins"})
     if len(members) != 1:
-        raise invalid(at, "`outputs` has several members", "give one of indices, each, margins")
+        raise invalid(at, "`outputs` has several members", f"give one of {SELECTIONS}")
     (name, item), *_ = members.items()
     match name:
         case "indices":
             return Indices(read_indices(item, f"{at}/indices"))
+        case "names":
+            return Names(_names(item, f"{at}/names"))
         case "each" if item is True:
             return Each()
         case "margins":
             return Margins(None if item == "all" else _pairs(item, f"{at}/margins"))
         case _:
             raise invalid(
-                f"{at}/{name}", f"`{name}` {item!r} is not supported", "use indices, each, margins"
+                f"{at}/{name}", f"`{name}` {item!r} is not supported", f"use {SELECTIONS}"
             )
 
 
@@ -229,12 +242,53 @@ def _outputs_json(outputs: Outputs) -> object:
             return "all"
         case Indices(indices):
             return {"indices": list(indices)}
+        case Names(names):
+            return {"names": list(names)}
         case Each():
             return {"each": True}
         case Margins(None):
             return {"margins": "all"}
         case Margins(pairs):
             return {"margins": [list(pair) for pair in pairs or ()]}
+
+
+def _names(value: object, at: str) -> tuple[str, ...]:
+    names = read_list(value, at, _name)
+    if len(set(names)) < len(names):
+        raise invalid(at, "a name occurs twice", "name every output once")
+    return names
+
+
+def _name(value: object, at: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise invalid(at, f"{value!r} is no name", "give the names that `inspect` shows")
+    return value
+
+
+def _bind(value: object, at: str) -> Bind:
+    members = read_object(value, at, {"shapes", "values"})
+    shapes = read_object(members.get("shapes", {}), f"{at}/shapes", None)
+    values = read_object(members.get("values", {}), f"{at}/values", None)
+    return Bind(
+        shapes=tuple(
+            (name, _dimension(shapes[name], f"{at}/shapes/{name}")) for name in sorted(shapes)
+        ),
+        values=tuple(
+            (name, _constant(values[name], f"{at}/values/{name}")) for name in sorted(values)
+        ),
+    )
+
+
+def _dimension(value: object, at: str) -> int:
+    size = read_index(value, at)
+    if not 1 <= size < MAX_DIMENSION:
+        raise invalid(at, f"a dimension of {size}", "give a number of 1 or more")
+    return size
+
+
+def _constant(value: object, at: str) -> tuple[float, ...]:
+    """The numbers of an input that is held constant; one number stands for a list of one."""
+    return (read_number(value, at),) if isinstance(value, int | float) else read_vector(value, at)
 
 
 def _options(value: object) -> dict[str, OptionValue]:

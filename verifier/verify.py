@@ -32,7 +32,7 @@ from verifier.methods.progress import Aim, Step
 from verifier.network.graph import Network
 from verifier.onnx_import import load
 from verifier.options import RunOptions, read_options
-from verifier.property import Request
+from verifier.property import Reading, Request
 from verifier.proving import (
     Case,
     Unproved,
@@ -66,15 +66,26 @@ class Progress:
     open: int | None = None  #: parts of the region that branch and bound has not done yet
 
 
-def inspect(model: bytes) -> dict[str, object]:
+def inspect(model: bytes, request: Request | None = None) -> dict[str, object]:
     """What the importer understood of a model, as JSON members.
+
+    Args:
+        model: the bytes of an ONNX file.
+        request: what is bound, chosen and frozen; None: nothing, all outputs.
 
     Raises:
         ModelRefused: the file cannot be read.
+        InvalidRequest: the request does not fit it.
     """
-    imported = load(model)
+    imported = load(model, None if request is None else reading_of(request))
     network = imported.network
     return {**imported.summary(), "sizes": None if network is None else sizes_of(network)}
+
+
+def reading_of(request: Request) -> Reading:
+    """The function of a file that a request is about."""
+    freezes = read_options(RunOptions, request.options).freeze_initializers
+    return Reading.of(request.property, freezes=freezes)
 
 
 def verify(
@@ -103,16 +114,19 @@ def verify(
         JobFailed: nothing was proved.
     """
     clock = Clock.start(request.budget.seconds)
-    imported = load(model)
+    options = read_options(RunOptions, request.options)
+    imported = load(model, reading_of(request))
     network = imported.require_network()
-    asked = request.property
+    # Methods know indices only; what is claimed is what was asked.
+    asked = request.property.located(imported.output_places)
+    claimed, request = request.property, replace(request, property=asked)
     varying_inputs(asked.entries, network.input_size)
     _refuse_too_large(request, network, imported.parameters)
-    options = read_options(RunOptions, request.options)
     case = Case(
         model=model,
         model_id=imported.sha256,
-        asked=asked,
+        asked=claimed,
+        assumptions=imported.assumptions,
         items=items_of(asked.entries, network.output_size),
         patterns=network.patterns,
         target=request.target,
@@ -201,6 +215,7 @@ def _entries(call: _Call) -> Certificate:
     options, propagating = options_of(call.request)
     return EntryRun(
         case=call.case,
+        asked=call.request.property,
         network=call.network,
         clock=call.clock,
         options=propagating,

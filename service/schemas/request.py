@@ -17,6 +17,8 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=T
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Vector: TypeAlias = Annotated[list[Number], Field(min_length=1)]
 Indices: TypeAlias = Annotated[list[Index], Field(min_length=1)]
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
+Size: TypeAlias = Annotated[int, Field(ge=1, lt=2**31, strict=True)]  #: of one dimension
 ModelId: TypeAlias = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 LabelName: TypeAlias = Annotated[str, Field(pattern=r"^[^:\x00-\x1f]{1,100}$")]
 LabelValue: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,200}$")]
@@ -114,6 +116,12 @@ class IndicesBody(Body):
     indices: Indices
 
 
+class NamesBody(Body):
+    """Whole outputs of the model, jointly, by name."""
+
+    names: Annotated[list[Name], Field(min_length=1)]
+
+
 class EachBody(Body):
     """Every output by itself."""
 
@@ -140,10 +148,13 @@ class MonotoneBody(Body):
 
 
 class BindBody(Body):
-    """Bindings of symbolic dimensions and constant inputs; none are supported yet."""
+    """Sizes of symbolic dimensions, and inputs that are held constant, by name."""
 
-    shapes: dict[str, object] = Field(default_factory=dict[str, object], max_length=0)
-    values: dict[str, object] = Field(default_factory=dict[str, object], max_length=0)
+    shapes: dict[str, Size] = Field(default_factory=dict[str, int])
+    values: dict[str, Number | Vector] = Field(
+        default_factory=dict[str, float | list[float]],
+        description="flat and row-major; each number is rounded to the input's type",
+    )
 
 
 class PropertyBody(Body):
@@ -161,7 +172,7 @@ class PropertyBody(Body):
     )
     region: CenterBoxBody | EndsBoxBody | BallBody | CenterBoxesBody | BallsBody | None = None
     inputs: Literal["all"] | IndicesBody = "all"
-    outputs: Literal["all"] | IndicesBody | EachBody | MarginsBody = "all"
+    outputs: Literal["all"] | IndicesBody | NamesBody | EachBody | MarginsBody = "all"
     monotone: MonotoneBody | None = Field(default=None, description="of kind monotone alone")
     bind: BindBody = Field(default_factory=BindBody)
 

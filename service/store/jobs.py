@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
+from service.remedies import lifts
 from service.store import events, labels, notices
 from service.store.coordination import tell
 from service.store.events import Event
@@ -196,9 +197,9 @@ def cancel(connection: Connection, tenant: str, job_id: str, now: int) -> Job | 
 def fail_waiting(
     connection: Connection, tenant: str, model_id: str, error: Mapping[str, object], now: int
 ) -> None:
-    """Fail the queued jobs of a model that turned out to be unreadable."""
-    waiting = connection.scalars(
-        select(job.c.id)
+    """Fail the queued jobs of a model that turned out to be unreadable, but those that lift it."""
+    waiting = connection.execute(
+        select(job.c.id, job.c.request)
         .where(
             job.c.tenant == tenant,
             job.c.model == model_id,
@@ -208,7 +209,9 @@ def fail_waiting(
         # Always in this order: two that lock the same rows wait for each other at most once.
         .order_by(job.c.id)
     ).all()
-    for job_id in waiting:
+    for job_id, request in waiting:
+        if lifts(request, str(error["code"])):
+            continue
         change(
             connection,
             [job.c.tenant == tenant, job.c.id == job_id, job.c.state == "queued"],

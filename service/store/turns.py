@@ -156,7 +156,7 @@ def _may_run(
 ) -> ColumnElement[bool]:
     """A tenant's job that is neither canceled nor too late, about a model that can be read."""
     readable = exists().where(
-        model.c.tenant == table.c.tenant, model.c.id == table.c.model, model.c.state == "ready"
+        model.c.tenant == table.c.tenant, model.c.id == table.c.model, model.c.state != "received"
     )
     return and_(
         table.c.tenant == tenants.c.tenant,

@@ -1,5 +1,6 @@
 """The checker's network in plain float64, and what onnxruntime says of the same file."""
 
+import math
 import os
 
 import numpy as np
@@ -71,22 +72,30 @@ class Runtime:
         self.session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]
         )
-        entry = self.session.get_inputs()[0]
+        entries = self.session.get_inputs()
         kinds = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
-        self.name, self.kind = entry.name, kinds.get(entry.type, np.float32)
-        self.shape = tuple(size if isinstance(size, int) else 1 for size in entry.shape)
+        self.kind = kinds.get(entries[0].type, np.float32)
+        self.shapes = {
+            entry.name: tuple(size if isinstance(size, int) else 1 for size in entry.shape)
+            for entry in entries
+        }
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """f(x), flat, for a tensor of `shape` and `kind`."""
-        return np.asarray(self.session.run(None, {self.name: x})[0], dtype=np.float64).reshape(-1)
+        """f(x) for a flat x of `kind`: all outputs, one after another."""
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes.values()])
+        parts = zip(self.shapes.items(), np.split(x, ends[:-1]), strict=True)
+        fed = {name: part.reshape(shape) for (name, shape), part in parts}
+        found = self.session.run(None, fed)
+        return np.concatenate([np.asarray(y, dtype=np.float64).reshape(-1) for y in found])
 
     def distance(self, network: Network, rng: np.random.Generator, points: int) -> float:
         """How far the network is from it, relative to the largest output."""
         worst = 0.0
         for scale in np.geomspace(0.1, 4.0, points):
-            x = (rng.normal(size=self.shape) * scale).astype(self.kind)
+            size = sum(math.prod(shape) for shape in self.shapes.values())
+            x = (rng.normal(size=size) * scale).astype(self.kind)
             expected = self(x)
-            found = evaluate(network, x.astype(np.float64).reshape(-1))
+            found = evaluate(network, x.astype(np.float64))
             worst = max(worst, float(np.max(np.abs(found - expected), initial=0.0)))
             worst = worst / max(1.0, float(np.max(np.abs(expected), initial=0.0)))
         return worst

@@ -138,7 +138,7 @@ def test_operators_compute_what_onnxruntime_computes(name: str) -> None:
 
 
 #: What the checker says of the shared models that it does not read.
-KNOWN = {"several-inputs-or-outputs", "unsupported-dtype", "invalid-attribute"} | {
+KNOWN = {"unsupported-dtype", "invalid-attribute"} | {
     "expansion-too-large", "ir-or-opset-unsupported", "training-mode-op", "shape-mismatch",
 }  # fmt: skip
 

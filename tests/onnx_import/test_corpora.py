@@ -20,14 +20,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 SUPPORTED_LATER = {
-    "bf16.dynamo",
     "orthogonium_hh2.legacy",
     "skl_mlp_classifier.skl2onnx",
 }  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
 HOSTILE_LATER = {
-    "control__if_constant",
     "discontinuous__where_relu",
-    "graph__two_inputs",
 }  #: valid functions, refused or blocked as above
 
 

@@ -303,8 +303,8 @@ def test_a_symbolic_batch_is_left_out_and_a_fixed_one_belongs_to_the_input() -> 
     nodes = [node("Relu", ["x"], ["y"])]
     open_batch = load(model(nodes, shape=("N", 4)))
     fixed = load(model(nodes, shape=(3, 4)))
-    assert (open_batch.input_shape, open_batch.require_network().input_size) == ((4,), 4)
-    assert (fixed.input_shape, fixed.require_network().input_size) == ((3, 4), 12)
+    assert (open_batch.inputs[0].shape, open_batch.require_network().input_size) == ((4,), 4)
+    assert (fixed.inputs[0].shape, fixed.require_network().input_size) == ((3, 4), 12)
 
 
 def test_nodes_are_named_by_the_tensors_that_leave_them() -> None:

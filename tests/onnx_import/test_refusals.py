@@ -70,10 +70,10 @@ def external_in_constant() -> bytes:
     return model([node("Constant", [], ["W"], value=tensor), *TIMES])
 
 
-def if_node() -> bytes:
-    branch = helper.make_graph([node("Relu", ["x"], ["t"])], "t", [], [info("t", (1, 4))])
-    branching = node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
-    return model([branching], {"c": np.array(True)})
+def loop_node() -> bytes:
+    ends = [info("i", (), TensorProto.INT64), info("c", (), TensorProto.BOOL)]
+    body = helper.make_graph([node("Identity", ["c"], ["d"])], "t", ends, [info("d", ())])
+    return model([node("Loop", ["n", ""], ["y"], body=body)], {"n": np.array(3)})
 
 
 def function(name: str, body: list[str], domain: str = "f") -> Any:  # noqa: ANN401 (a protobuf class)
@@ -125,6 +125,7 @@ CASES: dict[str, tuple[str, bytes]] = {
     ),
     "dimensions that overflow": ("tensor-size-mismatch", with_weight(dims=[1 << 32, 1 << 32])),
     "nothing times very much": ("tensor-size-mismatch", with_weight(dims=[0, 1 << 62])),
+    "nothing times too much": ("tensor-size-mismatch", with_weight(dims=[0, 1 << 31, 1 << 31])),
     "data twice": ("ambiguous-tensor", with_weight(raw_data=b"\0" * 64, float_data=[1.0] * 16)),
     "an unknown element type": ("unsupported-dtype", with_weight(data_type=999)),
     "bfloat16": ("unsupported-dtype", with_weight(data_type=16, raw_data=b"\0" * 32)),
@@ -137,8 +138,7 @@ CASES: dict[str, tuple[str, bytes]] = {
         model([node("Div", ["x", "d"], ["y"])], {"d": np.array([1, 0, 1, 1], np.float32)}),
     ),
     "mixed float types": ("unsupported-dtype", model(TIMES, {"W": np.eye(4)})),
-    "control flow": ("control-flow", if_node()),
-    "a function": ("custom-op", with_functions(function("g", ["Neg"]))),
+    "control flow": ("control-flow", loop_node()),
     "a function that takes Relu's name": (
         "custom-op",
         with_functions(function("Relu", ["Neg"], domain="")),
@@ -186,9 +186,9 @@ CASES: dict[str, tuple[str, bytes]] = {
         "overridable-initializer",
         changed(lambda made: made.graph.input.append(info("W", (4, 4)))),
     ),
-    "two inputs": (
-        "several-inputs-or-outputs",
-        model([node("Add", ["x", "z"], ["y"])], inputs=[info("x", (1, 4)), info("z", (1, 4))]),
+    "an input listed twice": (
+        "duplicate-name",
+        model(RELU, inputs=[info("x", (1, 4)), info("x", (1, 4))]),
     ),
     "every dimension symbolic": ("dynamic-shape", model(RELU, shape=("N", "C"))),
     "no shape": ("dynamic-shape", model(RELU, inputs=[info("x", None)])),

@@ -32,7 +32,7 @@ from verifier.certificate import (
     log10_upper,
     verdict_of,
 )
-from verifier.errors import DiscontinuousOp, InvalidRequest, NotOnnx
+from verifier.errors import DiscontinuousOp, DynamicShape, InvalidRequest, NotOnnx
 from verifier.norms import Norm, NormPair
 from verifier.property import Margins, Property, Request
 from verifier.radius_json import Question
@@ -96,6 +96,8 @@ def inspect(data: bytes) -> dict[str, object]:
             _escape()
         if step == "read-slowly":
             time.sleep(5)
+        if step == "symbolic":
+            raise DynamicShape("a dimension 'N' is not fixed", fix="bind it")
     sizes = {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}
     return {**sizes, **plan.get("summary", {})}
 

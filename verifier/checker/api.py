@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +23,14 @@ from verifier.checker.items import selection
 from verifier.checker.rejected import Rejected
 from verifier.checker.verdict import Followed, Verdict, judged, rejection
 from verifier.checker.witness import float_below, quotient_bound
+from verifier.property import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from verifier.certificate import Pattern, Proof, Witness
+    from verifier.certificate import Claim, Pattern, Proof, Witness
     from verifier.checker.intervals import Interval
+    from verifier.checker.network import Network
     from verifier.property import Property
 
 
@@ -75,7 +78,13 @@ def _judged(
     try:
         read = read_certificate(certificate)
         _require_model(read, model)
-        network = read_network(model, read.proof.patterns)
+        claim = read.claim
+        reading = Reading.of(claim.property, freezes=bool(claim.assumptions))
+        network = read_network(model, read.proof.patterns, reading)
+        _require_assumptions(claim, network)
+        # From here on outputs have indices.
+        asked = claim.property.located(network.outputs)
+        read = replace(read, claim=replace(claim, property=asked))
     except MalformedCertificate as error:
         return Verdict(valid=False, code="malformed", reason=str(error)), None
     except Exception as error:  # noqa: BLE001 (fail closed)
@@ -84,7 +93,12 @@ def _judged(
 
 
 def witness_value(
-    model: bytes, asked: Property, witness: Witness, patterns: Sequence[Pattern] = ()
+    model: bytes,
+    asked: Property,
+    witness: Witness,
+    patterns: Sequence[Pattern] = (),
+    *,
+    freezes: bool = False,
 ) -> float | None:
     """The greatest float64 that a pair is shown to reach; None where nothing is shown.
 
@@ -93,11 +107,13 @@ def witness_value(
         asked: the property; with lists, the witness names its item.
         witness: the pair; the value that it states is ignored.
         patterns: hints for reading the file, verified as those of a proof are.
+        freezes: whether weights that a caller may replace count as they are stored.
     """
     try:
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
-            network = read_network(model, patterns)
+            network = read_network(model, patterns, Reading.of(asked, freezes=freezes))
+            asked = asked.located(network.outputs)
             if asked.kind == "monotone":
                 fall = least_fall(witness, network, asked)
                 return float_below(fall) if 0 < fall else None
@@ -108,7 +124,7 @@ def witness_value(
         return None
 
 
-def entry_bounds(model: bytes, asked: Property, proof: Proof) -> Interval:
+def entry_bounds(model: bytes, asked: Property, proof: Proof, *, freezes: bool = False) -> Interval:
     """What a proof proves of the entries of the Jacobian that a property asks about.
 
     Raises:
@@ -117,7 +133,8 @@ def entry_bounds(model: bytes, asked: Property, proof: Proof) -> Interval:
     """
     with np.errstate(all="ignore"):
         require_sound_arithmetic()
-        return prove_entries(proof, read_network(model, proof.patterns), asked)
+        network = read_network(model, proof.patterns, Reading.of(asked, freezes=freezes))
+        return prove_entries(proof, network, asked.located(network.outputs))
 
 
 def read_certificate(certificate: Certificate | bytes) -> Certificate:
@@ -125,6 +142,11 @@ def read_certificate(certificate: Certificate | bytes) -> Certificate:
     if isinstance(certificate, Certificate):
         return certificate_from_json(certificate_json(certificate))
     return parse_certificate(certificate)
+
+
+def _require_assumptions(claim: Claim, network: Network) -> None:
+    if claim.assumptions != network.assumptions:
+        raise Rejected("assumptions-mismatch", "the claim's assumptions are not those of the file")
 
 
 def _require_model(certificate: Certificate, model: bytes) -> None:

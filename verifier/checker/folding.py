@@ -424,7 +424,7 @@ def converted(call: Call, operand: Constant, target: str) -> Constant:
 def _comparison(compare: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Fold:
     def fold(call: Call) -> list[Constant]:
         _pair(call)
-        return [Constant(compare(call.exact(0).value, call.exact(1).value), "bool")]
+        return [Constant(np.asarray(compare(call.exact(0).value, call.exact(1).value)), "bool")]
 
     return fold
 

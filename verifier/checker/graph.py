@@ -18,6 +18,7 @@ from verifier.checker import (
     activations,
     attention,
     block_operators,
+    classical,
     contractions,
     length_operators,
     linear,
@@ -26,20 +27,25 @@ from verifier.checker import (
     selections,
     windows,
 )
-from verifier.checker.builder import Builder, indices
+from verifier.checker.builder import Builder
+from verifier.checker.classical import ZIP_MAP
+from verifier.checker.ends import MAPPING
 from verifier.checker.folding import FOLDS
 from verifier.checker.identities import identities
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
-from verifier.checker.movements import MOVEMENTS, MOVES_ALL, pad_value
+from verifier.checker.moved import moved_by
+from verifier.checker.movements import MOVEMENTS
 from verifier.checker.network import Elementwise, Network, Term
+from verifier.checker.nodes import Node
 from verifier.checker.operands import Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
-from verifier.checker.reader import Declared, Model, Node, read_model
+from verifier.checker.reader import Model, in_order, read_model
 from verifier.checker.scalars import soft_shrink
 from verifier.checker.shrinks import shrinks
 from verifier.checker.tensors import FLOATS, Tensor
 from verifier.errors import (
+    ControlFlow,
     DiscontinuousOp,
     DtypeUnsupported,
     DynamicShape,
@@ -47,33 +53,39 @@ from verifier.errors import (
     NotCheckable,
     ShapeMismatch,
 )
+from verifier.property import Reading
 
 if TYPE_CHECKING:
     from verifier.certificate import Pattern
+    from verifier.checker.ends import Declared
     from verifier.checker.network import Scalar
 
 MAX_FOLDED = 2**26  #: entries of all folded constants together
+OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
 
 Values: TypeAlias = "dict[str, Operand]"
 Rule: TypeAlias = Callable[[Builder, Call], Signal]
 
 
-def read_network(model: bytes, patterns: Sequence[Pattern] = ()) -> Network:
+def read_network(
+    model: bytes, patterns: Sequence[Pattern] = (), reading: Reading | None = None
+) -> Network:
     """The network that the bytes denote.
 
     Args:
         model: the file.
         patterns: hints; each is verified, and refuted where it does not hold.
+        reading: what is bound, chosen and frozen; None: nothing is, all outputs are meant.
 
     Raises:
         ModelRefused: the bytes are no model that is read.
         CapabilityBlocked: a node that the output needs jumps, or is not read by the checker.
         PatternRefuted: a hint is false.
     """
-    return _Reading(read_model(model), patterns).network()
+    return _Pass(read_model(model, reading or Reading()), patterns).network()
 
 
-class _Reading:
+class _Pass:
     """One pass over the nodes that the output needs."""
 
     def __init__(self, model: Model, patterns: Sequence[Pattern]) -> None:
@@ -88,44 +100,55 @@ class _Reading:
             for name, (x, limit) in shrinks(self.makers, self._number).items()
         }
         self.values: Values = {}
-        shape = self._input_shape()
-        self.builder = Builder(math.prod(shape))
-        self.values[model.input] = Signal("", shape, model.declared[model.input].dtype)
+        shapes = [self._input_shape(name) for name in model.ends.inputs]
+        self.builder = Builder(sum(math.prod(shape) for shape in shapes))
+        self._enter(shapes)
         self.folded = 0
 
-    def _input_shape(self) -> tuple[int, ...]:
-        name = self.model.input
-        declared = self.model.declared[name]
+    def _input_shape(self, name: str) -> tuple[int, ...]:
+        declared = self.model.ends.declared[name]
         if declared.dtype not in FLOATS:
-            raise DtypeUnsupported(f"the input is {declared.dtype}", fix="use float32", node=name)
-        if declared.shape is None or None in declared.shape[1:]:
+            raise DtypeUnsupported(f"an input is {declared.dtype}", fix="use float32", node=name)
+        shape = declared.fixed
+        if shape is None:
             raise DynamicShape(
-                "a dimension of the input other than the first is not fixed",
-                fix="export with fixed shapes",
+                "a dimension of an input other than the first is not fixed",
+                fix="export with fixed shapes, or bind them",
                 node=name,
             )
-        # A leading dimension that is a symbol is the batch: one.
-        shape = tuple(1 if size is None else size for size in declared.shape)
         if 0 in shape or math.prod(shape) > MAX_FOLDED:
-            raise ShapeMismatch(f"the input has shape {shape[:8]}", fix="export again", node=name)
+            raise ShapeMismatch(f"an input has shape {shape[:8]}", fix="export again", node=name)
         return shape
+
+    def _enter(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """The inputs: the flat one itself, or its parts one after another."""
+        start, names = 0, self.model.ends.inputs
+        total = self.builder.sizes[""]
+        for name, shape in zip(names, shapes, strict=True):
+            size = math.prod(shape)
+            source = "" if len(names) == 1 else name
+            if source:
+                part = Gather(np.arange(start, start + size), total)
+                self.builder.affine(source, size, [Term("", part)])
+            self.values[name] = Signal(source, shape, self.model.ends.declared[name].dtype)
+            start += size
 
     def network(self) -> Network:
         """The nodes that the output needs, in order."""
         needed = self._needed()
-        for name in needed & self.model.initialisers.keys():
-            tensor = self.model.initialisers[name]
+        for name in needed & self.model.constants.keys():
+            tensor = self.model.constants[name]
             self.values[name] = Constant(tensor.array, tensor.dtype)
             self._check_declared(name)
         for node in self.model.nodes:
             if any(name in needed for name in node.outputs):
                 self._step(node, needed)
-        return self._finished(self.values[self.model.output])
+        return self._finished()
 
     def _needed(self) -> set[str]:
-        """The tensors that the output depends on, not looking inside of patterns."""
+        """The tensors that chosen outputs depend on, not looking inside of patterns."""
         found: set[str] = set()
-        pending = [self.model.output]
+        pending = list(self.model.ends.chosen)
         while pending:
             name = pending.pop()
             if not name or name in found:
@@ -136,7 +159,7 @@ class _Reading:
             elif name in self.direct:
                 pending.append(self.direct[name][0])
             elif name in self.makers:
-                pending.extend(self.makers[name].inputs)
+                pending.extend(self.makers[name].reads)
         return found
 
     def _step(self, node: Node, needed: set[str]) -> None:
@@ -150,7 +173,7 @@ class _Reading:
         if not wanted:
             return
         call = Call(node, self.model.opset, [self._operand(name, node) for name in node.inputs])
-        results = self.evaluate(call)
+        results = self._branched(call) if node.branches else self.evaluate(call)
         call.check_all_asked()
         for name, value in zip(node.outputs, results, strict=False):
             if value is not None and name not in self.hints:
@@ -168,6 +191,29 @@ class _Reading:
             )
         return self.values[name] if name else None
 
+    def _branched(self, call: Call) -> list[Operand]:
+        """What leaves an If: the results of the branch that its condition, a constant, picks."""
+        call.arity(1, 1)
+        condition = call.operand(0)
+        if not isinstance(condition, Constant) or condition.value.size != 1:
+            raise ControlFlow(
+                "an If on the input", fix="export one straight graph", node=call.node.name
+            )
+        if condition.dtype != "bool":
+            call.invalid("its condition is no truth value")
+        holds, fails = call.node.branches
+        branch = holds if condition.value.reshape(()) else fails
+        for name, tensor in branch.constants.items():
+            self.values[name] = Constant(tensor.array, tensor.dtype)
+        nodes, needed = in_order(branch.nodes), {*branch.outputs}
+        for node in reversed(nodes):
+            if not needed.isdisjoint(node.outputs):
+                needed.update(node.inputs)
+        for node in nodes:
+            self._step(node, needed)
+        results = (self._operand(name, call.node) for name in branch.outputs)
+        return [result for result in results if result is not None]
+
     def evaluate(self, call: Call) -> Sequence[Operand | None]:
         """What leaves the node."""
         op = call.node.op
@@ -178,7 +224,7 @@ class _Reading:
         if op in DISCONTINUOUS:
             raise DiscontinuousOp(f"{op} jumps", fix="replace it", node=call.node.name)
         if op in MOVEMENTS:
-            return _moved(self.builder, call)
+            return moved_by(self.builder, call)
         if op in recurrent.RULES:
             return recurrent.RULES[op](self.builder, call)
         rule = RULES.get(op)
@@ -210,7 +256,7 @@ class _Reading:
     def _number(self, name: str) -> float | None:
         """A stored number, of at most one axis."""
         maker = self.makers.get(name)
-        stored = self.model.initialisers.get(name)
+        stored = self.model.constants.get(name)
         if maker is not None and maker.op == "Constant":
             value = maker.attributes.get("value")
             stored = value if isinstance(value, Tensor) else None
@@ -232,9 +278,11 @@ class _Reading:
         self._check_declared(name)
 
     def _check_declared(self, name: str) -> None:
-        declared = self.model.declared.get(name)
+        declared = self.model.ends.declared.get(name)
         value = self.values[name]
         if declared is None:
+            return
+        if declared.dtype == MAPPING and self.makers[name].op == ZIP_MAP:
             return
         if declared.dtype not in ("", value.dtype):
             raise ShapeMismatch(
@@ -249,12 +297,8 @@ class _Reading:
                 node=name,
             )
 
-    def _finished(self, output: Operand) -> Network:
-        name = self.model.output
-        if isinstance(output, Constant):
-            bias = Constant(output.value.reshape(-1), output.dtype, output.spread.reshape(-1))
-            self.builder.affine(name, output.value.size, [], bias)
-            output = Signal(name, output.shape, output.dtype)
+    def _finished(self) -> Network:
+        output, places = self._joined()
         nodes = self.builder.nodes
         shapes: dict[str, tuple[int, ...]] = {}
         for value in (*self.values.values(), output):
@@ -277,7 +321,48 @@ class _Reading:
                 key: size for key, size in self.builder.sizes.items() if not key or key in reached
             },
             shapes={key: shape for key, shape in shapes.items() if not key or key in reached},
+            outputs=places,
+            assumptions=self.model.ends.assumptions,
         )
+
+    def _joined(self) -> tuple[Signal, dict[str, tuple[int, int]]]:
+        """The flat output, and the place of each of the file's: 0 where one is not chosen."""
+        names, start = self.model.ends.outputs, 0
+        places: dict[str, tuple[int, int]] = {}
+        for name in names:
+            places[name] = (start, start + self._output_size(name))
+            start = places[name][1]
+        if start > MAX_FOLDED:
+            raise ExpansionTooLarge("the outputs are too large", fix="export smaller ones")
+        (lead, *others) = names
+        first = self.values.get(lead)
+        if not others and isinstance(first, Signal):
+            return first, places
+        index: dict[str, np.ndarray] = {}
+        bias, error = np.zeros(start), np.zeros(start)
+        for name in names:
+            value, part = self.values.get(name), slice(*places[name])
+            if name not in self.model.ends.chosen or value is None:
+                continue
+            if isinstance(value, Signal):
+                picked = index.setdefault(value.source, np.full(start, -1))
+                picked[part] = np.arange(value.size)
+            else:
+                bias[part], error[part] = value.value.reshape(-1), value.spread.reshape(-1)
+        joined = OUTPUTS if others else lead
+        terms = [Term(key, Gather(at, self.builder.sizes[key])) for key, at in index.items()]
+        self.builder.affine(joined, start, terms, Constant(bias, "float64", error))
+        return Signal(joined, (start,), "float64"), places
+
+    def _output_size(self, name: str) -> int:
+        """The entries of an output: as declared where it is not chosen, else as it is."""
+        if name not in self.model.ends.chosen:
+            declared = self.model.ends.declared[name].fixed
+            return 0 if declared is None else math.prod(declared)
+        value = self.values[name]
+        if value.dtype not in FLOATS:
+            raise DtypeUnsupported(f"output {name!r} is {value.dtype}", fix="choose", node=name)
+        return math.prod(value.shape)
 
 
 def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:
@@ -293,62 +378,6 @@ def _measured(call: Call) -> Constant:
         return Constant(np.array(math.prod(shape)), "int64")
     start, end = call.integer("start", 0), call.integer("end", len(shape))
     return Constant(np.array(shape[start:end], dtype=np.int64), "int64")
-
-
-def _moved(builder: Builder, call: Call) -> list[Signal | None]:
-    """The results of a movement of a signal, or of signals and constants."""
-    count = len(call.operands) if call.node.op in MOVES_ALL else 1
-    operands = [call.operand(place) for place in range(count)]
-    if len({operand.dtype for operand in operands}) > 1:
-        call.one_float_type()
-    arrays: list[np.ndarray] = []
-    starts = [0]
-    for operand in operands:
-        arrays.append(indices(operand.shape) + starts[-1])
-        starts.append(starts[-1] + math.prod(operand.shape))
-    fill = pad_value(call) if call.node.op == "Pad" else 0.0
-    results = MOVEMENTS[call.node.op](call, arrays, -1)
-    names = call.node.outputs
-    return [
-        _gathered(builder, name, operands, starts, moved, fill) if name else None
-        for name, moved in zip(names, results, strict=False)
-    ]
-
-
-def _gathered(
-    builder: Builder,
-    name: str,
-    operands: Sequence[Operand],
-    starts: list[int],
-    moved: np.ndarray,
-    fill: float,
-) -> Signal:
-    """The result whose entries are those that `moved` points at."""
-    shape, index = moved.shape, np.ascontiguousarray(moved).reshape(-1)
-    first = operands[0]
-    unmoved = np.array_equal(index, np.arange(math.prod(first.shape)))
-    if len(operands) == 1 and isinstance(first, Signal) and unmoved:
-        return Signal(first.source, shape, first.dtype)
-    terms: dict[str, np.ndarray] = {}
-    bias = np.where(index == -1, fill, 0.0)
-    error = np.zeros(index.size)
-    for operand, start in zip(operands, starts, strict=False):
-        here = (index >= start) & (index < start + math.prod(operand.shape))
-        local = np.where(here, index - start, 0)
-        if isinstance(operand, Signal):
-            so_far = terms.get(operand.source, np.full(index.size, -1))
-            terms[operand.source] = np.where(here, local, so_far)
-        elif operand.value.size:
-            bias = np.where(here, operand.value.reshape(-1)[local], bias)
-            error = np.where(here, operand.spread.reshape(-1)[local], error)
-    is_linear = not (np.any(bias) or np.any(error))
-    builder.affine(
-        name,
-        index.size,
-        [Term(key, Gather(where, builder.sizes[key])) for key, where in terms.items()],
-        None if is_linear else Constant(bias, first.dtype, error),
-    )
-    return Signal(name, shape, first.dtype)
 
 
 DISCONTINUOUS = frozenset(
@@ -382,6 +411,8 @@ RULES: Mapping[str, Rule] = {
     "Sum": linear.add,
     "TopK": selections.top_k,
     "Upsample": resampling.resize,
+    "ai.onnx.ml::Scaler": classical.scaler,
+    ZIP_MAP: classical.zip_map,
     **activations.RULES,
     **block_operators.RULES,
     **length_operators.RULES,

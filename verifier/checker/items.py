@@ -10,7 +10,7 @@ import numpy as np
 
 from verifier.checker.carry import Sparse
 from verifier.errors import InvalidRequest
-from verifier.property import All, Each, Indices, Margins, Property
+from verifier.property import All, Each, Indices, Margins, Names, Property
 from verifier.regions import Everywhere
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def _items(asked: Property, size: int) -> list[Item]:
         case Indices(indices):
             chosen = _checked(indices, size)
             return [Item(rows=_rows([(int(i),) for i in chosen], size))]
+        case Names():
+            raise _beyond("outputs are named, not counted")
         case Each():
             return [Item(rows=_rows([(i,)], size), output=i) for i in range(size)]
         case Margins(pairs):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float64, Int64
 
+    from verifier.certificate import Assumption
     from verifier.checker.arithmetic import Magnitude
     from verifier.norms import Norm
 
@@ -281,3 +282,6 @@ class Network:
     tensors: Mapping[str, int]  #: the size of every signal by name, the input's included as ""
     #: The shape in which the file makes a signal, where it makes it as a tensor.
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    #: Where each output of the file starts and ends in the flat output.
+    outputs: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, "tuple[int, int]"])
+    assumptions: tuple[Assumption, ...] = ()  #: what the function rests on beside the file

@@ -23,7 +23,7 @@ from verifier.errors import (
 )
 
 if TYPE_CHECKING:
-    from verifier.checker.reader import Attribute, Node
+    from verifier.checker.nodes import Attribute, Node
 
 MAX_CONSTANT = 2**24  #: entries of one folded value
 MAX_SIGNAL = 2**24  #: entries of one signal

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from verifier.certificate import Pattern
     from verifier.checker.network import Blocks, Reflection, Sort
-    from verifier.checker.reader import Model, Node
+    from verifier.checker.nodes import Node
+    from verifier.checker.reader import Model
 
 Fold: TypeAlias = "Callable[[Call], Sequence[Operand]]"
 Algebra: TypeAlias = "Mirrors | Normals | Pairs | Sorts | Turns"
@@ -66,7 +67,7 @@ def recognised(
         raise refuted(pattern, "its output is made by no node")
     algebra = _ALGEBRAS[pattern.kind](pattern)
     values: dict[str, Anything] = {
-        name: Constant(tensor.array, tensor.dtype) for name, tensor in model.initialisers.items()
+        name: Constant(tensor.array, tensor.dtype) for name, tensor in model.constants.items()
     }
     values[pattern.input] = Symbols(algebra.inputs(source.shape), source.dtype)
     inside = _between(pattern, makers)

@@ -23,7 +23,7 @@ from verifier.checker.graph import read_network
 from verifier.checker.verdict import rejection
 from verifier.checker.witness import point_values
 from verifier.norms import Norm, NormPair
-from verifier.property import All, Margins
+from verifier.property import All, Margins, Reading
 from verifier.regions import Ball, CenterBox
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def check_radius(certificate: Certificate | bytes, model: bytes) -> Robust:
 def _concluded(certificate: Certificate, model: bytes) -> Robust:
     claim = certificate.claim
     center, radius = _ball(claim.property)
-    network = read_network(model, certificate.proof.patterns)
+    reading = Reading.of(claim.property, freezes=bool(claim.assumptions))
+    network = read_network(model, certificate.proof.patterns, reading)
     label = _label(claim.property, network.output_size)
     values = point_values(network, np.array([center]))
     least = Fraction(float(values.lower[0, label]))

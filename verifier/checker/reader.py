@@ -1,92 +1,41 @@
 """The checker's reader: an ONNX file's bytes as tensors, attributes and nodes, or a refusal.
 
-Two steps: `wire.scan` has checked the wire format of the whole file; here the values are taken, and
-the rules of tensors, attributes, names and the graph's structure are checked. What a node means is
-for others to say.
+`wire.scan` has checked the wire format of the whole file, `nodes` and `tensors` take the values;
+here the rules of names and of the graph's structure are checked.
 
     * a tensor states its data once, in exactly the size of its shape, and every number is finite;
-    * float16, float32 and float64 are taken as the exact reals that their bits denote (in float64);
+    * float types are taken as the exact reals that their bits denote (in float64);
     * every value is made once; what a node reads is made somewhere; nodes are sorted here;
-    * functions, training information, sparse tensors, subgraphs and random operators are refused.
+    * local functions are written out, and the branches of an If are kept;
+    * training information, sparse tensors, other subgraphs and random operators are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from verifier.checker.tensors import NAMES, Tensor, read_tensor, unpack_floats, unpack_ints
-from verifier.checker.wire import Value, fields, not_onnx, scan, signed, text
+from verifier.checker.ends import Ends, read_ends
+from verifier.checker.messages import Parts, collect, integer, name_of, view
+from verifier.checker.nodes import Functions, Node, read_constants, read_functions, read_nodes
+from verifier.checker.tensors import Tensor
+from verifier.checker.wire import scan
 from verifier.errors import (
-    ControlFlow,
-    CustomOp,
-    DtypeUnsupported,
     DuplicateName,
     EmptyModel,
     GraphCycle,
-    InvalidAttribute,
-    InvalidName,
-    NonDeterministicOp,
-    NonFiniteWeights,
-    NotCheckable,
     OpsetUnsupported,
-    OverridableInitializer,
-    SeveralInputs,
-    ShapeMismatch,
     TrainingModeOp,
     UndefinedName,
 )
 
+if TYPE_CHECKING:
+    from verifier.property import Reading
+
 IR_VERSIONS = range(3, 14)
 OPSETS = range(7, 25)
 IR_WITH_FREE_INITIALISERS = 4  #: from here on, an initialiser that is an input may be replaced
-MAX_NAME = 256
-
-Attribute: TypeAlias = (
-    "int | float | str | Tensor | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]"
-)
-
-#: (field, tag in `type`) of the attribute types that are read.
-_FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS = 1, 2, 3, 4, 5, 6, 7, 8
-_FIELD_OF_TYPE = {1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 10, 10: 11} | {
-    11: 22,
-    12: 23,
-    13: 14,
-    14: 15,
-}
-_LIST_FIELDS = (7, 8, 9, 10, 11, 15, 23)
-_VALUE_FIELDS = frozenset(_FIELD_OF_TYPE.values())
-_RANDOM = frozenset(
-    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-    | {"RandomUniformLike"}
-)
-_SUBGRAPHS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """One operator of the file."""
-
-    op: str
-    inputs: tuple[str, ...]  #: "" where an optional operand is absent
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
-
-    @property
-    def name(self) -> str:
-        """The tensor that leaves first: what messages and proofs call the node."""
-        return next((name for name in self.outputs if name), self.op)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """What the file says of a tensor: type, and shape where it gives one (None: symbolic)."""
-
-    dtype: str
-    shape: tuple[int | None, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,78 +44,48 @@ class Model:
 
     opset: int
     nodes: tuple[Node, ...]
-    initialisers: Mapping[str, Tensor]
-    input: str
-    output: str
-    declared: Mapping[str, Declared] = field(default_factory=dict[str, Declared])
+    constants: Mapping[str, Tensor]  #: initialisers, and inputs that are held constant
+    ends: Ends
 
 
-def read_model(data: bytes) -> Model:
-    """The file's content. Raises a ModelRefused, or NotCheckable, and nothing else."""
+def read_model(data: bytes, reading: Reading) -> Model:
+    """The file's content.
+
+    Args:
+        data: the file.
+        reading: what is bound, chosen and frozen.
+
+    Raises:
+        ModelRefused, NotCheckable: the file is not read.
+        InvalidRequest: the reading does not fit the file.
+    """
     root = scan(data)
-    parts = _collect(root)
+    parts = collect(root)
     opset = _check_versions(parts)
-    _refuse_foreign(parts)
+    if 20 in parts:
+        raise TrainingModeOp("the file has training information", fix="export for inference")
     graphs = parts.get(7, [])
     if not graphs:
         raise EmptyModel("the file has no graph", fix="export the network again")
-    ir_version = _int(parts, 1, -1)
-    return _read_graph(_collect(_view(graphs[0])), opset, ir_version)
-
-
-# --- Messages ------------------------------------------------------------------------------------
-
-_Parts: TypeAlias = "dict[int, list[Value]]"
-
-
-def _collect(message: memoryview) -> _Parts:
-    """Every field of a message, by number, in order. Packed numbers stay packed."""
-    parts: _Parts = {}
-    for number, _, value in fields(message):
-        parts.setdefault(number, []).append(value)
-    return parts
-
-
-def _view(value: Value) -> memoryview:
-    if not isinstance(value, memoryview):
-        raise not_onnx("a number stands where a message should")
-    return value
-
-
-def _int(parts: _Parts, number: int, absent: int) -> int:
-    values = parts.get(number)
-    return signed(values[0]) if values and isinstance(values[0], int) else absent
-
-
-def _name(parts: _Parts, number: int) -> str:
-    values = parts.get(number)
-    return check_name(text(values[0])) if values else ""
-
-
-def check_name(name: str) -> str:
-    """The name, if it is one. Raises InvalidName."""
-    if len(name.encode()) > MAX_NAME or not name.isprintable():
-        raise InvalidName(
-            f"a name of {len(name)} characters: over {MAX_NAME} bytes, or not printable",
-            fix="export with short plain names",
-        )
-    return name
+    ir_version = integer(parts, 1, -1)
+    functions = read_functions(parts.get(25, []), opset)
+    return _read_graph(collect(view(graphs[0])), opset, ir_version, reading, functions)
 
 
 # --- The model -----------------------------------------------------------------------------------
 
 
-def _check_versions(parts: _Parts) -> int:
+def _check_versions(parts: Parts) -> int:
     """The opset of the default domain."""
-    ir_version = _int(parts, 1, -1)
+    ir_version = integer(parts, 1, -1)
     found: dict[str, int] = {}
     for item in parts.get(8, []):
-        entry = _collect(_view(item))
-        domain = _name(entry, 1)
+        entry = collect(view(item))
+        domain = name_of(entry, 1)
         domain = "" if domain == "ai.onnx" else domain
         if domain in found:
             raise OpsetUnsupported(f"domain {domain!r} is imported twice", fix="export again")
-        found[domain] = _int(entry, 2, -1)
+        found[domain] = integer(entry, 2, -1)
     opset = found.get("", -1)
     if ir_version not in IR_VERSIONS or opset not in OPSETS:
         raise OpsetUnsupported(
@@ -177,80 +96,16 @@ def _check_versions(parts: _Parts) -> int:
     return opset
 
 
-def _refuse_foreign(parts: _Parts) -> None:
-    if 25 in parts:
-        raise NotCheckable("the file defines local functions", fix="export without functions")
-    if 20 in parts:
-        raise TrainingModeOp("the file has training information", fix="export for inference")
-
-
-def _read_graph(parts: _Parts, opset: int, ir_version: int) -> Model:
-    _name(parts, 2)
-    if 15 in parts:
-        raise DtypeUnsupported("a sparse initialiser", fix="store dense weights")
-    nodes = [_read_node(_collect(_view(item))) for item in parts.get(1, [])]
-    initialisers = _read_initialisers(parts)
-    inputs = [_read_value(_collect(_view(item))) for item in parts.get(11, [])]
-    outputs = [_read_value(_collect(_view(item))) for item in parts.get(12, [])]
-    values = [_read_value(_collect(_view(item))) for item in parts.get(13, [])]
-    _check_inputs([name for name, _ in inputs], initialisers, ir_version)
-    data_inputs = [name for name, _ in inputs if name not in initialisers]
-    if not data_inputs or not outputs:
-        raise EmptyModel("the graph has no input or no output", fix="export the network again")
-    _check_made(nodes, initialisers, data_inputs, [name for name, _ in outputs])
-    ordered = _sorted(nodes)
-    if len(data_inputs) > 1 or len(outputs) > 1:
-        raise SeveralInputs(
-            f"{len(data_inputs)} inputs and {len(outputs)} outputs; one of each is read",
-            fix="export a network with one input and one output",
-        )
-    return Model(
-        opset=opset,
-        nodes=ordered,
-        initialisers=initialisers,
-        input=data_inputs[0],
-        output=outputs[0][0],
-        declared=_merged(inputs + outputs, values),
-    )
-
-
-def _merged(
-    ends: Sequence[tuple[str, Declared]], inner: Sequence[tuple[str, Declared]]
-) -> dict[str, Declared]:
-    # A tensor that is declared twice has to be what both say; the ends come first.
-    declared: dict[str, Declared] = {}
-    for name, value in [*ends, *inner]:
-        if name in declared and declared[name] != value:
-            raise DuplicateName(f"tensor {name!r} is declared twice", fix="export again", node=name)
-        declared[name] = value
-    return declared
-
-
-def _read_initialisers(parts: _Parts) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for item in parts.get(5, []):
-        name, tensor = read_tensor(_view(item))
-        check_name(name)
-        if name in found:
-            raise DuplicateName(
-                f"initialiser {name!r} appears twice", fix="export again", node=name
-            )
-        if not name:
-            raise InvalidName("an initialiser has no name", fix="export again")
-        found[name] = tensor
-    return found
-
-
-def _check_inputs(
-    names: Sequence[str], initialisers: Mapping[str, Tensor], ir_version: int
-) -> None:
-    if len(set(names)) != len(names):
-        raise DuplicateName("a graph input is listed twice", fix="export again")
-    both = [name for name in names if name in initialisers]
-    if both and ir_version >= IR_WITH_FREE_INITIALISERS:
-        raise OverridableInitializer(
-            f"{both[0]!r} is a weight and an input", fix="export weights as constants", node=both[0]
-        )
+def _read_graph(
+    parts: Parts, opset: int, ir_version: int, reading: Reading, functions: Functions
+) -> Model:
+    name_of(parts, 2)
+    initialisers = read_constants(parts)
+    nodes = read_nodes(parts.get(1, []), functions)
+    ends = read_ends(parts, initialisers, reading, is_free=IR_WITH_FREE_INITIALISERS <= ir_version)
+    constants = {**initialisers, **ends.held}
+    _check_made(nodes, constants, ends.inputs, ends.outputs)
+    return Model(opset=opset, nodes=in_order(nodes), constants=constants, ends=ends)
 
 
 def _check_made(
@@ -265,16 +120,20 @@ def _check_made(
         if name in made:
             raise DuplicateName(f"{name!r} is made twice", fix="export again", node=name)
         made.add(name)
-    read = [name for node in nodes for name in node.inputs if name]
+    for branch in (branch for node in nodes for branch in node.branches):
+        own = branch.made  # the two branches of one node may share names
+        if len(set(own)) < len(own) or not made.isdisjoint(own):
+            raise DuplicateName("a value of a branch is made twice", fix="export again")
+    read = [name for node in nodes for name in node.reads if name]
     for name in (*read, *outputs):
         if name not in made:
             raise UndefinedName(f"{name!r} is read but not made", fix="export again", node=name)
 
 
-def _sorted(nodes: Sequence[Node]) -> tuple[Node, ...]:
+def in_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
     """The nodes, makers first; in the file's order where that does not matter."""
     maker = {name: place for place, node in enumerate(nodes) for name in node.outputs if name}
-    needs = [{maker[name] for name in node.inputs if name in maker} for node in nodes]
+    needs = [{maker[name] for name in node.reads if name in maker} for node in nodes]
     readers: list[list[int]] = [[] for _ in nodes]
     for place, made in enumerate(needs):
         for other in made:
@@ -293,101 +152,3 @@ def _sorted(nodes: Sequence[Node]) -> tuple[Node, ...]:
         stuck = next(node for place, node in enumerate(nodes) if missing[place])
         raise GraphCycle(f"{stuck.name!r} needs itself", fix="export again", node=stuck.name)
     return tuple(nodes[place] for place in order)
-
-
-# --- Nodes and their attributes ------------------------------------------------------------------
-
-
-def _read_node(parts: _Parts) -> Node:
-    inputs = tuple(check_name(text(item)) for item in parts.get(1, []))
-    outputs = tuple(check_name(text(item)) for item in parts.get(2, []))
-    _name(parts, 3)
-    op, domain = _name(parts, 4), _name(parts, 7)
-    first = next((name for name in outputs if name), op)
-    if domain not in ("", "ai.onnx"):
-        if domain in ("com.microsoft", "ai.onnx.ml"):
-            raise NotCheckable(f"operator {domain}::{op}", fix="export standard ones", node=first)
-        raise CustomOp(f"operator {domain}::{op}", fix="export standard operators", node=first)
-    if op in _RANDOM:
-        raise NonDeterministicOp(f"operator {op}", fix="export without randomness", node=first)
-    if op in _SUBGRAPHS:
-        raise ControlFlow(f"operator {op}", fix="export one straight graph", node=first)
-    attributes: dict[str, Attribute] = {}
-    for item in parts.get(5, []):
-        name, value = _read_attribute(_view(item), first)
-        if name in attributes:
-            raise InvalidAttribute(f"{name!r} is given twice", fix="export again", node=first)
-        attributes[name] = value
-    return Node(op=op, inputs=inputs, outputs=outputs, attributes=attributes)
-
-
-def _read_attribute(message: memoryview, node: str) -> tuple[str, Attribute]:
-    parts = _collect(message)
-    name, kind = _name(parts, 1), _int(parts, 20, 0)
-    present = _VALUE_FIELDS & parts.keys()
-    if 21 in parts:
-        raise InvalidAttribute(f"{name!r} refers to a function", fix="export again", node=node)
-    if 6 in present or 11 in present:
-        raise ControlFlow(f"{name!r} holds a subgraph", fix="export one straight graph", node=node)
-    if 22 in present or 23 in present:
-        raise DtypeUnsupported(f"{name!r} is sparse", fix="store dense weights", node=node)
-    expected = _FIELD_OF_TYPE.get(kind)
-    # An empty list leaves no field behind; everything else has exactly its own.
-    if expected is None or present - {expected} or (not present and expected not in _LIST_FIELDS):
-        raise InvalidAttribute(
-            f"{name!r} of type {kind} does not hold what its type says",
-            fix="export again",
-            node=node,
-        )
-    return name, _attribute_value(parts.get(expected, []), kind, name, node)
-
-
-def _attribute_value(values: Sequence[Value], kind: int, name: str, node: str) -> Attribute:
-    if kind == _INT and isinstance(values[0], int):
-        return signed(values[0])
-    if kind == _STRING:
-        return text(values[0])
-    if kind == _STRINGS:
-        return tuple(text(value) for value in values)
-    if kind == _TENSOR:
-        return read_tensor(_view(values[0]))[1]
-    if kind == _INTS:
-        return tuple(int(i) for i in unpack_ints(values))
-    if kind in (_FLOAT, _FLOATS):
-        numbers = unpack_floats(values, "<f4")
-        if not np.all(np.isfinite(numbers)):
-            raise NonFiniteWeights(f"{name!r} is not finite", fix="export finite ones", node=node)
-        return float(numbers[0]) if kind == _FLOAT else tuple(float(i) for i in numbers)
-    raise InvalidAttribute(f"{name!r} has type {kind}", fix="export plain attributes", node=node)
-
-
-# --- Declared values -----------------------------------------------------------------------------
-
-
-def _read_value(parts: _Parts) -> tuple[str, Declared]:
-    name = _name(parts, 1)
-    if not name:
-        raise InvalidName("a graph value has no name", fix="export again")
-    if 2 not in parts:
-        return name, Declared(dtype="", shape=None)
-    kind = _collect(_view(parts[2][0]))
-    if 1 not in kind or kind.keys() - {1, 6}:
-        raise DtypeUnsupported(f"{name!r} is no dense tensor", fix="export tensors", node=name)
-    tensor = _collect(_view(kind[1][0]))
-    dtype = NAMES.get(_int(tensor, 1, 0), "other")
-    if 2 not in tensor:
-        return name, Declared(dtype=dtype, shape=None)
-    dims = _collect(_view(tensor[2][0])).get(1, [])
-    return name, Declared(dtype=dtype, shape=tuple(_dimension(_view(dim), name) for dim in dims))
-
-
-def _dimension(message: memoryview, name: str) -> int | None:
-    parts = _collect(message)
-    if 1 in parts and 2 in parts:
-        raise not_onnx(f"a dimension of {name!r} is a number and a symbol")
-    if 1 not in parts:
-        return None
-    size = _int(parts, 1, 0)
-    if not 0 <= size < 2**31:
-        raise ShapeMismatch(f"{name!r} has a dimension {size}", fix="export again", node=name)
-    return size

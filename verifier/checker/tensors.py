@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,9 @@ _TYPES: dict[int, tuple[str, str, int]] = {
     9: ("bool", "<u1", 5),
     10: ("float16", "<f2", 5),
     11: ("float64", "<f8", 10),
+    16: ("bfloat16", "<u2", 5),
 }
-FLOATS = ("float16", "float32", "float64")
+FLOATS = ("bfloat16", "float16", "float32", "float64")
 #: every type that may be declared for a tensor between nodes
 NAMES = {number: name for number, (name, _, _) in _TYPES.items()}
 _DATA_FIELDS = (4, 5, 6, 7, 9, 10, 11)
@@ -54,7 +56,7 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
 
     Raises:
         AmbiguousTensor: data in two fields, or in segments.
-        DtypeUnsupported: an element type other than float16, 32, 64, int32, 64 and bool.
+        DtypeUnsupported: an element type other than float16, 32, 64, bfloat16, int32, 64, bool.
         TensorSizeMismatch: the data have not the size that the shape says.
         NonFiniteWeights: an entry is nan or infinite.
     """
@@ -74,6 +76,8 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
     if given and given[0] not in (place, _RAW):
         raise AmbiguousTensor(f"tensor {shown!r}: data in a foreign field", fix="export again")
     array = _numbers(parts, raw, place, count, shown)
+    if dtype == "bfloat16":
+        array = _as_float32(array)
     if dtype in FLOATS and not np.all(np.isfinite(array)):
         raise NonFiniteWeights(f"tensor {shown!r} is not finite", fix="export finite weights")
     return name, Tensor(dtype=dtype, array=_widened(array, dtype).reshape(shape))
@@ -82,10 +86,9 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
 def _shape(values: Sequence[Value], name: str) -> tuple[tuple[int, ...], int]:
     """(shape, its product), in integers that do not overflow."""
     dims = unpack_ints(values)
-    count = 1
-    for dim in dims:
-        count *= dim
-    if any(dim < 0 or dim >= 2**31 for dim in dims):
+    count = math.prod(dims)
+    # numpy multiplies also what stands beside a 0.
+    if any(dim < 0 or dim >= 2**31 for dim in dims) or math.prod(dim or 1 for dim in dims) > 2**40:
         raise _mismatch(name, f"shape {dims[:8]}")
     return tuple(dims), count
 
@@ -120,12 +123,47 @@ def _from_varints(values: Sequence[Value], raw: str, name: str) -> np.ndarray:
     if raw == "<i8":
         return numbers.view(np.int64)
     whole = numbers.view(np.int64)
-    low, high = {"<i4": (-(2**31), 2**31), "<f2": (0, 2**16), "<u1": (0, 2)}[raw]
+    low, high = {
+        "<i4": (-(2**31), 2**31), "<f2": (0, 2**16), "<u1": (0, 2), "<u2": (0, 2**16),
+    }[raw]  # fmt: skip
     if np.any((whole < low) | (whole >= high)):
         raise _mismatch(name, "an entry outside its type")
     if raw == "<f2":
         return whole.astype(np.uint16).view(np.float16)
     return whole.astype(raw)
+
+
+def _as_float32(bits: np.ndarray) -> np.ndarray:
+    """The numbers whose bits are the upper halves of float32 numbers."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def nearest(numbers: np.ndarray, dtype: str) -> np.ndarray | None:
+    """The float64 numbers in a type of the file, as `Tensor` holds them; None: it has not all.
+
+    Floats are rounded, ties to even (bfloat16: of the nearest float32). Others are not rounded.
+    """
+    if dtype in FLOATS:
+        with np.errstate(over="ignore"):
+            found = _rounded(numbers, dtype)
+        return found if np.all(np.isfinite(found)) else None
+    limits = {"bool": (0, 1), "int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
+    if dtype not in limits:
+        return None
+    low, high = limits[dtype]
+    if not all(float(number).is_integer() and low <= int(number) <= high for number in numbers):
+        return None
+    whole = np.array([int(number) for number in numbers], dtype=np.int64)
+    return whole.astype(np.bool_) if dtype == "bool" else whole
+
+
+def _rounded(numbers: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype != "bfloat16":
+        return numbers.astype(dtype).astype(np.float64)
+    bits = numbers.astype(np.float32).view(np.uint32)
+    upper, lower = bits >> np.uint32(16), bits & np.uint32(0xFFFF)
+    is_up = (lower > 0x8000) | ((lower == 0x8000) & (upper % 2 == 1))
+    return _as_float32((upper + is_up).astype(np.uint16)).astype(np.float64)
 
 
 def _widened(array: np.ndarray, dtype: str) -> np.ndarray:

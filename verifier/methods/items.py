@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verifier.errors import InvalidRequest
 from verifier.norms import Metric, WeightedPair, Weighting, Weights
-from verifier.property import All, Each, Indices, Margins, Property
+from verifier.property import All, Each, Indices, Margins, Names, Property
 from verifier.regions import Everywhere
 
 
@@ -37,6 +37,12 @@ def items_of(asked: Property, output_size: int) -> tuple[Item, ...]:
         case Indices(indices):
             _refuse_beyond(indices, output_size, "outputs")
             return (Item(rows=_units(indices, output_size)),)
+        case Names():
+            raise InvalidRequest(
+                "outputs are named, and their places are not known here",
+                fix="give indices",
+                pointer="/property/outputs",
+            )
         case Each():
             return tuple(Item(rows=_units((i,), output_size), output=i) for i in range(output_size))
         case Margins(pairs):

@@ -6,26 +6,32 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from verifier.certificate import Pattern
 from verifier.errors import (
+    ControlFlow,
     DtypeUnsupported,
+    ExpansionTooLarge,
+    InvalidName,
     LipcertError,
-    OpUnsupported,
     ShapeMismatch,
 )
 from verifier.network.graph import Network, Node
-from verifier.network.nodes import Affine
+from verifier.network.nodes import Affine, Term, linear
 from verifier.onnx_import import fold, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
 from verifier.onnx_import.convert import RULES, blocked, recurrent
 from verifier.onnx_import.convert.affine import moved
-from verifier.onnx_import.convert.emitted import Emitted, tensor
-from verifier.onnx_import.moves import MOVES
+from verifier.onnx_import.convert.emitted import Emitted, gather, tensor
+from verifier.onnx_import.moves import FILL, MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
 from verifier.onnx_import.patterns.jumps import known_jump
 from verifier.onnx_import.patterns.normals import normal
 from verifier.onnx_import.patterns.turns import turned
+from verifier.onnx_import.ports import Port, input_ports, output_ports, refuse_unreadable
+from verifier.onnx_import.reader import in_order
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -37,22 +43,30 @@ from verifier.onnx_import.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from verifier.onnx_import.patterns.trace import Trace
-    from verifier.onnx_import.reader import Declared, Graph, Operator
+    from verifier.onnx_import.reader import Graph, Operator
 
 MAX_REASONS: Final = 64
+MAX_GROWTH: Final = 2**22  #: entries by which operators on constants may add to what they are given
+OUTPUTS: Final = ":outputs"  #: the node of the flat output, where the file has several
 MAX_BASES: Final = 24  #: earlier tensors that one is known as a function of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The network, or what keeps the graph from being one."""
+    """The network of the outputs that can be read, and what blocks the others."""
 
-    network: Network | None
-    blocked: Blocked | None
-    input_shape: Shape
-    output_shape: Shape | None
+    network: Network | None  #: None where no chosen output can be read
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     parameters: int
+
+    @property
+    def blocked(self) -> Blocked | None:
+        """Why a chosen output cannot be read; None where all can be."""
+        return next((port.blocked for port in self.outputs if port.blocked is not None), None)
 
 
 @dataclass(slots=True)
@@ -61,20 +75,35 @@ class _Builder:
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     nodes: dict[str, Node] = field(default_factory=dict[str, Node])
     patterns: list[Pattern] = field(default_factory=list["Pattern"])
+    grown: int = 0
     producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
 
     def run(self) -> None:
         """Every operator, in topological order."""
         self.values |= self.graph.constants
-        declared = self.graph.input
-        shape = checked_size(bound_shape(declared), declared.name)
-        traces = trace.base(declared.name, shape)
-        self.values[declared.name] = Signal("", shape, declared.dtype, traces)
-        for operator in self.graph.operators:
+        self._enter()
+        self._follow(self.graph.operators)
+
+    def _follow(self, operators: Sequence[Operator]) -> None:
+        for operator in operators:
             call = self._call(operator)
             self.producers |= dict.fromkeys(operator.outputs, operator)
             for name, value in zip(operator.outputs, self._results(call), strict=False):
                 self.values[name] = value
+
+    def _enter(self) -> None:
+        """The inputs: the network's own input, or parts of it where there are several."""
+        sizes = [prod(declared.shape or ()) for declared in self.graph.inputs]
+        start = 0
+        for declared, size in zip(self.graph.inputs, sizes, strict=True):
+            shape = checked_size(declared.shape or (), declared.name)
+            node = "" if len(sizes) == 1 else declared.name
+            if node:
+                part = gather(np.arange(start, start + size), sum(sizes))
+                self.nodes[node] = linear(node, [Term("", part)])
+            traces = trace.base(declared.name, shape)
+            self.values[declared.name] = Signal(node, shape, declared.dtype, traces)
+            start += size
 
     def _call(self, operator: Operator) -> Call:
         inputs = tuple(self.values[name] if name else None for name in operator.inputs)
@@ -82,6 +111,8 @@ class _Builder:
         return Call(operator, inputs, attributes, self.graph.opset)
 
     def _results(self, call: Call) -> list[Value]:
+        if call.operator.branches:
+            return self._branched(call)
         try:
             results = self._evaluated(call)
         except Unrepresented as unrepresented:
@@ -99,11 +130,26 @@ class _Builder:
         extra = len(call.operator.outputs) - len(results)
         return [*results, *(Opaque(None, "", (_extra_output(call),)) for _ in range(extra))]
 
+    def _branched(self, call: Call) -> list[Value]:
+        """What leaves an If: the results of the branch that its condition, a constant, picks."""
+        condition = call.input(0)
+        if not isinstance(condition, Constant) or condition.array.size != 1:
+            raise ControlFlow(
+                f"node {call.name!r} (If): its condition depends on the input",
+                node=call.name,
+                fix="export with fixed control flow: trace the model on an example input",
+            )
+        first, second = call.operator.branches
+        branch = first if condition.array.reshape(-1)[0] else second
+        self.values |= branch.constants
+        self._follow(in_order(branch.operators, (*branch.constants, *branch.captured)))
+        return [self.values[name] for name in branch.outputs]
+
     def _evaluated(self, call: Call) -> list[Value]:
         if call.op in fold.SHAPE_FOLDERS and call.inputs:
             return [fold.SHAPE_FOLDERS[call.op](call)]
         if all(value is None or isinstance(value, Constant) for value in call.inputs):
-            return list(fold.fold(call))
+            return list(self._folded(call))
         traced = trace.traces(call)
         if len(traced) == 1:
             shape, found = traced[0]
@@ -117,7 +163,7 @@ class _Builder:
             pattern = Pattern(kind="normalise", input=written_out.source, output=call.output)
             self.patterns.append(pattern)
             return [self._emit(call, written_out.emitted, _dtype(call), {})]
-        mirror = turned(call, written, self.graph.input.name)
+        mirror = turned(call, written, self.graph.inputs[0].name)
         if mirror is not None:
             pattern = Pattern(kind="turned-mirror", input=mirror.source, output=call.output)
             self.patterns.append(pattern)
@@ -130,6 +176,22 @@ class _Builder:
             return [
                 Opaque(shape, _dtype_or_none(call), reasons, found) for shape, found in traced
             ] or _raised(unrepresented)
+
+    def _folded(self, call: Call) -> list[Constant]:
+        """The constants that leave; what they have more than what entered counts, in all."""
+        results = fold.fold(call)
+        if call.op not in fold.DECLARED:
+            entered = {id(value): value for value in call.inputs if isinstance(value, Constant)}
+            before = sum(value.array.size for value in entered.values())
+            self.grown += max(sum(result.array.size for result in results) - before, 0)
+        if MAX_GROWTH < self.grown:
+            raise ExpansionTooLarge(
+                f"node {call.name!r} ({call.op}): constants grow by more than {MAX_GROWTH:,} "
+                "entries while they are computed",
+                node=call.name,
+                fix="export a model with smaller tensors",
+            )
+        return results
 
     def _converted(self, call: Call, traced: list[tuple[Shape, dict[str, Trace]]]) -> list[Value]:
         """Operator by operator; a blocked operand blocks the result, and its trace goes on."""
@@ -219,10 +281,10 @@ def _dtype(call: Call) -> str:
         if not kind.is_float:
             raise blocked.reason(call)
         return kind.name
+    if call.op == "ai.onnx.ml::Scaler":
+        return "float32"  # whatever enters
     floats = {
-        value.dtype
-        for value in call.inputs
-        if value is not None and value.dtype.startswith("float")
+        value.dtype for value in call.inputs if value is not None and tensors.is_float(value.dtype)
     }
     if len(floats) != 1:
         raise DtypeUnsupported(
@@ -241,11 +303,6 @@ def _extra_output(call: Call) -> Blocked:
     ).reason
 
 
-def bound_shape(declared: Declared) -> Shape:
-    """The declared shape of an input, with 1 for a symbolic batch."""
-    return tuple(1 if isinstance(dim, str) else dim for dim in declared.dims or ())
-
-
 def build(graph: Graph) -> Built:
     """The network of a graph.
 
@@ -254,51 +311,63 @@ def build(graph: Graph) -> Built:
     """
     builder = _Builder(graph)
     builder.run()
-    value = builder.values[graph.output.name]
-    input_shape = bound_shape(graph.input)
-    if graph.input.has_open_batch:
-        input_shape = input_shape[1:]
+    outputs = tuple(output_ports(graph, builder.values))
+    if not any(port.is_read for port in outputs):
+        refuse_unreadable(outputs)
     parameters = sum(
         constant.array.size for constant in graph.constants.values() if constant.is_float
     )
-    if isinstance(value, Opaque):
-        reason = _foremost(value.reasons)
-        if reason.code == "unsupported-op":
-            raise OpUnsupported(reason.detail, node=reason.node, fix=reason.fix)
-        return Built(
-            network=None,
-            blocked=reason,
-            input_shape=input_shape,
-            output_shape=_declared_shape(graph.output),
-            parameters=parameters,
-        )
-    _check_output(graph, value)
-    output_shape = value.shape
-    if graph.output.has_open_batch and output_shape[:1] == (1,):
-        output_shape = output_shape[1:]
     return Built(
-        network=_network(builder, value),
-        blocked=None,
-        input_shape=input_shape,
-        output_shape=output_shape,
+        network=_network(builder, outputs) if any(port.is_read for port in outputs) else None,
+        inputs=tuple(input_ports(graph)),
+        outputs=outputs,
         parameters=parameters,
     )
 
 
-def _network(builder: _Builder, value: Signal | Constant) -> Network:
-    size = prod(bound_shape(builder.graph.input))
-    if isinstance(value, Constant):
-        name = builder.graph.output.name
-        node = Affine(name, (), tensor(value.array.reshape(-1)))
-        return Network(nodes=(node,), input_size=size, output=name)
-    kept = _live(list(builder.nodes.values()), value.node)
+def _network(builder: _Builder, outputs: Sequence[Port]) -> Network:
+    inputs = sum(prod(declared.shape or ()) for declared in builder.graph.inputs)
+    output = _joined(builder, outputs)
+    kept = _live(list(builder.nodes.values()), output)
     names = {node.name for node in kept}
     return Network(
         nodes=kept,
-        input_size=size,
-        output=value.node,
+        input_size=inputs,
+        output=output,
         patterns=tuple(pattern for pattern in builder.patterns if pattern.output in names),
     )
+
+
+def _joined(builder: _Builder, outputs: Sequence[Port]) -> str:
+    """The node of the flat output; entries of outputs that are not read are 0."""
+    only = builder.values.get(outputs[0].name)
+    if len(outputs) == 1 and isinstance(only, Signal):
+        return only.node
+    name = OUTPUTS if 1 < len(outputs) else outputs[0].name
+    if OUTPUTS in builder.nodes:
+        raise InvalidName(
+            f"a tensor is called {OUTPUTS!r}, as the vector of all outputs is",
+            node=OUTPUTS,
+            fix="rename the tensor",
+        )
+    size = outputs[-1].place[1]
+    places: dict[str, np.ndarray] = {}
+    bias = np.zeros(size)
+    for port in outputs:
+        value = builder.values.get(port.name)
+        part = slice(*port.place)
+        if not port.is_read:
+            continue
+        if isinstance(value, Signal):
+            index = places.setdefault(value.node, np.full(size, FILL))
+            index[part] = np.arange(value.size)
+        elif isinstance(value, Constant):
+            bias[part] = value.array.reshape(-1)
+    sizes = {"": sum(prod(d.shape or ()) for d in builder.graph.inputs)}
+    sizes |= {node.name: node.size for node in builder.nodes.values()}
+    terms = tuple(Term(node, gather(index, sizes[node])) for node, index in places.items())
+    builder.nodes[name] = Affine(name, terms, tensor(bias))
+    return name
 
 
 def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
@@ -312,54 +381,4 @@ def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
     return tuple(reversed(kept))
 
 
-def _foremost(reasons: tuple[Blocked, ...]) -> Blocked:
-    """What is said of a blocked output.
-
-    A jump decides, then what has no global bound.
-    """
-    for code in ("discontinuous-op", "not-lipschitz-globally"):
-        for reason in reasons:
-            if reason.code == code:
-                return reason
-    return reasons[0]
-
-
-def _declared_shape(declared: Declared) -> Shape | None:
-    dims = declared.dims
-    if dims is None:
-        return None
-    dims = dims[1:] if declared.has_open_batch else dims
-    fixed = tuple(dim for dim in dims if isinstance(dim, int))
-    return fixed if len(fixed) == len(dims) else None
-
-
-def _check_output(graph: Graph, value: Signal | Constant) -> None:
-    declared = graph.output
-    if declared.dtype != value.dtype:
-        raise ShapeMismatch(
-            f"output {declared.name!r} is declared as {declared.dtype} and is {value.dtype}",
-            node=declared.name,
-            fix="export the model again",
-        )
-    if not value.is_float if isinstance(value, Constant) else False:
-        raise DtypeUnsupported(
-            f"output {declared.name!r} has type {value.dtype}",
-            node=declared.name,
-            fix="export a model with a float output",
-        )
-    if declared.dims is None:
-        return
-    fits = len(declared.dims) == len(value.shape) and all(
-        isinstance(dim, str) or dim == size
-        for dim, size in zip(declared.dims, value.shape, strict=True)
-    )
-    if not fits:
-        raise ShapeMismatch(
-            f"output {declared.name!r} is declared as {list(declared.dims)} and has shape "
-            f"{list(value.shape)}",
-            node=declared.name,
-            fix="export the model again with one fixed batch size, or a symbolic one",
-        )
-
-
-__all__ = ["Built", "bound_shape", "build"]
+__all__ = ["Built", "Port", "build"]

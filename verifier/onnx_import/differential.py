@@ -1,6 +1,6 @@
-"""The last word on an import: the network in float64 against onnxruntime on the original bytes.
+"""The last word on an import: the network in float64 against a run time on the original bytes.
 
-All graph optimisation is off, and one thread computes. The 32 inputs are corners (0, +-1, random
+The 32 inputs are corners (0, +-1, random
 signs) and normal vectors at scales from 1e-3 to 100.
 
 Where a function is not defined everywhere, half of the normal vectors are positive.
@@ -21,10 +21,9 @@ warned about, with the first node whose values part.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from math import prod, sqrt
-from typing import TYPE_CHECKING, Any, Final
+from math import sqrt
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from verifier.errors import ImportMismatch
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.activations.restricted import LogSigmoid, Restricted
 from verifier.network.nodes import Affine, Elementwise, Product
+from verifier.onnx_import.runtime import SAMPLES, Feed, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,62 +40,80 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from verifier.network.graph import Network, Node
+    from verifier.onnx_import.ports import Port
     from verifier.onnx_import.reader import Graph
 
-SAMPLES: Final = 32
 RUNS: Final = 3
 SAFETY: Final = 32.0
 LARGE: Final = 2**20  #: entries of all signals from which one run has to do
 CHUNK: Final = 2**23  #: entries of a signal that are held at once
-SEED: Final = 20_260_101
-_ROUNDOFF: Final = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
-_LEAST: Final = {"float16": 2.0**-24, "float32": 2.0**-149, "float64": 2.0**-1074}
+_KINDS: Final = {  #: unit roundoff, the least positive number, the greatest
+    "bfloat16": (2.0**-8, 2.0**-133, 2.0**127 * (2 - 2.0**-7)),
+    "float16": (2.0**-11, 2.0**-24, 65504.0),
+    "float32": (2.0**-24, 2.0**-149, float(np.finfo(np.float32).max)),
+    "float64": (2.0**-53, 2.0**-1074, float(np.finfo(np.float64).max)),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Precision:
-    """The type in which onnxruntime computes."""
+    """The type in which the file computes."""
 
     roundoff: float
     least: float  #: the least positive number
-    dtype: np.dtype[Any]
+    greatest: float
 
     @staticmethod
     def of(name: str) -> _Precision:
-        return _Precision(_ROUNDOFF[name], _LEAST[name], np.dtype(name))
+        return _Precision(*_KINDS[name])
 
 
-def check(data: bytes, graph: Graph, network: Network, shape: tuple[int, ...]) -> None:
-    """Compares network and file on 32 inputs.
+def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) -> None:
+    """Compares network and file on 32 inputs, in all outputs that the network has.
 
     Args:
         data: the original bytes.
         graph: what was read from them.
         network: what it became.
-        shape: the input's shape, a symbolic batch being 1.
+        outputs: those of the file that it has.
 
     Raises:
         ImportMismatch: an output differs by more than rounding explains, or onnxruntime refuses
             the file.
     """
-    precision = _Precision.of(graph.input.dtype)
-    rows = samples(prod(shape), is_restricted=_is_restricted(network)).astype(precision.dtype)
-    expected = _run(data, graph, rows.reshape(SAMPLES, *shape), (graph.output.name,))[0]
-    inputs = torch.from_numpy(rows.astype(np.float64))
-    found = _outputs(network, inputs, None, 0)
-    shaken = [_outputs(network, inputs, precision, run) for run in range(_runs(network))]
+    feed = Feed.of(graph, is_restricted=_is_restricted(network))
+    precision = _Precision.of(feed.dtype)
+    found = _outputs(network, feed.inputs, None, 0)
+    shaken = [_outputs(network, feed.inputs, precision, turn) for turn in range(_runs(network))]
     tolerance = _tolerances(found, shaken, precision)[network.output]
+    expected = _expected(data, feed, outputs, network.output_size)
     _require_numbers(expected, tolerance)
     worst = _excess(found[network.output].numpy(), expected, tolerance)
     if worst is None:
         return
-    node = _first_difference(data, graph, network, rows.reshape(SAMPLES, *shape), precision)
+    node = _first_difference(data, graph, network, feed, precision)
     raise ImportMismatch(
-        f"onnxruntime computes {worst[1]!r} where the network as understood has {worst[0]!r} "
+        f"a run time computes {worst[1]!r} where the network as understood has {worst[0]!r} "
         f"(tolerance {worst[2]:.3g}); values part at {node!r}",
         node=node,
         fix="report the model: lipcert has misread it",
     )
+
+
+def _expected(data: bytes, feed: Feed, outputs: Sequence[Port], size: int) -> np.ndarray:
+    """The flat output of every sample; 0 where the network does not have an output."""
+    whole = np.zeros((SAMPLES, size))
+    for port, values in zip(outputs, run(data, feed, [p.name for p in outputs]), strict=True):
+        start, end = port.place
+        if values.shape[1] != end - start:
+            raise ImportMismatch(
+                f"output {port.name!r} has {values.shape[1]} numbers where the network as "
+                f"understood has {end - start}",
+                node=port.name,
+                fix="report the model: lipcert has misread it",
+            )
+        whole[:, start:end] = values
+    return whole
 
 
 def _runs(network: Network) -> int:
@@ -117,45 +135,6 @@ def _require_numbers(expected: np.ndarray, tolerance: np.ndarray) -> None:
             f"none of {SAMPLES} inputs gives finite numbers, so that the import cannot be tested",
             fix="keep what enters roots, logarithms and divisors inside their domains",
         )
-
-
-def samples(size: int, *, is_restricted: bool) -> np.ndarray:
-    """[32, size]: corners, then normal vectors, four of each scale; half positive on request."""
-    rng = np.random.default_rng(SEED)
-    corners = [np.zeros(size), np.ones(size), -np.ones(size)]
-    corners += [rng.choice([-1.0, 1.0], size) for _ in range(5)]
-    scales = np.repeat([1e-3, 0.1, 1.0, 3.0, 10.0, 100.0], 4)
-    normal = rng.standard_normal((len(scales), size)) * scales[:, None]
-    if is_restricted:
-        normal[::2] = np.abs(normal[::2])
-    return np.vstack([*corners, normal])
-
-
-def _run(data: bytes, graph: Graph, rows: np.ndarray, names: Sequence[str]) -> list[np.ndarray]:
-    """Flat values of the named tensors for every row, as onnxruntime computes them."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime as ort  # heavy, and of no use before this test
-
-    ort.set_default_logger_severity(4)
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        runs = [session.run(list(names), {graph.input.name: row}) for row in rows]
-    except Exception as error:
-        raise ImportMismatch(
-            f"onnxruntime does not run the file ({type(error).__name__}), so that the import "
-            "cannot be tested",
-            fix="export the model so that onnxruntime runs it",
-        ) from error
-    return [
-        np.stack([np.asarray(run[place], np.float64).reshape(-1) for run in runs])
-        for place in range(len(names))
-    ]
 
 
 def _excess(
@@ -197,7 +176,7 @@ def _tolerances(
         changes = [_largest(run[name] - values) for run in shaken]
         whole = SAFETY * torch.stack(changes).amax(dim=0) + 8 * precision.roundoff * largest
         # Beyond the greatest number of the type nothing can be compared.
-        overflow = float(np.finfo(precision.dtype).max) / 16 < largest
+        overflow = precision.greatest / 16 < largest
         whole = torch.where(overflow, torch.inf, whole + 2**9 * precision.least)
         tolerances[name] = whole.numpy()
     return tolerances
@@ -276,7 +255,7 @@ def _first_difference(
     data: bytes,
     graph: Graph,
     network: Network,
-    rows: np.ndarray,
+    feed: Feed,
     precision: _Precision,
 ) -> str:
     """The first node, in order, whose values differ between network and file."""
@@ -289,15 +268,15 @@ def _first_difference(
     model.graph.output.extend(
         onnx.ValueInfoProto(name=name) for name in names if name not in present
     )
+    last = graph.outputs[-1].name
     try:
-        expected = _run(model.SerializeToString(), graph, rows, names)
+        expected = run(model.SerializeToString(), feed, names)
     except ImportMismatch:
-        return graph.output.name
-    inputs = torch.from_numpy(rows.reshape(SAMPLES, -1).astype(np.float64))
-    signals = _signals(network, inputs, None, 0, keep=names)
-    shaken = [_signals(network, inputs, precision, run, keep=names) for run in range(RUNS)]
+        return last
+    signals = _signals(network, feed.inputs, None, 0, keep=names)
+    shaken = [_signals(network, feed.inputs, precision, turn, keep=names) for turn in range(RUNS)]
     tolerances = _tolerances({name: signals[name] for name in names}, shaken, precision)
     for name, values in zip(names, expected, strict=True):
         if _excess(signals[name].numpy(), values, tolerances[name]) is not None:
             return name
-    return graph.output.name
+    return last

@@ -10,7 +10,7 @@ import numpy as np
 
 from verifier.errors import NonFiniteWeights
 from verifier.onnx_import.moves import MOVES, axes_of, axis_of, broadcast_shape
-from verifier.onnx_import.tensors import element_type
+from verifier.onnx_import.tensors import element_type, nearest
 from verifier.onnx_import.values import Constant, checked_size
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = np.ndarray
 Folder: TypeAlias = Callable[["Call"], Constant]
+
+
+#: Constants of any size that the file may state in a few bytes: weights of a model for tests.
+DECLARED: Final = frozenset({"Constant", "ConstantOfShape"})
 
 
 def fold(call: Call) -> list[Constant]:
@@ -151,9 +155,9 @@ def _cast(call: Call) -> Constant:
     x = call.array(0)
     kind = element_type(call.attributes.integer("to"), call.name)
     call.attributes.ignore("saturate", "round_mode")
-    if kind.is_float and kind.name != "float64":
-        rounded = x.astype(kind.dtype)  # a stored rounding, which the file asks for
-        return Constant(rounded.astype(np.float64), kind.name)
+    if kind.is_float:
+        rounded = nearest(x.astype(np.float64), kind.name)  # which the file asks for
+        return Constant.of(np.full(x.shape, np.inf) if rounded is None else rounded, kind.name)
     return Constant.of(x.astype(kind.dtype), kind.name)
 
 

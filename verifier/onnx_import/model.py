@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from typing import TYPE_CHECKING
 
 from verifier.errors import (
     CapabilityBlocked,
     DiscontinuousOp,
-    NotCheckable,
+    DtypeUnsupported,
     NotLipschitzGlobally,
+    OpUnsupported,
 )
 from verifier.network.everywhere import REMEDY, unbounded_node, why_unbounded
 from verifier.network.graph import Grouped
@@ -21,8 +21,9 @@ from verifier.network.segments import segments
 from verifier.onnx_import.values import Blocked
 
 if TYPE_CHECKING:
+    from verifier.certificate import Assumption
     from verifier.network.graph import Network, Node
-    from verifier.onnx_import.values import Shape
+    from verifier.onnx_import.ports import Port
 
 METHODS = ("product", "lipsdp", "propagation")
 SCOPES = ("global", "local")
@@ -38,10 +39,9 @@ class Model:
     sha256: str  #: "sha256:" and the digest of the original bytes
     network: Network | None  #: None where `blocked` says why
     blocked: Blocked | None
-    input_name: str
-    input_shape: Shape
-    output_name: str
-    output_shape: Shape | None  #: None where the file does not declare it and nothing computes it
+    inputs: tuple[Port, ...]  #: that make up the flat input, in the file's order
+    outputs: tuple[Port, ...]  #: all of the file
+    assumptions: tuple[Assumption, ...]  #: what the network rests on beside the file
     opset: int
     dtype: str
     parameters: int
@@ -56,9 +56,17 @@ class Model:
         if self.network is not None:
             return self.network
         assert self.blocked is not None  # noqa: S101 (one of the two is there)
-        kinds = {kind.code: kind for kind in (DiscontinuousOp, NotLipschitzGlobally, NotCheckable)}
+        kinds = {
+            kind.code: kind
+            for kind in (DiscontinuousOp, DtypeUnsupported, NotLipschitzGlobally, OpUnsupported)
+        }
         blocked = self.blocked
         raise kinds[blocked.code](blocked.detail, node=blocked.node, fix=blocked.fix)
+
+    @property
+    def output_places(self) -> dict[str, tuple[int, int]]:
+        """Where each output starts and ends in the flat output."""
+        return {port.name: port.place for port in self.outputs}
 
     def summary(self) -> dict[str, object]:
         """What `inspect` prints."""
@@ -66,8 +74,14 @@ class Model:
             "model": self.sha256,
             "opset": self.opset,
             "dtype": self.dtype,
-            "input": _tensor(self.input_name, self.input_shape),
-            "output": _tensor(self.output_name, self.output_shape),
+            "input": _flat(self.inputs),
+            "output": _flat(self.outputs),
+            "inputs": [_port_json(port) for port in self.inputs],
+            "outputs": [_port_json(port) for port in self.outputs],
+            "assumptions": [
+                {"code": item.code, "node": item.node, "value": item.value}
+                for item in self.assumptions
+            ],
             "parameters": self.parameters,
             "operators": dict(self.operators),
             "nodes": {} if self.network is None else _kinds(self.network.nodes),
@@ -147,11 +161,28 @@ def _told(
     return {"applies": applies, "node": node, "code": code, "reason": reason}
 
 
-def _tensor(name: str, shape: Shape | None) -> dict[str, object]:
+def _flat(ports: tuple[Port, ...]) -> dict[str, object]:
+    """The flat vector of all inputs, or of all outputs; the shape of the only one."""
+    known = all(port.shape is not None for port in ports)
+    (first, *others) = ports
+    if not others:
+        shape = None if first.shape is None else list(first.shape)
+        return {"name": first.name, "shape": shape, "size": first.size}
+    size = ports[-1].place[1] if known else None
+    return {"name": None, "shape": None if size is None else [size], "size": size}
+
+
+def _port_json(port: Port) -> dict[str, object]:
+    blocked = port.blocked
     return {
-        "name": name,
-        "shape": None if shape is None else list(shape),
-        "size": None if shape is None else prod(shape),
+        "name": port.name,
+        "dtype": port.dtype or None,
+        "shape": None if port.shape is None else list(port.shape),
+        "size": port.size,
+        "range": None if port.shape is None else list(port.place),
+        "blocked": None
+        if blocked is None
+        else {"code": blocked.code, "node": blocked.node, "reason": blocked.detail},
     }
 
 

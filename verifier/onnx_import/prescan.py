@@ -49,6 +49,8 @@ FOREIGN_OPS: Final[Mapping[str, frozenset[str]]] = {
     "com.microsoft": frozenset({"Gelu", "QGemm"}),
 }  #: recognised, so that the answer can be about them; most are not supported either
 
+BRANCHES: Final = ("then_branch", "else_branch")  #: of an If, in this order
+
 _CONTROL_FLOW: Final = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _RANDOM: Final = frozenset(
     {
@@ -94,16 +96,18 @@ def scan(data: bytes) -> Message:
     model = wire.read(data)
     everything = list(_all_messages(model))
     _check_where_data_are(everything)
-    _check_control_flow(everything)
+    _check_control_flow(model, everything)
     _check_foreign_parts(model, everything)
-    _check_versions(model)
+    opset = _check_versions(model)
     graph = model.one("graph")
     if graph is None:
         raise EmptyModel("the file has no graph", fix="export the model again")
-    _check_functions(model)
+    functions = _check_functions(model, graph, opset)
     _check_names(everything)
-    for node in graph.each("node"):
-        _check_node(node)
+    for message in everything:
+        if message.kind in {"Graph", "Function"}:
+            for node in message.each("node"):
+                _check_node(node, functions, refers=message.kind == "Function")
     return model
 
 
@@ -129,8 +133,20 @@ def _check_where_data_are(everything: list[Message]) -> None:
         )
 
 
-def _check_control_flow(everything: list[Message]) -> None:
+def _check_control_flow(model: Message, everything: list[Message]) -> None:
+    """Sub-graphs are read in one place: the two branches of an If of the main graph."""
+    graph = model.one("graph")
+    nodes = [] if graph is None else graph.each("node")
+    branching = [node for node in nodes if node.text("op_type") == "If"]
+    allowed = {id(node) for node in branching} | {
+        id(attribute)
+        for node in branching
+        for attribute in node.each("attribute")
+        if attribute.text("name") in BRANCHES and not attribute.has("graphs")
+    }
     for message in everything:
+        if id(message) in allowed:
+            continue
         if message.kind == "Node" and message.text("op_type") in _CONTROL_FLOW:
             raise _control_flow(message)
         if message.kind == "Attribute" and (message.has("g") or message.has("graphs")):
@@ -141,7 +157,7 @@ def _control_flow(message: Message) -> ControlFlow:
     name = _shown(message.text("name"))
     return ControlFlow(
         f"{name!r} has a sub-graph ({_shown(message.text('op_type')) or 'attribute'}); a graph "
-        "without If, Loop and Scan is supported",
+        "without Loop and Scan is supported, an If where its condition is constant",
         node=name,
         fix="export with fixed control flow: trace the model on an example input",
     )
@@ -158,7 +174,8 @@ def _check_foreign_parts(model: Message, everything: list[Message]) -> None:
             tensors.check(tensor, _shown(tensor.text("name")))
 
 
-def _check_versions(model: Message) -> None:
+def _check_versions(model: Message) -> int:
+    """The one version of the standard operators."""
     version = model.number("ir_version")
     if version not in IR_VERSIONS:
         raise OpsetUnsupported(
@@ -178,35 +195,55 @@ def _check_versions(model: Message) -> None:
         raise OpsetUnsupported(
             f"opset {standard[0]}; 7 to 24 are supported", fix="export with opset_version=18"
         )
+    return standard[0]
 
 
-def _check_functions(model: Message) -> None:
-    """Local functions are refused; how depends on what calling them would do."""
+def function_key(message: Message, field: str = "op_type") -> str:
+    """What a node calls; with field "name", what a function is called by."""
+    return f"{message.text('domain')}::{message.text(field)}"
+
+
+def _check_functions(model: Message, graph: Message, opset: int) -> frozenset[str]:
+    """The names of local functions; the graph with all of them written out is small enough."""
     functions = model.each("functions")
     if not functions:
-        return
+        return frozenset()
     called = {
-        f"{function.text('domain')}::{function.text('name')}": [
-            f"{node.text('domain')}::{node.text('op_type')}" for node in function.each("node")
-        ]
+        function_key(function, "name"): [function_key(node) for node in function.each("node")]
         for function in functions
     }
+    if len(called) < len(functions) or any(function.has("overload") for function in functions):
+        raise CustomOp(
+            "two functions of the file have one name",
+            fix="export the model without local functions",
+        )
     if any(function.text("domain") in STANDARD_DOMAINS for function in functions):
         raise CustomOp(
             "a function of the file takes the name of a standard operator",
             fix="export the model without local functions",
         )
+    for function in functions:
+        _check_function_opset(function, opset)
     sizes = _expanded_sizes(called)
-    if wire.MAX_NODES < max(sizes.values()):
+    whole = sum(sizes.get(function_key(node), 1) for node in graph.each("node"))
+    if wire.MAX_NODES < max(whole, *sizes.values()):
         raise ExpansionTooLarge(
-            f"a function of the file has {max(sizes.values()):,} nodes when written out",
+            f"the graph has {max(whole, *sizes.values()):,} nodes when its functions are written "
+            "out",
             fix=f"export a graph of at most {wire.MAX_NODES:,} nodes",
         )
-    raise CustomOp(
-        f"the file has local functions ({_shown(next(iter(called)))}); standard operators are "
-        "supported",
-        fix="inline the functions when exporting (onnx.inliner.inline_local_functions)",
-    )
+    return frozenset(called)
+
+
+def _check_function_opset(function: Message, opset: int) -> None:
+    for entry in function.each("opset_import"):
+        version = wire.signed(entry.number("version"))
+        if entry.text("domain") in STANDARD_DOMAINS and version != opset:
+            raise OpsetUnsupported(
+                f"function {_shown(function.text('name'))!r} uses opset {version}, the graph "
+                f"{opset}",
+                fix="inline the functions when exporting (onnx.inliner.inline_local_functions)",
+            )
 
 
 def _expanded_sizes(called: Mapping[str, list[str]]) -> dict[str, int]:
@@ -247,7 +284,7 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_node(node: Message) -> None:
+def _check_node(node: Message, functions: frozenset[str], *, refers: bool) -> None:
     label = node.text("name") or next(iter(node.texts("output")), "")
     if MAX_NAME_BYTES * 64 < len(node.texts("input")) + len(node.texts("output")):
         raise TooManyNodes(
@@ -262,7 +299,8 @@ def _check_node(node: Message) -> None:
             node=label,
             fix="export in evaluation mode, without random operators",
         )
-    if domain not in STANDARD_DOMAINS and op not in FOREIGN_OPS.get(domain, ()):
+    is_local = function_key(node) in functions and not node.has("overload")
+    if domain not in STANDARD_DOMAINS and op not in FOREIGN_OPS.get(domain, ()) and not is_local:
         raise CustomOp(
             f"node {label!r} is {domain}::{op}; operators of the standard domain are supported",
             node=label,
@@ -276,15 +314,16 @@ def _check_node(node: Message) -> None:
             fix="export the model again",
         )
     for attribute in node.each("attribute"):
-        _check_attribute(attribute, label)
+        _check_attribute(attribute, label, refers=refers)
 
 
-def _check_attribute(attribute: Message, label: str) -> None:
-    """One value, of the type that it says, and finite."""
+def _check_attribute(attribute: Message, label: str, *, refers: bool) -> None:
+    """One value, of the type that it says, and finite; in functions perhaps one of the call's."""
     name = attribute.text("name")
     given = {field for field in _ATTRIBUTE_FIELDS.values() if attribute.has(field)}
     expected = _ATTRIBUTE_FIELDS.get(attribute.number("type"))
-    if attribute.has("ref_attr_name") or not given <= {expected}:
+    is_reference = attribute.has("ref_attr_name")
+    if (is_reference and (given or not refers)) or not given <= {expected}:
         raise InvalidAttribute(
             f"attribute {name!r} of node {label!r} is tagged {expected} and holds {sorted(given)}",
             node=label,

@@ -30,7 +30,7 @@ _DATA_FIELDS: Final = (
     "double_data",
     "uint64_data",
 )
-MAX_DIMENSION: Final = 2**40
+MAX_DIMENSION: Final = 2**40  #: also of their product, zeros left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ElementType:
     @property
     def is_float(self) -> bool:
         """Whether it is one of the real types of the data path."""
-        return self.dtype.kind == "f"
+        return is_float(self.name)
 
 
 ELEMENT_TYPES: Final[Mapping[int, ElementType]] = {
@@ -60,15 +60,53 @@ ELEMENT_TYPES: Final[Mapping[int, ElementType]] = {
     11: ElementType("float64", np.dtype("<f8"), "double_data"),
     12: ElementType("uint32", np.dtype("<u4"), "uint64_data"),
     13: ElementType("uint64", np.dtype("<u8"), "uint64_data"),
+    16: ElementType("bfloat16", np.dtype("<u2"), "int32_data"),  #: the upper half of a float32
 }
+_BY_NAME: Final = {kind.name: kind for kind in ELEMENT_TYPES.values()}
+
+
+def is_float(name: str) -> bool:
+    """Whether an element type holds real numbers."""
+    return name in {"bfloat16", "float16", "float32", "float64"}
+
+
+def nearest(numbers: np.ndarray, name: str) -> np.ndarray | None:
+    """The float64 numbers rounded to an element type; None where it cannot hold them.
+
+    Floats go to the nearest, ties to even; integers and truth values have to be such already.
+    """
+    if name == "bfloat16":
+        rounded = _rounded_bfloat16(numbers)
+    elif is_float(name):
+        with np.errstate(over="ignore"):
+            rounded = numbers.astype(_BY_NAME[name].dtype)
+    elif name not in _BY_NAME:
+        return None
+    else:
+        rounded = _whole(numbers, _BY_NAME[name].dtype)
+    return rounded if rounded is not None and np.isfinite(rounded).all() else None
+
+
+def _rounded_bfloat16(numbers: np.ndarray) -> np.ndarray:
+    """Float32 numbers of eight bits: to the nearest of float32 first, as run times do."""
+    with np.errstate(over="ignore"):
+        bits = numbers.astype("<f4").view(np.uint32)
+    halves = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (halves & np.uint32(0xFFFF0000)).view("<f4")
+
+
+def _whole(numbers: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    is_whole = all(float(i).is_integer() and low <= int(i) <= high for i in numbers)
+    return np.array([int(i) for i in numbers], dtype) if is_whole else None
 
 
 def element_type(number: int, where: str) -> ElementType:
     """The element type of this number, or `DtypeUnsupported`."""
     if number not in ELEMENT_TYPES:
         raise DtypeUnsupported(
-            f"{where} has element type {number}; float16, float32, float64, integers and bool "
-            "are supported",
+            f"{where} has element type {number}; float16, bfloat16, float32, float64, integers and "
+            "bool are supported",
             node=where,
             fix="export the model in float32",
         )
@@ -92,11 +130,12 @@ def check(tensor: Message, where: str) -> None:
         )
     kind = element_type(tensor.number("data_type"), where)
     dims = _dims(tensor)
-    if any(not 0 <= dim <= MAX_DIMENSION for dim in dims):
+    # Beside a 0 the others count as well: numpy multiplies them.
+    if min(dims, default=0) < 0 or MAX_DIMENSION < prod(dim or 1 for dim in dims):
         raise TensorSizeMismatch(
             f"tensor {where!r} has dimensions {dims}",
             node=where,
-            fix="export the model again: dimensions are between 0 and 2^40",
+            fix="export the model again: dimensions are at least 0, their product at most 2^40",
         )
     if _stored_count(tensor, kind) != (prod(dims), 0):
         raise TensorSizeMismatch(
@@ -118,14 +157,22 @@ def array(tensor: Message) -> np.ndarray:
     kind = ELEMENT_TYPES[tensor.number("data_type")]
     dims = _dims(tensor)
     if tensor.has("raw_data"):
-        return np.frombuffer(tensor.views["raw_data"][0], kind.dtype).reshape(dims)
+        stored = np.frombuffer(tensor.views["raw_data"][0], kind.dtype)
+        return _widened(stored, kind).reshape(dims)
     if kind.field in {"float_data", "double_data"}:
         parts = tensor.views.get(kind.field, [])
         return np.frombuffer(b"".join(parts), kind.dtype).reshape(dims)
     numbers = np.array(list(_varints(tensor, kind.field)), np.int64)
-    if kind.dtype.kind == "f":  # float16: the bits, as an integer
+    if kind.name == "float16":  # the bits, as an integer
         return numbers.astype(np.uint16).view(np.float16).reshape(dims)
-    return numbers.astype(kind.dtype).reshape(dims)
+    return _widened(numbers.astype(kind.dtype), kind).reshape(dims)
+
+
+def _widened(stored: np.ndarray, kind: ElementType) -> np.ndarray:
+    """The bits of bfloat16 as float32 numbers; others are what they are."""
+    if kind.name != "bfloat16":
+        return stored
+    return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def _stored_count(tensor: Message, kind: ElementType) -> tuple[int, int]:
@@ -157,4 +204,5 @@ def integers(message: Message, name: str) -> tuple[int, ...]:
 def floats(message: Message, name: str) -> tuple[float, ...]:
     """A repeated float32 field."""
     data = b"".join(message.views.get(name, ()))
-    return tuple(np.frombuffer(data, "<f4").astype(np.float64).tolist())
+    with np.errstate(invalid="ignore"):  # what is no number is refused elsewhere
+        return tuple(np.frombuffer(data, "<f4").astype(np.float64).tolist())

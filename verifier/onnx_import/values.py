@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from verifier.onnx_import.wire import Message
 
 Shape: TypeAlias = tuple[int, ...]
-Code: TypeAlias = Literal["discontinuous-op", "not-lipschitz-globally", "unsupported-op"]
+Code: TypeAlias = Literal[
+    "discontinuous-op", "not-lipschitz-globally", "unsupported-dtype", "unsupported-op"
+]
 
 MAX_ENTRIES: Final = 2**26  #: of any tensor: 512 MB in float64
 
@@ -57,7 +59,7 @@ class Constant:
     @property
     def is_float(self) -> bool:
         """Whether it can meet signals."""
-        return self.dtype.startswith("float")
+        return tensors.is_float(self.dtype)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,8 @@ from verifier.errors import ControlFlow, NotOnnx, TooManyNodes, UnknownField
 MAX_MESSAGES: Final = 2_000_000
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 20_000
+NESTED: Final = 7  #: the depth of a graph in a sub-graph: model, graph, node, attribute, graph, ..
+MAX_INNER: Final = 200  #: of those
 
 Kind: TypeAlias = Literal["varint", "fixed32", "fixed64", "bytes"]
 _WIRE_TYPES: Final[Mapping[Kind, int]] = {"varint": 0, "fixed64": 1, "bytes": 2, "fixed32": 5}
@@ -76,16 +78,18 @@ def read(data: bytes) -> Message:
     """
     root = Message("Model")
     pending: list[tuple[memoryview, Message, int]] = [(memoryview(data), root, 0)]
-    count = nodes = 0
+    count = nodes = inner = 0
     while pending:
         view, message, depth = pending.pop()
         if MAX_DEPTH < depth:
             raise _malformed(f"messages are nested more than {MAX_DEPTH} deep")
         inside = _fill(view, message)
         nodes += message.kind == "Node"
-        if MAX_NODES < nodes:  # the main graph has no more; the others are in sub-graphs
+        inner += message.kind == "Graph" and NESTED <= depth
+        # The main graph has no more nodes; graphs in sub-graphs are refused in any case.
+        if MAX_NODES < nodes or MAX_INNER < inner:
             raise ControlFlow(
-                f"the file has more than {MAX_NODES:,} nodes in sub-graphs",
+                f"the file has more than {MAX_NODES:,} nodes, or {MAX_INNER} graphs, in sub-graphs",
                 fix="export with fixed control flow: trace the model on an example input",
             )
         count += sum(len(values) for values in message.numbers.values())

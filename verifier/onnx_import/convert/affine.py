@@ -326,6 +326,21 @@ def _scaler(call: Call) -> Emitted:
     return affine(call, x.shape, [(x, Diagonal(tensor(factor.reshape(x.size))))], -offset * factor)
 
 
+def _zip_map(call: Call) -> Emitted:
+    """ai.onnx.ml: the same numbers, keyed by labels; in their order where labels ascend."""
+    attributes = call.attributes
+    attributes.ignore("classlabels_strings", "classlabels_int64s")
+    names = ("classlabels_int64s", "classlabels_strings")
+    labels = next((attributes.values[name] for name in names if name in attributes.values), ())
+    if not isinstance(labels, tuple) or list(labels) != sorted(labels, key=_label):
+        raise call.unsupported("its labels do not ascend")
+    return _cast(call)
+
+
+def _label(label: object) -> tuple[float, str]:
+    return (float(label), "") if isinstance(label, int | float) else (0.0, str(label))
+
+
 def _cast(call: Call) -> Emitted:
     """Between float types, which is the identity over the reals."""
     x = call.signal(0)
@@ -364,6 +379,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "Sub": _sub,
     "Sum": _sum,
     "ai.onnx.ml::Scaler": _scaler,
+    "ai.onnx.ml::ZipMap": _zip_map,
 }
 
 __all__ = ["RULES", "Rule", "index_tensor", "moved", "written_out"]

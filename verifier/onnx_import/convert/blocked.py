@@ -47,7 +47,6 @@ DISCONTINUOUS: Final = frozenset(
         "ai.onnx.ml::TreeEnsemble",
         "ai.onnx.ml::TreeEnsembleClassifier",
         "ai.onnx.ml::TreeEnsembleRegressor",
-        "ai.onnx.ml::ZipMap",
         "com.microsoft::QGemm",
     }
 )
