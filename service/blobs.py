@@ -48,14 +48,16 @@ class Draft:
 
     def keep(self, place: Path) -> None:
         """Give flushed bytes their final name."""
-        place.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(place.parent)
         self.path.replace(place)
         _flush_folder(place.parent)
 
     def discard(self) -> None:
         """Remove the bytes, if they were not kept."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self._file.close()  # writes what is left, and so fails on a full disk
+        finally:
+            self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> "Draft":
         return self
@@ -118,6 +120,14 @@ class Blobs:
             return False
         finally:
             path.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder whose name survives a power cut, as the files in it do."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -3,6 +3,10 @@
 A process of its own beside the API, with one loop that never waits on anything but the clock.
 It parses no model and runs no mathematics, so that a heartbeat is never late.
 
+What the machine refuses ends no more than it has to. The database: the turn, and the next one
+does what was left. A file or a process: the attempt, whose lease lapses, so that the job is tried
+again a while later.
+
 While the store is SQLite there is one dispatcher for a data directory, by a lock on a file. It
 therefore knows when it starts that every lease in the database is a dead one's.
 """
@@ -15,8 +19,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from typing import IO
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.attempt import Attempt, Killed, Tools, lost
 from service.blobs import Blobs
@@ -36,6 +43,7 @@ from service.worker import Order
 TICK_S = 0.02  #: between two turns of the loop
 CANCEL_S = 0.1  #: between two looks at what is to be canceled
 MIGRATION_S = 60.0
+FAULT_S = 1.0  #: after a turn that the machine cut short
 
 log = logging.getLogger("lipcert.dispatcher")
 
@@ -52,6 +60,7 @@ class Inspection:
         self._database = database
         self._summary: Mapping[str, object] | None = None
         self._error: Mapping[str, object] | None = None
+        self._has_ended = False
 
     @property
     def is_late(self) -> bool:
@@ -68,12 +77,14 @@ class Inspection:
             case Overran(used):
                 self._error = {**_unreadable(f"reading the model took {used >> 20} MiB of memory")}
             case Ended():
-                self._conclude()
+                self._has_ended = True
             case _:
                 pass  # an inspection proves nothing
 
     def advance(self) -> None:
-        """Nothing is left to do between reports."""
+        """Write what the reading brought, once it is over."""
+        if self._has_ended:
+            self._conclude()
 
     def close(self) -> None:
         """Nothing is left behind."""
@@ -113,7 +124,11 @@ class Dispatcher:
             leases.lapse(connection, now_ms())
         self._sweep()
         while not stop.wait(TICK_S):
-            self._turn()
+            try:
+                self._turn()
+            except (OSError, SQLAlchemyError):
+                log.exception("a turn was cut short")
+                stop.wait(FAULT_S)
         self._stop()
 
     def _turn(self) -> None:
@@ -134,14 +149,30 @@ class Dispatcher:
         """Pass on what the executor heard, and forget the attempts that are over."""
         for handle, report in self._executor.poll():
             if handle.number in self._running:
-                self._running[handle.number].hear(report)
+                with self._at_its_risk(handle.number):
+                    self._running[handle.number].hear(report)
         for number, attempt in list(self._running.items()):
-            attempt.advance()
+            with self._at_its_risk(number):
+                attempt.advance()
             if attempt.is_over:
-                attempt.close()
+                self._forget(number)
                 log.info("attempt ended", extra=_about(attempt.claim))
-                self._executor.cancel(attempt.handle)
-                del self._running[number]
+
+    @contextmanager
+    def _at_its_risk(self, number: int) -> Generator[None]:
+        """Give an attempt up for which the machine has no room: its lease lapses."""
+        try:
+            yield
+        except OSError:
+            about = _about(self._running[number].claim)
+            self._forget(number)
+            log.exception("attempt given up", extra=about)
+
+    def _forget(self, number: int) -> None:
+        attempt = self._running.pop(number)
+        self._executor.cancel(attempt.handle)
+        with suppress(OSError):  # what is left of it is removed with what crashes leave
+            attempt.close()
 
     def _is_due(self, name: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -154,7 +185,8 @@ class Dispatcher:
         now = now_ms()
         with self._database.write() as connection:
             if self._running:
-                leases.heartbeat(connection, self.owner, now + self._lease_ms)
+                kept = [attempt.claim.job for attempt in self._running.values()]
+                leases.heartbeat(connection, self.owner, kept, now + self._lease_ms)
             leases.announce(connection, self.owner, now, self._executor.describe())
 
     def _obey(self) -> None:

@@ -5,7 +5,7 @@ state `running`: a dispatcher that stalled beyond its lease finds that no row ma
 Finishing is one transaction: state, verdict, certificate and last events together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,11 +94,14 @@ def claim(
     )
 
 
-def heartbeat(connection: Connection, owner: str, until: int) -> None:
-    """Extend every lease of this dispatcher. No event, no version: nothing happened to the job."""
+def heartbeat(connection: Connection, owner: str, kept: Collection[str], until: int) -> None:
+    """Extend the leases of the jobs that this dispatcher works on.
+
+    Those that it has given up lapse. No event, no version: nothing happened to the job.
+    """
     connection.execute(
         update(job)
-        .where(job.c.lease_owner == owner, job.c.state == "running")
+        .where(job.c.lease_owner == owner, job.c.state == "running", job.c.id.in_(kept))
         .values(lease_until=until)
     )
 

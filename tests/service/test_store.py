@@ -106,10 +106,14 @@ def test_the_same_owner_is_fenced_by_its_attempt(database: Database) -> None:
 
 
 def test_heartbeats_keep_a_lease(database: Database) -> None:
-    submit(database)
+    kept, given_up = submit(database), submit(database)
+    claim(database)
     claim(database)
     with database.write() as connection:
-        leases.heartbeat(connection, "one", 5000)
+        leases.heartbeat(connection, "one", [kept], 5000)
+    claimed = claim(database, now=1001, owner="two")
+    assert claimed is not None
+    assert claimed.job == given_up
     assert claim(database, now=1001, owner="two") is None
 
 
