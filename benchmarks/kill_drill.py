@@ -31,11 +31,11 @@ from verifier import parse_request, verify
 
 #: How often each kind of process is killed. The first three take the others with them.
 WEIGHTS: Mapping[Kind, float] = {
-    "api": 0.07,
-    "dispatcher": 0.08,
-    "forkserver": 0.10,
+    "api": 0.05,
+    "dispatcher": 0.06,
+    "forkserver": 0.09,
     "worker": 0.55,
-    "checker": 0.20,
+    "checker": 0.25,
 }
 NETWORKS = 25
 STUCK_S = 300.0  #: without news of a job, after which it is given up

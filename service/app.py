@@ -12,6 +12,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from service import openapi
@@ -27,6 +28,7 @@ from service.schemas.jobs import EstimateBody
 from service.schemas.problems import ProblemBody
 from service.schemas.submissions import RadiusBody, ResumeBody, SubmissionBody
 from service.settings import Settings
+from service.storage_faults import problem_of_fault
 from service.store.engine import open_database
 from verifier.version import VERSION
 
@@ -66,10 +68,12 @@ def describe_app() -> FastAPI:
         openapi_url=None,
     )
     for routes in (models, jobs, radius, certificates, keys, meta):
-        app.include_router(routes.router)
+        app.include_router(routes.router, responses=openapi.problems(503, 507))
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(OSError, _on_fault)
+    app.add_exception_handler(SQLAlchemyError, _on_fault)
     app.add_exception_handler(Exception, _on_defect)
     openapi.install(app, BODIES)
     return app
@@ -106,6 +110,16 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     problem = Problem(
         code, f"{request.method} {request.url.path[:200]}: {error.detail}", headers=error.headers
     )
+    return _respond(request, problem)
+
+
+async def _on_fault(request: Request, error: Exception) -> JSONResponse:
+    """What the machine refuses is no defect: the client may ask again."""
+    problem = problem_of_fault(error)
+    if problem is None:
+        return await _on_defect(request, error)
+    request_id = getattr(request.state, "request_id", "")
+    log.error("%s", problem.entry.code, exc_info=error, extra={"with": {"request_id": request_id}})
     return _respond(request, problem)
 
 

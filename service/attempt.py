@@ -90,6 +90,7 @@ class Attempt:
         self._open: int | None = None  #: parts that branch and bound has not done yet
         self._shown = 0.0
         self._is_shown = True  #: nothing is known that the row does not say
+        self._is_kept = True  #: the row has the best answer
         self._error: Mapping[str, object] | None = None
         self._has_result = False
         self._has_ended = False
@@ -144,7 +145,7 @@ class Attempt:
         if self._has_ended and is_settled:
             self._conclude()
         elif not self._is_shown and self._shown + PROGRESS_S < time.monotonic():
-            self._show(None)
+            self._show()
 
     def close(self) -> None:
         """Leave nothing behind: processes, temporary files."""
@@ -169,7 +170,8 @@ class Attempt:
                 self._rejection = outcome
             elif self._answer.is_better(place, outcome) and self._store(outcome, checked.text):
                 self._answer.take(place, outcome)
-                self._show(self._answer.incumbent)
+                self._is_kept = self._is_shown = False
+                self._show()
         finally:
             checked.text.unlink(missing_ok=True)
 
@@ -206,11 +208,12 @@ class Attempt:
             "done": self._done,
         }
 
-    def _show(self, incumbent: Mapping[str, Any] | None) -> None:
+    def _show(self) -> None:
+        incumbent = None if self._is_kept else self._answer.incumbent
         with self._tools.database.write() as connection:
             is_ours = leases.report(connection, self.claim, self._progress(), incumbent, now_ms())
         self._shown = time.monotonic()
-        self._is_shown = True
+        self._is_kept = self._is_shown = True
         self.is_over = not is_ours
 
     # --- ending ----------------------------------------------------------------------------------
@@ -251,6 +254,8 @@ class Attempt:
         """The state and error that this attempt ends in; None: the job has to run again."""
         if self.killed == "canceled":
             return "canceled", None
+        if self.killed == "stopped" and not self._candidates.is_settled:
+            return None  # what it has found is checked in another attempt
         has_any = self._answer.incumbent is not None
         if self._has_result:
             is_answered = self._answer.is_answered(was_rejected=self._rejection is not None)

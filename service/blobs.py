@@ -105,9 +105,8 @@ class Blobs:
 
     def remove_stale(self) -> None:
         """Remove temporary files older than a day: what crashes left behind."""
-        limit = time.time() - TEMPORARY_AGE_S
         for path in self.temporary.iterdir():
-            if path.is_file() and path.stat().st_mtime < limit:
+            if is_older(path, TEMPORARY_AGE_S):
                 path.unlink(missing_ok=True)
 
     def probe(self) -> bool:
@@ -120,6 +119,14 @@ class Blobs:
             return False
         finally:
             path.unlink(missing_ok=True)
+
+
+def is_older(path: Path, seconds: float) -> bool:
+    """Whether a file is there, and was last written longer ago."""
+    try:
+        return path.stat().st_mtime < time.time() - seconds
+    except FileNotFoundError:
+        return False
 
 
 def _make_folder(folder: Path) -> None:

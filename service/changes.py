@@ -6,7 +6,9 @@ with the waiters, and any process that writes to the database wakes them.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.store import jobs
 from service.store.engine import Database
@@ -66,11 +68,15 @@ class Changes:
     async def _look(self) -> None:
         """Ring the bells of every job that changed, for as long as there are any."""
         while self._bells:
-            for job_id, seq in self._changed():
-                self._last = max(self._last, seq)
-                for bell in self._bells.get(job_id, ()):
-                    bell.ring()
+            with suppress(SQLAlchemyError):  # the next look finds what this one did not
+                self._ring()
             await asyncio.sleep(LOOK_S)
+
+    def _ring(self) -> None:
+        for job_id, seq in self._changed():
+            self._last = max(self._last, seq)
+            for bell in self._bells.get(job_id, ()):
+                bell.ring()
 
     def _newest(self) -> int:
         with self._database.read() as connection:

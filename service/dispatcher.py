@@ -31,6 +31,7 @@ from service.checking import Bench
 from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
 from service.executors.local import LocalExecutor
 from service.logs import write_json_lines
+from service.orphans import remove_orphans
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
 from service.store import leases
@@ -43,6 +44,7 @@ from service.worker import Order
 TICK_S = 0.02  #: between two turns of the loop
 CANCEL_S = 0.1  #: between two looks at what is to be canceled
 MIGRATION_S = 60.0
+TIDY_S = 3600.0  #: between two looks for files that nobody needs
 FAULT_S = 1.0  #: after a turn that the machine cut short
 
 log = logging.getLogger("lipcert.dispatcher")
@@ -120,18 +122,28 @@ class Dispatcher:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then kill the children and give their jobs back."""
+        self.begin()
+        while not stop.wait(TICK_S):
+            if not self.turn():
+                stop.wait(FAULT_S)
+        self.stop()
+
+    def begin(self) -> None:
+        """End the leases of whoever was here before."""
         with self._database.write() as connection:
             leases.lapse(connection, now_ms())
         self._sweep()
-        while not stop.wait(TICK_S):
-            try:
-                self._turn()
-            except (OSError, SQLAlchemyError):
-                log.exception("a turn was cut short")
-                stop.wait(FAULT_S)
-        self._stop()
 
-    def _turn(self) -> None:
+    def turn(self) -> bool:
+        """Do what is due; whether the machine let it be done."""
+        try:
+            self._do_what_is_due()
+        except (OSError, SQLAlchemyError):
+            log.exception("a turn was cut short")
+            return False
+        return True
+
+    def _do_what_is_due(self) -> None:
         self._advance()
         for attempt in self._running.values():
             if attempt.is_late:
@@ -143,6 +155,8 @@ class Dispatcher:
             self._beat()
         if self._is_due("sweep", self._settings.sweep_s):
             self._sweep()
+        if self._is_due("tidy", TIDY_S):
+            self._tidy()
         self._claim()
 
     def _advance(self) -> None:
@@ -209,6 +223,10 @@ class Dispatcher:
                 return
         with self._database.write() as connection:
             leases.sweep(connection, now, lost().to_json())
+
+    def _tidy(self) -> None:
+        self._tools.blobs.remove_stale()
+        remove_orphans(self._database, self._tools.blobs)
 
     def _claim(self) -> None:
         """Start attempts while there are jobs and free slots."""
@@ -291,7 +309,8 @@ class Dispatcher:
     def _lease_ms(self) -> int:
         return round(self._settings.lease_s * 1000)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Kill the children, give their jobs back, and say that this dispatcher has gone."""
         for attempt in self._running.values():
             attempt.killed = attempt.killed or "stopped"
             self._executor.cancel(attempt.handle)
@@ -309,7 +328,6 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """Dispatch until told to stop."""
     _limit_threads(settings.threads)
     blobs = Blobs(settings.data)
-    blobs.remove_stale()
     database = open_database(settings.database)
     if not wait_for_head(database, MIGRATION_S):
         raise SystemExit("the database is not at the newest schema: start the API first")

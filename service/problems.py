@@ -237,6 +237,20 @@ OF_SERVICE: Sequence[Entry] = (
         is_retryable=True,
     ),
     Entry(
+        code="storage-full",
+        status=507,
+        title="The service's disk is full.",
+        fix="send it again later; the operator has to make room",
+        is_retryable=True,
+    ),
+    Entry(
+        code="storage-unavailable",
+        status=503,
+        title="The service's database or disk does not answer now.",
+        fix="send it again, with the same Idempotency-Key",
+        is_retryable=True,
+    ),
+    Entry(
         code="unauthorized",
         status=401,
         title="The request has no valid API key.",

@@ -27,7 +27,7 @@ from service.routes.submitting import (
 )
 from service.schemas.jobs import EstimateBody, EventListBody, JobBody, JobListBody, RadiiBody
 from service.schemas.submissions import ResumeBody, SubmissionBody
-from service.store import events, jobs
+from service.store import events, jobs, leases
 from service.store.engine import now_ms
 from service.store.events import StoredEvent
 from service.store.jobs import Job
@@ -122,7 +122,7 @@ async def cancel(context: Submitting, job_id: JobPath) -> Response:
     before = await find(context, job_id)
     if before.has_ended:
         return answer(before, 200, {})
-    job = await context.write(lambda c: jobs.cancel(c, context.tenant, job_id, now_ms()))
+    job = await context.write(lambda c: leases.cancel(c, context.tenant, job_id, now_ms()))
     assert job is not None, "no job is ever deleted"  # noqa: S101
     return answer(job, 202, {})
 

@@ -1,10 +1,12 @@
 """Models by the SHA-256 of their bytes: uploaded, read by a child, listed, fetched, deleted."""
 
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from service.blobs import Draft
@@ -119,14 +121,16 @@ async def delete(context: Submitting, model_id: ModelPath) -> Response:
     """Delete a model. Its certificates stay."""
     await _find(context, model_id)
 
-    def remove(connection: Connection) -> bool:
-        if not models.remove(connection, context.tenant, model_id):
-            return False
-        context.blobs.remove("models", context.tenant, model_id.removeprefix("sha256:"))
-        return True
-
-    if not await context.write(remove):
+    if not await context.write(lambda c: models.remove(c, context.tenant, model_id)):
         raise Problem("model-in-use", f"a job that has not ended needs {model_id}")
+
+    def forget(connection: Connection) -> None:
+        # After the row, lest it lose its bytes; under the write lock, for whoever uploads it again.
+        if models.find(connection, context.tenant, model_id) is None:
+            context.blobs.remove("models", context.tenant, model_id.removeprefix("sha256:"))
+
+    with suppress(OSError, SQLAlchemyError):  # the model is gone; `orphans` removes its bytes
+        await context.write(forget)
     return Response(status_code=204)
 
 

@@ -164,26 +164,6 @@ def insert_answered(
     )
 
 
-def cancel(connection: Connection, tenant: str, job_id: str, now: int) -> Job | None:
-    """The job after the wish to cancel it: at once where it waits, else soon by its dispatcher."""
-    mine = [job.c.tenant == tenant, job.c.id == job_id, job.c.kind.in_(ASKED)]
-    change(
-        connection,
-        [*mine, job.c.state == "queued"],
-        {"state": "canceled", "cancel_requested": True, "ended": now},
-        ended_events("canceled", None, None, None),
-        now,
-    )
-    change(
-        connection,
-        [*mine, job.c.state == "running", ~job.c.cancel_requested],
-        {"cancel_requested": True},
-        [],
-        now,
-    )
-    return find(connection, tenant, job_id)
-
-
 def fail_waiting(
     connection: Connection, tenant: str, model_id: str, error: Mapping[str, object], now: int
 ) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, sel
 from service.store import jobs, models
 from service.store.events import Event
 from service.store.inserts import insert_if_new, insert_or_update
-from service.store.jobs import Kind, State
+from service.store.jobs import Job, Kind, State
 from service.store.tables import certificate, dispatcher, idempotency, job, model
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
@@ -186,6 +186,23 @@ def release(connection: Connection, mine: Claim, now: int, *, reason: str, again
     return jobs.change(connection, guards, values, happened, now) is not None
 
 
+def cancel(connection: Connection, tenant: str, job_id: str, now: int) -> Job | None:
+    """The job after the wish to cancel it: at once where it waits, else soon by its dispatcher.
+
+    One that waits for another attempt keeps what the earlier ones have proved.
+    """
+    found = jobs.find(connection, tenant, job_id)
+    if found is None or found.has_ended:
+        return found
+    guards = [job.c.tenant == tenant, job.c.id == job_id, job.c.state == found.state]
+    wish = {"cancel_requested": True}
+    if found.state == "queued":
+        _end(connection, guards, "canceled", found.incumbent, None, now, wish)
+    else:
+        jobs.change(connection, [*guards, ~job.c.cancel_requested], wish, [], now)
+    return jobs.find(connection, tenant, job_id)
+
+
 def is_canceled(connection: Connection, mine: Claim) -> bool:
     """Whether someone wished this job away."""
     return connection.scalar(select(job.c.cancel_requested).where(job.c.id == mine.job)) or False
@@ -213,14 +230,9 @@ def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
                     connection, row["tenant"], row["model"], summary=None, error=lost, now=now
                 )
     late = [job.c.state == "queued", job.c.deadline < now]
-    for job_id in connection.scalars(select(job.c.id).where(*late)).all():
-        jobs.change(
-            connection,
-            [job.c.id == job_id, *late],
-            {"state": "expired", "ended": now},
-            jobs.ended_events("expired", None, None, None),
-            now,
-        )
+    for row in connection.execute(select(job.c.id, job.c.incumbent).where(*late)).all():
+        state: State = "expired" if row.incumbent is None else "succeeded"
+        _end(connection, [job.c.id == row.id, *late], state, row.incumbent, None, now, {})
     connection.execute(delete(idempotency).where(idempotency.c.created < now - IDEMPOTENCY_MS))
 
 
@@ -300,25 +312,25 @@ def _end(
     )
     if row is None:
         return False
-    for accepted in _certificates(incumbent):
+    for proof in accepted(incumbent):
         # The same proof of another run has the same id, and is the same certificate.
         proved: dict[str, object] = {
             "tenant": row["tenant"],
-            "id": accepted["id"],
-            "blob": accepted["blob"],
-            "size": accepted["size"],
+            "id": proof["id"],
+            "blob": proof["blob"],
+            "size": proof["size"],
             "model": row["model"],
-            "kind": accepted["kind"],
-            "scope": accepted["scope"],
-            "summary": accepted["summary"],
+            "kind": proof["kind"],
+            "scope": proof["scope"],
+            "summary": proof["summary"],
             "created": now,
         }
         insert_if_new(connection, certificate, proved)
     return True
 
 
-def _certificates(incumbent: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """The one of a bound, or those of radii."""
+def accepted(incumbent: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """What the checker accepted: the one of a bound, or those of radii."""
     if incumbent is None:
         return []
     if "rings" in incumbent:

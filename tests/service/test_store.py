@@ -147,7 +147,7 @@ def test_a_canceled_job_of_a_dead_dispatcher_is_not_run_again(database: Database
     job_id = submit(database)
     claim(database)
     with database.write() as connection:
-        jobs.cancel(connection, TENANT, job_id, 1)
+        leases.cancel(connection, TENANT, job_id, 1)
     assert claim(database, now=2000) is None
     with database.write() as connection:
         leases.sweep(connection, 2000, LOST)
@@ -191,7 +191,7 @@ def test_another_tenant_sees_nothing(database: Database) -> None:
     with database.write() as connection:
         assert jobs.find(connection, "other", job_id) is None
         assert models.find(connection, "other", MODEL) is None
-        assert jobs.cancel(connection, "other", job_id, 1) is None
+        assert leases.cancel(connection, "other", job_id, 1) is None
         assert events.after(connection, "other", job_id, 0, 10) == []
     assert find(database, job_id).state == "queued"
 
