@@ -26,17 +26,12 @@ import httpx
 
 from benchmarks.drill_questions import Question, questions
 from benchmarks.drill_report import Books, print_report
-from benchmarks.live_service import KINDS, Kind, LiveService, kill, settings_for
+from benchmarks.live_service import Kind, LiveService, kill, settings_for
 from verifier import parse_request, verify
 
-#: How often each kind of process is killed. The first three take the others with them.
-WEIGHTS: Mapping[Kind, float] = {
-    "api": 0.05,
-    "dispatcher": 0.06,
-    "forkserver": 0.09,
-    "worker": 0.55,
-    "checker": 0.25,
-}
+#: How often each is killed among those that take the others with them, and among the others.
+HEAVY: Mapping[Kind, float] = {"api": 0.3, "dispatcher": 0.3, "forkserver": 0.4}
+LIGHT: Mapping[Kind, float] = {"worker": 0.7, "checker": 0.3}
 NETWORKS = 25
 STUCK_S = 300.0  #: without news of a job, after which it is given up
 
@@ -127,14 +122,19 @@ class Killer(threading.Thread):
     """Kills processes of a service at random instants, and starts it again when it has ended."""
 
     def __init__(
-        self, service: LiveService, progress: Progress, rng: random.Random, every_s: float
+        self,
+        service: LiveService,
+        progress: Progress,
+        rng: random.Random,
+        given: argparse.Namespace,
     ) -> None:
         super().__init__(daemon=True)
         self.finished = threading.Event()
         self._service = service
         self._progress = progress
         self._rng = rng
-        self._every_s = every_s
+        self._every_s = float(given.every)
+        self._heavy = float(given.heavy)
 
     def run(self) -> None:
         """Kill until there were enough; restart until the drill is over."""
@@ -149,7 +149,8 @@ class Killer(threading.Thread):
         return self._rng.expovariate(1 / self._every_s)
 
     def _kill_one(self) -> None:
-        (kind,) = self._rng.choices(KINDS, [WEIGHTS[name] for name in KINDS])
+        weights = HEAVY if self._rng.random() < self._heavy else LIGHT
+        (kind,) = self._rng.choices(list(weights), list(weights.values()))
         pids = self._service.pids(kind)
         if pids and kill(self._rng.choice(pids)):
             self._progress.books.kills.append((time.time_ns() // 1_000_000, kind))
@@ -167,7 +168,7 @@ def drill(service: LiveService, progress: Progress, given: argparse.Namespace) -
     """Run customers and the killer until there were enough jobs and kills."""
     asked = questions(NETWORKS)
     rng = random.Random(given.seed)  # noqa: S311 - no secret
-    killer = Killer(service, progress, rng, given.every)
+    killer = Killer(service, progress, rng, given)
     customers = [
         threading.Thread(target=Customer(service.url, progress, asked).run)
         for _ in range(given.clients)
@@ -195,7 +196,7 @@ def main() -> int:
         settings = settings_for(
             Path(folder) / "data",
             given.database_url,
-            slots=2,
+            slots=3,
             max_attempts=1000,
             lease_s=5.0,
             heartbeat_s=1.0,
@@ -215,6 +216,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--every", type=float, default=2.0, help="mean seconds between two kills")
+    parser.add_argument(
+        "--heavy", type=float, default=0.2, help="share of API, dispatcher and forkserver"
+    )
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--database-url", default=None)

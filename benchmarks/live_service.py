@@ -20,8 +20,6 @@ from service.settings import Settings
 
 Kind: TypeAlias = Literal["api", "dispatcher", "forkserver", "worker", "checker"]
 
-KINDS: tuple[Kind, ...] = ("api", "dispatcher", "forkserver", "worker", "checker")
-
 START = (
     "import sys; from service.serve import serve; from service.settings import Settings; "
     "sys.exit(serve(Settings.from_json(sys.argv[1])))"

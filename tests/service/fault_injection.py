@@ -93,20 +93,23 @@ def _watch_engine(engine: Engine, faults: Faults) -> None:
         faults.call(_short(statement), lambda: cursor.execute(statement, parameters), _full)
         return True
 
-    def execute_plain(cursor: Any, statement: str, _context: Any) -> bool:  # noqa: ANN401
-        faults.call(_short(statement), lambda: cursor.execute(statement), _full)
-        return True
-
     def connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("PRAGMA synchronous=OFF")  # no power cuts here
 
     event.listen(engine, "do_execute", execute)
-    event.listen(engine, "do_execute_no_params", execute_plain)
     event.listen(engine, "connect", connect)
-    commit = engine.dialect.do_commit
-    engine.dialect.do_commit = lambda connection: faults.call(  # type: ignore[method-assign] # of this engine alone
-        "COMMIT", lambda: commit(connection), _full
-    )
+    for name in ("do_begin", "do_commit"):
+        _watch_end(engine, name, faults)
+
+
+def _watch_end(engine: Engine, name: str, faults: Faults) -> None:
+    """Have one end of this engine's transactions pass through the faults."""
+    real = getattr(engine.dialect, name)
+
+    def do(connection: Any) -> None:  # noqa: ANN401 - the driver's
+        faults.call(name, lambda: real(connection), _full)
+
+    setattr(engine.dialect, name, do)
 
 
 def watch_files(monkeypatch: pytest.MonkeyPatch, faults: Faults, root: Path) -> None:
