@@ -7,7 +7,7 @@ once by the checker's own code.
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from service.attempt import Tools
 from service.blobs import Blobs
 from service.changes import Changes
 from service.check_child import examine
-from service.checking import Bench, Checker, CheckOrder
+from service.checking import DIED, Bench, Checker, CheckOrder, rejection
 from service.context import Context
 from service.dispatcher import Dispatcher
 from service.executors import (
@@ -134,6 +134,7 @@ class InstantChecker(Checker):
     """The checker's code, in this process."""
 
     is_endless = False
+    deaths: Iterator[bool] = iter(())  #: whether the process of the next check is killed
 
     def __init__(self, faults: Faults) -> None:
         self.began = 0.0
@@ -150,6 +151,8 @@ class InstantChecker(Checker):
     def poll(self, wait_s: float = 0.0) -> Mapping[str, Any] | None:
         """What was found, unless the check is to take for ever."""
         del wait_s
+        if next(InstantChecker.deaths, False):
+            return rejection(DIED, "")
         return None if self.is_endless else self._outcome
 
     def close(self) -> None:

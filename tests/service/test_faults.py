@@ -1,7 +1,12 @@
 """A fault at every SQL statement, commit and file-system call: nothing acknowledged is lost."""
 
+import errno
 import hashlib
 import os
+import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -12,9 +17,14 @@ from fastapi import FastAPI
 from fault_injection import Faults, Mode, watch_files
 from little_service import HANGS, Clock, InstantChecker, LittleService
 from sqlalchemy import Connection, Select, func, select
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
+from service import serve
 from service.app import describe_app
 from service.orphans import remove_orphans
+from service.settings import Settings
+from service.storage_faults import problem_of_fault
 from service.store.engine import open_database
 from service.store.migrate import migrate
 from service.store.tables import certificate, job, job_event, model
@@ -128,6 +138,78 @@ def test_a_stop_during_the_last_check_gives_the_job_back(
     service.reboot()
     service.settle(lambda: service.row(job_id).ended is not None)
     assert service.row(job_id).state == "succeeded"
+
+
+def test_a_check_whose_process_is_killed_is_made_again(
+    service: LittleService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it said nothing is no rejection."""
+    service.begin()
+    monkeypatch.setattr(InstantChecker, "deaths", iter((True, True)))
+    job_id = service.submit("one", model=service.upload(MODEL), **WORK)
+    service.settle(lambda: service.row(job_id).ended is not None)
+    assert (service.row(job_id).state, service.row(job_id).attempt) == ("succeeded", 1)
+
+
+def test_a_dispatcher_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither a machine without room for a process nor a process that dies at once ends it."""
+    started = threading.Event()
+    ways = iter(("no room", "dies at once"))
+    real = subprocess.Popen
+
+    def start(_command: list[str], **more: Any) -> Any:  # noqa: ANN401 - a process of text
+        match next(ways, "lives"):
+            case "no room":
+                raise BlockingIOError(errno.EAGAIN, "no more processes")
+            case "dies at once":
+                return real([sys.executable, "-c", "import os; os.close(0)"], **more)
+            case _:
+                started.set()
+                return real([sys.executable, "-c", "input(); input()"], **more)
+
+    monkeypatch.setattr(serve, "RESTART_S", 0.0)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    keeper = serve.Keeper(Settings(data=tmp_path))
+    keeper.start()
+    assert started.wait(30)
+    keeper.stop()
+
+
+def _sqlite(code: int) -> OperationalError:
+    error = sqlite3.OperationalError()
+    error.sqlite_errorcode = code
+    return OperationalError("", {}, error)
+
+
+class _ServerSays(Exception):
+    """As a driver of a server raises it."""
+
+    def __init__(self, sqlstate: str | None) -> None:
+        super().__init__()
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, ""), "storage-full"),
+        (OSError(errno.EIO, ""), "storage-unavailable"),
+        (FileNotFoundError(errno.ENOENT, ""), None),
+        (_sqlite(sqlite3.SQLITE_FULL), "storage-full"),
+        (_sqlite(sqlite3.SQLITE_BUSY_SNAPSHOT), "storage-unavailable"),
+        (_sqlite(sqlite3.SQLITE_ERROR), None),
+        (OperationalError("", {}, _ServerSays("53100")), "storage-full"),
+        (OperationalError("", {}, _ServerSays(None)), "storage-unavailable"),
+        (NoConnection(), "storage-unavailable"),
+        (IntegrityError("", {}, Exception()), None),
+    ],
+    ids=repr,
+)
+def test_what_the_machine_refuses_is_no_defect(error: Exception, code: str | None) -> None:
+    problem = problem_of_fault(error)
+    assert (None if problem is None else problem.entry.code) == code
 
 
 def points(calls: list[str], mode: Mode) -> list[int]:

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from service.store import events, jobs, leases, models
+from service.store import certificates, events, jobs, leases, models
 from service.store.engine import HEAD, Database, open_database
 from service.store.jobs import Job, NewJob
 from service.store.leases import Claim
@@ -152,6 +152,34 @@ def test_a_canceled_job_of_a_dead_dispatcher_is_not_run_again(database: Database
     with database.write() as connection:
         leases.sweep(connection, 2000, LOST)
     assert find(database, job_id).state == "canceled"
+
+
+def _given_back(database: Database, **members: Any) -> str:  # noqa: ANN401 - a job's fields
+    """A job in the queue again, of which an attempt has proved something."""
+    job_id = submit(database, **members)
+    mine = claim(database)
+    assert mine is not None
+    with database.write() as connection:
+        leases.report(connection, mine, {}, INCUMBENT, 1)
+        assert leases.release(connection, mine, 2, reason="stopped", again=True)
+    return job_id
+
+
+def test_a_canceled_job_that_waits_again_keeps_its_bound(database: Database) -> None:
+    job_id = _given_back(database)
+    with database.write() as connection:
+        leases.cancel(connection, TENANT, job_id, 3)
+        assert certificates.find(connection, TENANT, INCUMBENT["id"]) is not None
+    job = find(database, job_id)
+    assert (job.state, job.certificate) == ("canceled", INCUMBENT["id"])
+
+
+def test_a_job_that_waits_again_beyond_its_deadline_succeeds(database: Database) -> None:
+    job_id = _given_back(database, deadline=500)
+    with database.write() as connection:
+        leases.sweep(connection, 2000, LOST)
+    job = find(database, job_id)
+    assert (job.state, job.certificate) == ("succeeded", INCUMBENT["id"])
 
 
 @pytest.mark.parametrize("incumbent", [None, INCUMBENT])
