@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test serve lint bench clean
+.PHONY: demo test serve lint bench drill clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -36,6 +36,13 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.published
 	$(BIN)/python -m benchmarks.local_yardsticks
 	$(BIN)/python -m benchmarks.check_time
+
+# Long: faults, kills, load and hostile files against a real service (docs/durability.md).
+drill: $(INSTALLED)
+	LIPCERT_TESTS=full $(BIN)/python -m pytest -q tests/service/test_faults.py
+	$(BIN)/python -m benchmarks.kill_drill
+	$(BIN)/python -m benchmarks.service_load
+	$(BIN)/python -m benchmarks.hostile_rest
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@
     get       GET of a job, as fast as it goes                     wanted: 1000/s
     upload    a model of 200 MiB                                   wanted: < 32 MiB more memory
     cancel    from the call to the end of a job that computes      wanted: p99 < 1 s
+    recovery  from a kill to the next attempt of the job           wanted: < 35 s
     queue     10 000 jobs wait, 500 clients wait for one of them,  wanted: GET p99 < 200 ms,
               and others ask                                               no 5xx
 
@@ -19,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,15 @@ import httpx
 
 from benchmarks.drill_questions import requests, tiny_model
 from benchmarks.http_load import Measured, get, hold, load, post
-from benchmarks.live_service import LiveService, peak_bytes, resident_bytes, settings_for
+from benchmarks.live_service import (
+    Kind,
+    LiveService,
+    eventually,
+    kill,
+    peak_bytes,
+    resident_bytes,
+    settings_for,
+)
 
 BINARY = {"Content-Type": "application/octet-stream"}
 MEBIBYTE = 2**20
@@ -114,6 +123,32 @@ def queue(service: LiveService) -> Iterator[str]:
     yield f"long polls: {waited}"
 
 
+def recovery(service: LiveService) -> Iterator[str]:
+    """From the kill of each kind of process to the next attempt, with the default lease."""
+    with _client(service) as client:
+        model = _upload(client, tiny_model(0, "recovery"))
+        job = client.post("/v1/jobs", json={"model": model, **ENDLESS}).json()
+    path = f"{service.url}/v1/jobs/{job['id']}"
+    kinds: tuple[Kind, ...] = ("worker", "forkserver", "dispatcher", "api")
+    for kind in kinds:
+        attempt = eventually(lambda: _attempt_after(service, path, 0), 60.0)
+        eventually(lambda: service.pids("worker"), 60.0)
+        for pid in service.pids(kind):
+            kill(pid)
+        began = time.perf_counter()
+        eventually(lambda known=attempt: _attempt_after(service, path, known), 60.0)
+        yield f"{kind}: {time.perf_counter() - began:.1f} s"
+
+
+def _attempt_after(service: LiveService, path: str, known: int) -> int | None:
+    """The number of the attempt that runs, if it is another one."""
+    service.restart_if_ended()
+    with suppress(httpx.TransportError):
+        job = httpx.get(path, timeout=5.0).json()
+        return job["attempt"] if job["state"] == "running" and known < job["attempt"] else None
+    return None
+
+
 async def _ask_and_wait(port: int, ids: list[str]) -> tuple[Measured, Measured]:
     """500 long polls of 20 seconds each, and one client after the other that asks at once."""
     polls = [get(f"/v1/jobs/{name}", Prefer="wait=20", If_None_Match='"1"') for name in ids[:500]]
@@ -178,6 +213,7 @@ MEASUREMENTS: Mapping[str, Callable[[LiveService], Iterator[str]]] = {
     "cancel": cancel,
     "get": get_job,
     "queue": queue,
+    "recovery": recovery,
     "start": start,
     "upload": upload,
 }
@@ -187,7 +223,7 @@ def main() -> None:
     """Print the figures of the measurements that are named, or of all."""
     for name in sys.argv[1:] or MEASUREMENTS:
         with tempfile.TemporaryDirectory() as folder:
-            settings = settings_for(Path(folder) / "data", None, slots=1)
+            settings = settings_for(Path(folder) / "data", None, slots=1, max_attempts=10)
             service = LiveService(settings, Path(folder) / "log")
             try:
                 service.wait_ready()
