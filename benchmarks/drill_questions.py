@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from onnx import helper, numpy_helper
 
 Json = Mapping[str, Any]  # a request
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 WIDTHS = (4, 6, 5, 3)
 OPSET, IR_VERSION = 17, 8
 
@@ -50,6 +52,15 @@ def requests() -> Sequence[Json]:
         {"method": "lipsdp", "options": {"iterations": 40}, "budget": work},
         {"method": "propagation", "property": _box(0.5), "budget": work},
     )
+
+
+def lengthy() -> tuple[bytes, Json]:
+    """A network, and a question about it that takes many seconds on any machine."""
+    return (EXAMPLES / "maxmin_mlp.onnx").read_bytes(), {
+        "method": "lipsdp",
+        "options": {"iterations": 100_000},
+        "budget": {"seconds": 3600, "gap": 1e-12},
+    }
 
 
 def tiny_model(seed: int, comment: str) -> bytes:

@@ -27,7 +27,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.drill_questions import requests, tiny_model
+from benchmarks.drill_questions import lengthy, requests, tiny_model
 from benchmarks.http_load import Measured, get, hold, load, post
 from benchmarks.live_service import (
     Kind,
@@ -42,8 +42,7 @@ from benchmarks.live_service import (
 BINARY = {"Content-Type": "application/octet-stream"}
 MEBIBYTE = 2**20
 QUICK = requests()[0]  #: decided at once
-#: Branch and bound that nobody awaits the end of.
-ENDLESS: Mapping[str, Any] = {**requests()[3], "budget": {"seconds": 3600, "gap": 1e-12}}
+LARGE, LENGTHY = lengthy()
 
 
 def start(service: LiveService) -> Iterator[str]:
@@ -85,12 +84,12 @@ def upload(service: LiveService) -> Iterator[str]:
 
 
 def cancel(service: LiveService) -> Iterator[str]:
-    """From the call to the end, of jobs in the middle of branch and bound."""
+    """From the call to the end, of jobs in the middle of their mathematics."""
     times: list[float] = []
     with _client(service) as client:
-        for number in range(100):
-            model = _upload(client, tiny_model(number, "cancel"))
-            job = client.post("/v1/jobs", json={"model": model, **ENDLESS}).json()
+        model = _upload(client, LARGE)
+        for _ in range(100):
+            job = client.post("/v1/jobs", json={"model": model, **LENGTHY}).json()
             path = f"/v1/jobs/{job['id']}"
             while job["state"] == "queued":
                 job = client.get(path).json()
@@ -108,8 +107,10 @@ def queue(service: LiveService) -> Iterator[str]:
     port, ids = service.settings.port, list[str]()
     with _client(service) as client:
         model = _upload(client, tiny_model(0, "queue"))
-        for _ in range(service.settings.slots):
-            client.post("/v1/jobs", json={"model": model, **ENDLESS, "priority": 9})
+        blocked = {"model": _upload(client, LARGE), **LENGTHY, "priority": 9}
+        for number in range(50):  # so that the others wait
+            labels = {"n": str(number)}
+            client.post("/v1/jobs", json={**blocked, "labels": labels}).raise_for_status()
         wishes = [
             post("/v1/jobs", {"model": model, **QUICK, "labels": {"n": str(n)}})
             for n in range(10_000 - 50)
@@ -126,8 +127,8 @@ def queue(service: LiveService) -> Iterator[str]:
 def recovery(service: LiveService) -> Iterator[str]:
     """From the kill of each kind of process to the next attempt, with the default lease."""
     with _client(service) as client:
-        model = _upload(client, tiny_model(0, "recovery"))
-        job = client.post("/v1/jobs", json={"model": model, **ENDLESS}).json()
+        model = _upload(client, LARGE)
+        job = client.post("/v1/jobs", json={"model": model, **LENGTHY}).json()
     path = f"{service.url}/v1/jobs/{job['id']}"
     kinds: tuple[Kind, ...] = ("worker", "forkserver", "dispatcher", "api")
     for kind in kinds:
