@@ -47,9 +47,13 @@ class Draft:
         self._file.close()
 
     def keep(self, place: Path) -> None:
-        """Give flushed bytes their final name."""
+        """Give flushed bytes their final name, unless the same bytes have it."""
         _make_folder(place.parent)
-        self.path.replace(place)
+        if place.is_file():
+            # Not replaced: a child that may read the file that is there may read no other one.
+            os.utime(place)
+        else:
+            self.path.replace(place)
         _flush_folder(place.parent)
 
     def discard(self) -> None:

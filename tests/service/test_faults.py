@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 
 from service import serve
 from service.app import describe_app
+from service.blobs import Blobs
 from service.orphans import remove_orphans
 from service.settings import Settings
 from service.storage_faults import problem_of_fault
@@ -175,6 +176,20 @@ def test_a_dispatcher_that_cannot_be_started_is_tried_again(
     keeper.start()
     assert started.wait(30)
     keeper.stop()
+
+
+def test_bytes_that_come_again_do_not_replace_the_file(tmp_path: Path) -> None:
+    """A child is enclosed with the file; another one of the same name is closed to it."""
+    blobs, place = Blobs(tmp_path), tmp_path / "models" / "default" / "a"
+    found: list[int] = []
+    for _ in range(2):
+        with blobs.draft() as draft:
+            draft.write(MODEL)
+            draft.flush()
+            draft.keep(place)
+        found.append(place.stat().st_ino)
+    assert found[0] == found[1]
+    assert list(blobs.temporary.iterdir()) == []
 
 
 def _sqlite(code: int) -> OperationalError:
