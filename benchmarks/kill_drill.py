@@ -112,7 +112,7 @@ class Customer:
                 self._progress.books.unanswered += 1
                 time.sleep(0.2)
                 continue
-            if response.status_code < 500:
+            if "retry-after" not in response.headers or response.status_code < 500:
                 return response.raise_for_status().json()
             self._progress.books.answers_5xx[response.status_code] += 1
             time.sleep(0.2)
