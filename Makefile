@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test serve lint bench contract clean
+.PHONY: demo test serve lint bench contract drill clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
@@ -45,6 +45,13 @@ bench: $(INSTALLED)
 # Thousands of random calls against a service, with and without keys.
 contract: $(INSTALLED)
 	$(BIN)/python tests/service/schemathesis_run.py
+
+# Long: faults, kills, load and hostile files against a real service (docs/durability.md).
+drill: $(INSTALLED)
+	LIPCERT_TESTS=full $(BIN)/python -m pytest -q tests/service/test_faults.py
+	$(BIN)/python -m benchmarks.kill_drill
+	$(BIN)/python -m benchmarks.service_load
+	$(BIN)/python -m benchmarks.hostile_rest
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -5,7 +5,7 @@ An answer says what a certificate has to be about, which of two is better, and w
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from service.store.jobs import NO_PROGRESS
 from service.store.leases import Claim
@@ -16,6 +16,7 @@ Outcome: TypeAlias = Mapping[str, Any]  # Any: one JSON line of the checker's ch
 DECIDED = ("certified", "violated")
 
 
+@runtime_checkable
 class Answer(Protocol):
     """The best so far."""
 

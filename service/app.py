@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from opentelemetry.trace import TracerProvider
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from service import openapi, telemetry
@@ -53,7 +53,7 @@ from service.schemas.submissions import (
 )
 from service.schemas.webhooks import WebhookMessageBody
 from service.settings import Settings
-from service.store.database import UNAVAILABLE
+from service.storage_faults import problem_of_fault
 from service.store.engine import open_database
 from verifier.version import VERSION
 
@@ -126,14 +126,14 @@ def describe_app(provider: TracerProvider | None = None) -> FastAPI:
         },
     )
     for routes in GUARDED:
-        app.include_router(routes.router, responses=openapi.problems(503))
+        app.include_router(routes.router, responses=openapi.problems(503, 507))
     app.include_router(meta.router)
     app.state.methods = _methods_by_path()
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    for kind in UNAVAILABLE:
-        app.add_exception_handler(kind, _on_unavailable)
+    app.add_exception_handler(OSError, _on_fault)
+    app.add_exception_handler(SQLAlchemyError, _on_fault)
     app.add_exception_handler(DataError, _on_unstorable)
     app.add_exception_handler(Exception, _on_defect)
     openapi.install(app, BODIES)
@@ -204,16 +204,20 @@ def _methods_by_path() -> dict[str, list[str]]:
     return {path: sorted(methods) for path, methods in found.items()}
 
 
-async def _on_unavailable(request: Request, error: Exception) -> JSONResponse:
-    """The database is away: nothing was done, or its end was not heard of. Ask again."""
-    log.warning("the database does not answer: %s", type(error).__name__)
-    return _respond(request, Problem("database-unavailable", "the database does not answer"))
-
-
 async def _on_unstorable(request: Request, error: Exception) -> JSONResponse:
     """A value that no row can have, as text with a NUL: PostgreSQL refuses even to look for it."""
     assert isinstance(error, DataError)  # noqa: S101 - registered for it
     return _respond(request, Problem("invalid-request", "a value cannot be stored or looked for"))
+
+
+async def _on_fault(request: Request, error: Exception) -> JSONResponse:
+    """What the machine refuses is no defect: the client may ask again."""
+    problem = problem_of_fault(error)
+    if problem is None:
+        return await _on_defect(request, error)
+    request_id = getattr(request.state, "request_id", "")
+    log.error("%s", problem.entry.code, exc_info=error, extra={"with": {"request_id": request_id}})
+    return _respond(request, problem)
 
 
 async def _on_defect(request: Request, error: Exception) -> JSONResponse:

@@ -95,7 +95,7 @@ class Attempt:
         self._open: int | None = None  #: parts that branch and bound has not done yet
         self._shown = 0.0
         self._is_shown = True  #: nothing is known that the row does not say
-        self._is_better = False  #: nor does it name the best that was accepted
+        self._is_kept = True  #: the row names the best that was accepted
         self._error: Mapping[str, object] | None = None
         self._has_result = False
         self._has_ended = False
@@ -153,7 +153,7 @@ class Attempt:
         is_settled = self._candidates.is_settled or self.killed in ("canceled", "stopped")
         if self._has_ended and is_settled:
             self._conclude()
-        elif self._is_better or (
+        elif not self._is_kept or (
             not self._is_shown and self._shown + PROGRESS_S < time.monotonic()
         ):
             self._show()
@@ -182,7 +182,7 @@ class Attempt:
                 self._rejection = outcome
             elif self._answer.is_better(place, outcome) and self._store(outcome, checked.text):
                 self._answer.take(place, {**outcome, **self._signature()})
-                self._is_better = True
+                self._is_kept = self._is_shown = False
                 self._show()
         finally:
             checked.text.unlink(missing_ok=True)
@@ -226,13 +226,13 @@ class Attempt:
         }
 
     def _show(self) -> None:
-        incumbent = self._answer.incumbent if self._is_better else None
+        incumbent = None if self._is_kept else self._answer.incumbent
         with self._tools.database.write() as connection:
             now = now_in(connection)
             is_ours = leases.report(connection, self.claim, self._progress(), incumbent, now)
         # Only now: where the database was away, the next turn shows it.
         self._shown = time.monotonic()
-        self._is_shown, self._is_better = True, False
+        self._is_kept = self._is_shown = True
         self.is_over = not is_ours
 
     # --- ending ----------------------------------------------------------------------------------
@@ -275,6 +275,8 @@ class Attempt:
         """The state and error that this attempt ends in; None: the job has to run again."""
         if self.killed == "canceled":
             return "canceled", None
+        if self.killed == "stopped" and not self._candidates.is_settled:
+            return None  # what it has found is checked in another attempt
         has_any = self._answer.incumbent is not None
         if self._has_result:
             is_answered = self._answer.is_answered(was_rejected=self._rejection is not None)

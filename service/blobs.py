@@ -47,15 +47,21 @@ class Draft:
         self._file.close()
 
     def keep(self, place: Path) -> None:
-        """Give flushed bytes their final name."""
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self.path.replace(place)
+        """Give flushed bytes their final name, unless the same bytes have it."""
+        _make_folder(place.parent)
+        if place.is_file():
+            # Not replaced: a child that may read the file that is there may read no other one.
+            os.utime(place)
+        else:
+            self.path.replace(place)
         _flush_folder(place.parent)
 
     def discard(self) -> None:
         """Remove the bytes, if they were not kept."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self._file.close()  # writes what is left, and so fails on a full disk
+        finally:
+            self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> "Draft":
         return self
@@ -103,9 +109,8 @@ class Blobs:
 
     def remove_stale(self) -> None:
         """Remove temporary files older than a day: what crashes left behind."""
-        limit = time.time() - TEMPORARY_AGE_S
         for path in self.temporary.iterdir():
-            if path.is_file() and path.stat().st_mtime < limit:
+            if is_older(path, TEMPORARY_AGE_S):
                 path.unlink(missing_ok=True)
 
     def probe(self) -> bool:
@@ -118,6 +123,22 @@ class Blobs:
             return False
         finally:
             path.unlink(missing_ok=True)
+
+
+def is_older(path: Path, seconds: float) -> bool:
+    """Whether a file is there, and was last written longer ago."""
+    try:
+        return path.stat().st_mtime < time.time() - seconds
+    except FileNotFoundError:
+        return False
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder whose name survives a power cut, as the files in it do."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -37,6 +37,7 @@ class _Running:
     checker: Checker
     text: Path
     out: Path
+    tries: int  #: this one included
 
 
 class Candidates:
@@ -68,7 +69,8 @@ class Candidates:
         is_time = is_urgent or self._next_from <= time.monotonic()
         if checked is None and self._running is None and self._waiting and is_time:
             place = next(iter(self._waiting))
-            self._begin(place, self._waiting.pop(place))
+            self._begin(place, self._waiting[place])
+            del self._waiting[place]
         return checked
 
     def close(self) -> None:
@@ -90,12 +92,16 @@ class Candidates:
             outcome = checking.rejection("error", "the check took longer than it may")
         if outcome is None:
             return None
+        if outcome["code"] == checking.DIED and running.tries < checking.TRIES:
+            self._begin(running.place, running.text, running.tries + 1)
+            running.out.unlink(missing_ok=True)
+            return None
         self._running, self._next_from = None, now + (now - running.checker.began)
         running.text.unlink(missing_ok=True)
         return Checked(place=running.place, outcome=outcome, text=running.out)
 
-    def _begin(self, place: int, text: Path) -> None:
+    def _begin(self, place: int, text: Path, tries: int = 1) -> None:
         out = self._blobs.scratch("canonical")
         checker = self._bench.take()
         checker.begin(self._ordering(place, text, out))
-        self._running = _Running(place, checker, text, out)
+        self._running = _Running(place, checker, text, out, tries)

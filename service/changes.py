@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, asynccontextmanager
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from service.store import gates
-from service.store.database import UNAVAILABLE, Database
+from service.store.database import Database
 
 LOOK_S = 0.05  #: between two looks for decided gates
 RETRY_S = 0.5  #: before news that broke off are followed again
@@ -71,8 +72,8 @@ class Changes:
         while True:
             try:
                 return await self._ring_all()
-            except UNAVAILABLE as error:
-                log.warning("the database does not answer: %s", type(error).__name__)
+            except SQLAlchemyError as error:
+                log.warning("no news from the database: %s", type(error).__name__)
                 await asyncio.sleep(RETRY_S)
 
     async def _ring_all(self) -> None:

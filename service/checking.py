@@ -20,6 +20,8 @@ from service.environment import without_secrets
 from service.settings import EntryPoints
 
 MAX_LINE = 2**20
+DIED = "died"  #: the code of a check whose process ended without an answer
+TRIES = 3  #: of a check whose process dies: after that it is the certificate's doing
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -135,5 +137,5 @@ def _outcome(text: bytes) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict) or not isinstance(cast("Any", value).get("valid"), bool):
-        return rejection("error", "the check ended without an answer")
+        return rejection(DIED, "the check ended without an answer")
     return cast("dict[str, Any]", value)

@@ -1,11 +1,14 @@
 """What an attempt leaves for the next one: a file by its digest, and its name in the job's row.
 
 The file is whole and on the disk before the row names it, and the one before is removed after: at
-any instant a crash leaves a row that names whole bytes. They come from a process that is not
+any instant a crash leaves a row that names whole bytes. Where none can be written, the work goes
+on without. They come from a process that is not
 trusted, prove nothing, and are read by such processes alone.
 """
 
+import logging
 import time
+from contextlib import suppress
 
 from service.blobs import Blobs
 from service.store import leases
@@ -13,6 +16,8 @@ from service.store.database import Database
 from service.store.leases import Claim
 
 EVERY_S = 2.0  #: between two writes, at least
+
+log = logging.getLogger("lipcert.dispatcher")
 
 
 class Checkpoints:
@@ -36,12 +41,21 @@ class Checkpoints:
         """Write what waits, where it is time."""
         if self._waiting is None or not (is_urgent or self._next_from <= time.monotonic()):
             return
+        try:
+            digest = self._write(self._waiting)
+        except OSError:
+            log.exception("no checkpoint", extra={"with": {"job": self._claim.job}})
+        else:
+            self._name(digest)
+        self._waiting, self._next_from = None, time.monotonic() + EVERY_S
+
+    def _write(self, data: bytes) -> str:
+        """The digest under which the bytes now are."""
         with self._blobs.draft() as draft:
-            draft.write(self._waiting)
+            draft.write(data)
             draft.flush()
             draft.keep(self._blobs.place("checkpoints", self._claim.tenant, draft.digest))
-            self._name(draft.digest)
-        self._waiting, self._next_from = None, time.monotonic() + EVERY_S
+        return draft.digest
 
     def drop(self) -> None:
         """Nothing is left to go on with."""
@@ -57,5 +71,6 @@ class Checkpoints:
             is_left = stale is not None and not leases.needs_checkpoint(connection, tenant, stale)
         # After the commit. Nobody can have named it since: only an ended job's is ever copied.
         if stale is not None and is_left:
-            self._blobs.remove("checkpoints", tenant, stale)
+            with suppress(OSError):  # then `orphans` removes it
+                self._blobs.remove("checkpoints", tenant, stale)
         self._named = digest if is_ours else self._named

@@ -3,12 +3,14 @@
 A process of its own beside the API, with one loop that never waits on anything but the clock.
 It parses no model and runs no mathematics, so that a heartbeat is never late.
 
+What the machine refuses ends no more than it has to. The database: the turn, and the next one
+does what was left; meanwhile the children go on, and what they report is kept until it can be
+written, if the lease still stands then. A file or a process: the attempt, whose lease lapses, so
+that the job is tried again a while later.
+
 On SQLite there is one dispatcher for a data directory, by a lock on a file. It therefore knows when
 it starts that every lease in the database is a dead one's. On PostgreSQL there are any number, on
 any machines that share the folder of blobs, and a dead one's leases lapse.
-
-When the database does not answer, the children go on. What they report is kept until it can be
-written, if the lease still stands then.
 """
 
 import fcntl
@@ -19,24 +21,28 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import IO
 
-from service.attempt import Attempt, Killed, Tools, lost
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.attempt import Attempt, Tools, lost
 from service.blobs import Blobs
 from service.checking import Bench
 from service.environment import forget_secrets, limit_threads
-from service.executors import Ended, Erred, Executor, Handle, Overran, Report, Summarised
+from service.executors import Executor
 from service.executors.local import LocalExecutor
 from service.gating import Gatekeeper
+from service.inspection import Inspection
 from service.logs import write_json_lines
+from service.orphans import remove_orphans
 from service.quotas import effective_limits
 from service.settings import Settings, from_environment
 from service.signing_keys import read_private_key
 from service.store import leases
 from service.store.coordination import now_in, now_ms
-from service.store.database import UNAVAILABLE, Database
+from service.store.database import UNAVAILABLE
 from service.store.engine import open_database
 from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
@@ -47,67 +53,11 @@ from service.worker import Order
 TICK_S = 0.02  #: between two turns of the loop
 CANCEL_S = 0.1  #: between two looks at what is to be canceled
 MIGRATION_S = 60.0
+TIDY_S = 3600.0  #: between two looks for files that nobody needs
+FAULT_S = 1.0  #: after a turn that the machine cut short
 RETRY_S = 0.2  #: before a database that did not answer is asked again
 
 log = logging.getLogger("lipcert.dispatcher")
-
-
-class Inspection:
-    """The reading of one uploaded model."""
-
-    def __init__(self, claim: Claim, handle: Handle, kill_at: float, database: Database) -> None:
-        self.claim = claim
-        self.handle = handle
-        self.killed: Killed | None = None
-        self.is_over = False
-        self._kill_at = kill_at
-        self._database = database
-        self._summary: Mapping[str, object] | None = None
-        self._error: Mapping[str, object] | None = None
-        self._has_ended = False
-
-    @property
-    def is_late(self) -> bool:
-        """Whether it takes longer than it may."""
-        return self.killed is None and self._kill_at < time.monotonic()
-
-    def hear(self, report: Report) -> None:
-        """Take note of what the executor reports."""
-        match report:
-            case Summarised(summary):
-                self._summary = summary
-            case Erred(error):
-                self._error = error
-            case Overran(used, _):
-                self._error = {**_unreadable(f"reading the model took {used >> 20} MiB of memory")}
-            case Ended():
-                self._has_ended = True
-            case _:
-                pass  # an inspection proves nothing
-
-    def advance(self) -> None:
-        """Write what reading the model brought, once it has ended."""
-        if self._has_ended:
-            self._conclude()
-
-    def close(self) -> None:
-        """Nothing is left behind."""
-
-    def _conclude(self) -> None:
-        if self.killed == "late" and self._error is None:
-            self._error = _unreadable("reading the model took too long")
-        is_stopped = self.killed == "stopped"
-        reason = "stopped" if is_stopped else "worker-lost"
-        with self._database.write() as connection:
-            now = now_in(connection)
-            if self._summary is not None or self._error is not None:
-                leases.finish_inspection(
-                    connection, self.claim, now, summary=self._summary, error=self._error
-                )
-            elif not leases.release(connection, self.claim, now, reason=reason, again=is_stopped):
-                error = lost().to_json()
-                leases.finish_inspection(connection, self.claim, now, error=error)
-        self.is_over = True
 
 
 class Dispatcher:
@@ -128,16 +78,30 @@ class Dispatcher:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; then kill the children and give their jobs back."""
+        self.begin()
+        while not stop.wait(TICK_S):
+            if not self.turn():
+                stop.wait(RETRY_S if self._is_cut_off else FAULT_S)
+        self.stop()
+
+    def begin(self) -> None:
+        """End the leases of whoever was here before, where that can be no other one."""
         if self._database.is_embedded:
             with self._database.write() as connection:
                 leases.lapse(connection, now_in(connection))
-        while not stop.wait(RETRY_S if self._is_cut_off else TICK_S):
-            self._kill_late()
-            try:
-                self._turn()
-            except UNAVAILABLE as error:
-                self._note_cut(error)
-        self._stop()
+
+    def turn(self) -> bool:
+        """Do what is due; whether the machine let it be done."""
+        self._kill_late()
+        try:
+            self._do_what_is_due()
+        except UNAVAILABLE as error:
+            self._note_cut(error)
+            return False
+        except (OSError, SQLAlchemyError):
+            log.exception("a turn was cut short")
+            return False
+        return True
 
     def _note_cut(self, error: Exception) -> None:
         """The database did not answer: what was due then is done again."""
@@ -160,7 +124,7 @@ class Dispatcher:
                 attempt.killed = "late"
                 self._executor.cancel(attempt.handle)
 
-    def _turn(self) -> None:
+    def _do_what_is_due(self) -> None:
         if self._is_cut_off:
             self._reconcile()
         self._advance()
@@ -170,23 +134,42 @@ class Dispatcher:
             self._beat()
         if self._is_due("sweep", self._settings.sweep_s):
             self._sweep()
-        self._gates.advance()
+        if self._is_due("tidy", TIDY_S):
+            self._tidy()
         self._claim()
+        self._gates.advance()  # last: what it meets must not keep jobs from being claimed
 
     def _advance(self) -> None:
         """Pass on what the executor heard, and forget the attempts that are over."""
         for handle, report in self._executor.poll():
             if handle.number in self._running:
-                self._running[handle.number].hear(report)
+                with self._at_its_risk(handle.number):
+                    self._running[handle.number].hear(report)
         for number, attempt in list(self._running.items()):
-            attempt.advance()
+            with self._at_its_risk(number):
+                attempt.advance()
             if attempt.is_over:
-                attempt.close()
+                self._forget(number)
                 log.info("attempt ended", extra=_about(attempt.claim))
-                self._spans.end(number, attempt.killed)
-                self._executor.cancel(attempt.handle)
-                del self._running[number]
-                self._due.pop("claim", None)  # there is a free slot
+                log.info("attempt ended", extra=_about(attempt.claim))
+
+    @contextmanager
+    def _at_its_risk(self, number: int) -> Generator[None]:
+        """Give an attempt up for which the machine has no room: its lease lapses."""
+        try:
+            yield
+        except OSError:
+            about = _about(self._running[number].claim)
+            self._forget(number)
+            log.exception("attempt given up", extra=about)
+
+    def _forget(self, number: int) -> None:
+        attempt = self._running.pop(number)
+        self._spans.end(number, attempt.killed)
+        self._executor.cancel(attempt.handle)
+        self._due.pop("claim", None)  # there is a free slot
+        with suppress(OSError):  # what is left of it is removed with what crashes leave
+            attempt.close()
 
     def _is_due(self, name: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -222,6 +205,10 @@ class Dispatcher:
                 return
         with self._database.write() as connection:
             leases.sweep(connection, now_in(connection), lost().to_json())
+
+    def _tidy(self) -> None:
+        self._tools.blobs.remove_stale()
+        remove_orphans(self._database, self._tools.blobs)
 
     def _claim(self) -> None:
         """Start attempts while there are jobs and free slots."""
@@ -321,7 +308,8 @@ class Dispatcher:
     def _lease_ms(self) -> int:
         return round(self._settings.lease_s * 1000)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Kill the children, give their jobs back, and say that this dispatcher has gone."""
         for attempt in self._running.values():
             attempt.killed = attempt.killed or "stopped"
             self._executor.cancel(attempt.handle)
@@ -342,7 +330,6 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """Dispatch until told to stop."""
     limit_threads(settings.threads)
     blobs = Blobs(settings.data)
-    blobs.remove_stale()
     database = open_database(settings.database)
     if not wait_for_head(database, MIGRATION_S):
         raise SystemExit(
@@ -410,13 +397,3 @@ def _is_alive(settings: Settings) -> bool:
     database = open_database(settings.database)
     with database.read() as connection:
         return leases.alive(connection, now_in(connection)) is not None
-
-
-def _unreadable(detail: str) -> Mapping[str, object]:
-    return {
-        "code": "resource-exhausted",
-        "title": "The attempt ran out of memory or processor time.",
-        "detail": detail,
-        "node": None,
-        "fix": "export a smaller model, or give the service more memory",
-    }

@@ -37,6 +37,7 @@ _REASONS = {
     500: "A defect of lipcert",
     503: "Not now",
     504: "It took too long",
+    507: "The disk is full",
 }
 
 

@@ -123,13 +123,6 @@ def _of_verifier() -> list[Entry]:
 
 OF_SERVICE: Sequence[Entry] = (
     Entry(
-        code="database-unavailable",
-        status=503,
-        title="The service's database does not answer.",
-        fix="try again; with an Idempotency-Key the same job comes, if it was made already",
-        is_retryable=True,
-    ),
-    Entry(
         code="digest-mismatch",
         status=422,
         title="The bytes do not have the digest that was announced.",
@@ -277,6 +270,20 @@ OF_SERVICE: Sequence[Entry] = (
         status=408,
         title="The body stopped coming.",
         fix="send it again",
+        is_retryable=True,
+    ),
+    Entry(
+        code="storage-full",
+        status=507,
+        title="The service's disk is full.",
+        fix="send it again later; the operator has to make room",
+        is_retryable=True,
+    ),
+    Entry(
+        code="storage-unavailable",
+        status=503,
+        title="The service's database or disk does not answer now.",
+        fix="send it again; with an Idempotency-Key the same job comes, if it was made already",
         is_retryable=True,
     ),
     Entry(

@@ -205,7 +205,8 @@ class Keeper:
         self._stopping.set()
         process = self._process
         if process is not None and process.stdin is not None:
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             try:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
@@ -214,8 +215,11 @@ class Keeper:
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
-            self._process = process = self._started()
-            code = process.wait()
+            try:
+                self._process = process = self._started()
+                code: int | str = process.wait()
+            except OSError as error:
+                code = str(error)  # the machine has no room for a process now
             if not self._stopping.is_set():
                 log.error("the %s ended with code %s; it is started again", self._name, code)
             self._stopping.wait(RESTART_S)
@@ -230,8 +234,9 @@ class Keeper:
             start_new_session=True,  # an interrupt on the terminal is the API's to handle
         )
         assert process.stdin is not None  # noqa: S101 - it was asked for
-        process.stdin.write(self._settings.to_json() + "\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # it died first: whoever waits for it hears that
+            process.stdin.write(self._settings.to_json() + "\n")
+            process.stdin.flush()
         return process
 
 

@@ -5,7 +5,7 @@ An executor holds nothing that may not be lost: the database decides what is tru
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from service.worker import Order
 
@@ -78,6 +78,7 @@ class Ended:
 Report: TypeAlias = Progressed | Improved | Kept | Resulted | Summarised | Erred | Overran | Ended
 
 
+@runtime_checkable
 class Executor(Protocol):
     """A place that runs attempts."""
 

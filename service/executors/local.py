@@ -98,11 +98,18 @@ class LocalExecutor:
         self._probe = {**self._probe, "sandbox": held, "start_seconds": spent}
 
     def submit(self, order: Order) -> Handle:
-        """Start an attempt."""
+        """Start an attempt.
+
+        Raises:
+            OSError: the machine, or a forkserver that has just died, does not give a process.
+        """
         reports, child_end = self._context.Pipe(duplex=False)
         child_life, life = self._context.Pipe(duplex=False)
         process = self._context.Process(target=worker.run, args=(order, child_end, child_life))
-        process.start()
+        try:
+            process.start()
+        except EOFError as error:
+            raise ConnectionResetError("the forkserver died before it had forked") from error
         child_end.close()
         child_life.close()
         assert process.pid is not None, "a started process has a number"  # noqa: S101

@@ -12,7 +12,7 @@ from service.bodies import chunks, require_type
 from service.certificate_facts import facts_of
 from service.certificate_page import POLICY, page_of
 from service.certificate_report import junit_of, sarif_of
-from service.checking import Checker, CheckOrder
+from service.checking import DIED, TRIES, Checker, CheckOrder
 from service.context import AtPlace, Context, Reading, next_link, time_text
 from service.negotiation import preferred
 from service.openapi import Responses, json_body, problems
@@ -171,12 +171,18 @@ async def check(request: Request, context: Reading) -> Response:
 
 
 def _check(order: CheckOrder, settings: Settings) -> Mapping[str, Any] | None:
-    checker = Checker(settings.entry_points)
-    try:
-        checker.begin(order)
-        return checker.poll(settings.check_s)
-    finally:
-        checker.close()
+    """What the checker says, None in time; asked again where its process died without a word."""
+    outcome: Mapping[str, Any] | None = None
+    for _ in range(TRIES):
+        checker = Checker(settings.entry_points)
+        try:
+            checker.begin(order)
+            outcome = checker.poll(settings.check_s)
+        finally:
+            checker.close()
+        if outcome is None or outcome["code"] != DIED:
+            break
+    return outcome
 
 
 def _summary_json(stored: Stored) -> dict[str, object]:

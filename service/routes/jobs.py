@@ -29,7 +29,7 @@ from service.routes.submitting import (
 )
 from service.schemas.jobs import EstimateBody, EventListBody, JobBody, JobListBody, RadiiBody
 from service.schemas.submissions import ResumeBody, SubmissionBody
-from service.store import events, jobs
+from service.store import events, jobs, leases
 from service.store.coordination import now_in
 from service.store.database import UNAVAILABLE
 from service.store.events import StoredEvent
@@ -133,7 +133,7 @@ async def cancel(context: Submitting, job_id: JobPath) -> Response:
     before = await find(context, job_id)
     if before.has_ended:
         return answer(before, 200, {})
-    job = await context.write(lambda c: jobs.cancel(c, context.tenant, job_id, now_in(c)))
+    job = await context.write(lambda c: leases.cancel(c, context.tenant, job_id, now_in(c)))
     assert job is not None, "no job is ever deleted"  # noqa: S101
     return answer(job, 202, {})
 

@@ -1,11 +1,13 @@
 """Models by the SHA-256 of their bytes: uploaded, read by a child, listed, fetched, deleted."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from service.blobs import Draft
@@ -138,14 +140,15 @@ async def delete(context: Submitting, model_id: ModelPath) -> Response:
         audit.append(connection, context.tenant, context.actor, "model.deleted", model_id, {})
         return True
 
-    def drop_bytes(connection: Connection) -> None:
+    def forget(connection: Connection) -> None:
+        # After the row, lest it lose its bytes; in the tenant's turn, for whoever sends it again.
         if models.find(connection, context.tenant, model_id) is None:
             context.blobs.remove("models", context.tenant, model_id.removeprefix("sha256:"))
 
     if not await context.write(remove):
         raise Problem("model-in-use", f"a job that has not ended needs {model_id}")
-    # Once it is durable that the row is gone, and unless the model has come again meanwhile.
-    await context.write(drop_bytes)
+    with suppress(OSError, SQLAlchemyError):  # the model is gone; `orphans` removes its bytes
+        await context.write(forget)
     return Response(status_code=204)
 
 

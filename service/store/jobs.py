@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, update
 
 from service.remedies import lifts
 from service.store import events, labels, notices
@@ -99,6 +99,13 @@ class Job:
 
 READ = tuple(Job.__dataclass_fields__)
 
+#: Made once: clients ask for a job more often than for anything else.
+_FIND = select(*(job.c[name] for name in READ)).where(
+    job.c.tenant == bindparam("tenant"),
+    job.c.id == bindparam("job_id"),
+    job.c.kind.in_(ASKED),
+)
+
 
 def job_of(row: Columns) -> Job:
     """The job that a row of the whole table states."""
@@ -107,13 +114,7 @@ def job_of(row: Columns) -> Job:
 
 def find(connection: Connection, tenant: str, job_id: str) -> Job | None:
     """The job of this tenant, if there is one."""
-    row = (
-        connection.execute(
-            select(job).where(job.c.tenant == tenant, job.c.id == job_id, job.c.kind.in_(ASKED))
-        )
-        .mappings()
-        .one_or_none()
-    )
+    row = connection.execute(_FIND, {"tenant": tenant, "job_id": job_id}).mappings().one_or_none()
     return None if row is None else job_of(cast("Columns", row))
 
 
@@ -172,26 +173,6 @@ def insert_answered(
         },
         ended_events("succeeded", answer.verdict, certificate, None),
     )
-
-
-def cancel(connection: Connection, tenant: str, job_id: str, now: int) -> Job | None:
-    """The job after the wish to cancel it: at once where it waits, else soon by its dispatcher."""
-    mine = [job.c.tenant == tenant, job.c.id == job_id, job.c.kind.in_(ASKED)]
-    change(
-        connection,
-        [*mine, job.c.state == "queued"],
-        {"state": "canceled", "cancel_requested": True, "ended": now},
-        ended_events("canceled", None, None, None),
-        now,
-    )
-    change(
-        connection,
-        [*mine, job.c.state == "running", ~job.c.cancel_requested],
-        {"cancel_requested": True},
-        [],
-        now,
-    )
-    return find(connection, tenant, job_id)
 
 
 def fail_waiting(

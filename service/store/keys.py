@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from service.access import ApiKey, Scope, new_secret
 from service.store import audit
@@ -73,16 +73,20 @@ def revoke(
 # --- Before it is known whose the request is -----------------------------------------------------
 
 
+# Made once: every request asks these.
+_OF_ANY_TENANT = select(api_key).where(api_key.c.id == bindparam("key_id"))
+_SOME = select(api_key.c.id).limit(1)
+
+
 def of_any_tenant(connection: Connection, key_id: str) -> ApiKey | None:
     """The key of this id, whosever it is: it is what says whose the request is."""
-    row = connection.execute(select(api_key).where(api_key.c.id == key_id)).mappings()
-    found = row.one_or_none()
+    found = connection.execute(_OF_ANY_TENANT, {"key_id": key_id}).mappings().one_or_none()
     return None if found is None else _key(cast("Columns", found))
 
 
 def exist(connection: Connection) -> bool:
     """Whether there has ever been a key: a service that had one does not open again."""
-    return connection.execute(select(api_key.c.id).limit(1)).first() is not None
+    return connection.execute(_SOME).first() is not None
 
 
 def note_use(connection: Connection, key_id: str, now: int) -> None:

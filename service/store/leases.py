@@ -19,7 +19,7 @@ from service.store import audit, jobs, models, turns
 from service.store.coordination import take_turn
 from service.store.events import Event
 from service.store.inserts import insert_if_new, insert_or_update
-from service.store.jobs import Kind, State
+from service.store.jobs import Job, Kind, State
 from service.store.tables import certificate, dispatcher, idempotency, job
 
 IDEMPOTENCY_MS = 24 * 3600 * 1000
@@ -238,6 +238,23 @@ def release(connection: Connection, mine: Claim, now: int, *, reason: str, again
     return jobs.change(connection, guards, values, happened, now) is not None
 
 
+def cancel(connection: Connection, tenant: str, job_id: str, now: int) -> Job | None:
+    """The job after the wish to cancel it: at once where it waits, else soon by its dispatcher.
+
+    One that waits for another attempt keeps what the earlier ones have proved.
+    """
+    found = jobs.find(connection, tenant, job_id)
+    if found is None or found.has_ended:
+        return found
+    guards = [job.c.tenant == tenant, job.c.id == job_id, job.c.state == found.state]
+    wish = {"cancel_requested": True}
+    if found.state == "queued":
+        _end(connection, guards, "canceled", found.incumbent, None, now, wish)
+    else:
+        jobs.change(connection, [*guards, ~job.c.cancel_requested], wish, [], now)
+    return jobs.find(connection, tenant, job_id)
+
+
 def is_canceled(connection: Connection, mine: Claim) -> bool:
     """Whether someone wished this job away."""
     mine_now = select(job.c.cancel_requested).where(
@@ -270,15 +287,15 @@ def sweep(connection: Connection, now: int, lost: Mapping[str, object]) -> None:
                     connection, row["tenant"], row["model"], summary=None, error=lost, now=now
                 )
     late = [job.c.state == "queued", job.c.deadline < now]
-    unwanted = select(job.c.id).where(*late).order_by(job.c.id).with_for_update(skip_locked=True)
-    for job_id in connection.scalars(unwanted).all():
-        jobs.change(
-            connection,
-            [job.c.id == job_id, *late],
-            {"state": "expired", "ended": now},
-            jobs.ended_events("expired", None, None, None),
-            now,
-        )
+    unwanted = (
+        select(job.c.id, job.c.incumbent)
+        .where(*late)
+        .order_by(job.c.id)
+        .with_for_update(skip_locked=True)
+    )
+    for row in connection.execute(unwanted).all():
+        state: State = "expired" if row.incumbent is None else "succeeded"
+        _end(connection, [job.c.id == row.id, *late], state, row.incumbent, None, now, {})
     connection.execute(delete(idempotency).where(idempotency.c.created < now - IDEMPOTENCY_MS))
 
 
@@ -341,38 +358,36 @@ def _end(
     )
     if row is None:
         return False
-    for accepted in _certificates(incumbent):
+    for proof in accepted(incumbent):
         # The same proof of another run has the same id, and is the same certificate.
         proved: dict[str, object] = {
             "tenant": row["tenant"],
-            "id": accepted["id"],
-            "blob": accepted["blob"],
-            "size": accepted["size"],
+            "id": proof["id"],
+            "blob": proof["blob"],
+            "size": proof["size"],
             "model": row["model"],
-            "kind": accepted["kind"],
-            "scope": accepted["scope"],
-            "summary": accepted["summary"],
+            "kind": proof["kind"],
+            "scope": proof["scope"],
+            "summary": proof["summary"],
             "created": now,
         }
         if insert_if_new(connection, certificate, proved):
-            _note_issue(connection, row, accepted)
+            _note_issue(connection, row, proof)
     return True
 
 
-def _note_issue(
-    connection: Connection, row: Mapping[str, Any], accepted: Mapping[str, Any]
-) -> None:
+def _note_issue(connection: Connection, row: Mapping[str, Any], proof: Mapping[str, Any]) -> None:
     """Tell the audit log of a new certificate, and of the key that signed it."""
-    tenant, subject, signer = row["tenant"], accepted["id"], accepted.get("signed_by")
-    details = {"job": row["id"], "model": row["model"], "sha256": accepted["blob"]}
+    tenant, subject, signer = row["tenant"], proof["id"], proof.get("signed_by")
+    details = {"job": row["id"], "model": row["model"], "sha256": proof["blob"]}
     audit.append(connection, tenant, "dispatcher", "certificate.issued", subject, details)
     if signer is not None:
         signed = {**details, "keyid": signer}
         audit.append(connection, tenant, "dispatcher", "certificate.signed", subject, signed)
 
 
-def _certificates(incumbent: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """The one of a bound, or those of radii."""
+def accepted(incumbent: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """What the checker accepted: the one of a bound, or those of radii."""
     if incumbent is None:
         return []
     if "rings" in incumbent:

@@ -252,7 +252,7 @@ def test_a_server_that_is_killed_costs_no_job(
     postgres.kill()
     try:
         response = service.client.get(f"/v1/jobs/{made[0]}")
-        assert (problem(response)["code"], response.status_code) == ("database-unavailable", 503)
+        assert (problem(response)["code"], response.status_code) == ("storage-unavailable", 503)
         assert response.headers["retry-after"] == "1"
         headers = {"Idempotency-Key": "while it was away"}
         body = {"model": model_id, "labels": {"n": "4"}}

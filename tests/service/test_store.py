@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 from service.gate import Limit, compared, decision_of
-from service.store import events, gates, jobs, leases, models, policies
+from service.store import certificates, events, gates, jobs, leases, models, policies
 from service.store.database import Database
 from service.store.engine import HEAD
 from service.store.jobs import Job, NewJob
@@ -108,10 +108,14 @@ def test_the_same_owner_is_fenced_by_its_attempt(database: Database) -> None:
 
 
 def test_heartbeats_keep_a_lease(database: Database) -> None:
-    job_id = submit(database)
+    kept, given_up = submit(database), submit(database)
+    claim(database)
     claim(database)
     with database.write() as connection:
-        leases.heartbeat(connection, "one", [job_id], 5000)
+        leases.heartbeat(connection, "one", [kept], 5000)
+    claimed = claim(database, now=1001, owner="two")
+    assert claimed is not None
+    assert claimed.job == given_up
     assert claim(database, now=1001, owner="two") is None
 
 
@@ -145,11 +149,39 @@ def test_a_canceled_job_of_a_dead_dispatcher_is_not_run_again(database: Database
     job_id = submit(database)
     claim(database)
     with database.write() as connection:
-        jobs.cancel(connection, TENANT, job_id, 1)
+        leases.cancel(connection, TENANT, job_id, 1)
     assert claim(database, now=2000) is None
     with database.write() as connection:
         leases.sweep(connection, 2000, LOST)
     assert find(database, job_id).state == "canceled"
+
+
+def _given_back(database: Database, **members: Any) -> str:  # noqa: ANN401 - a job's fields
+    """A job in the queue again, of which an attempt has proved something."""
+    job_id = submit(database, **members)
+    mine = claim(database)
+    assert mine is not None
+    with database.write() as connection:
+        leases.report(connection, mine, {}, INCUMBENT, 1)
+        assert leases.release(connection, mine, 2, reason="stopped", again=True)
+    return job_id
+
+
+def test_a_canceled_job_that_waits_again_keeps_its_bound(database: Database) -> None:
+    job_id = _given_back(database)
+    with database.write() as connection:
+        leases.cancel(connection, TENANT, job_id, 3)
+        assert certificates.find(connection, TENANT, INCUMBENT["id"]) is not None
+    job = find(database, job_id)
+    assert (job.state, job.certificate) == ("canceled", INCUMBENT["id"])
+
+
+def test_a_job_that_waits_again_beyond_its_deadline_succeeds(database: Database) -> None:
+    job_id = _given_back(database, deadline=500)
+    with database.write() as connection:
+        leases.sweep(connection, 2000, LOST)
+    job = find(database, job_id)
+    assert (job.state, job.certificate) == ("succeeded", INCUMBENT["id"])
 
 
 @pytest.mark.parametrize("incumbent", [None, INCUMBENT])
@@ -189,7 +221,7 @@ def test_another_tenant_sees_nothing(database: Database) -> None:
     with database.write() as connection:
         assert jobs.find(connection, "other", job_id) is None
         assert models.find(connection, "other", MODEL) is None
-        assert jobs.cancel(connection, "other", job_id, 1) is None
+        assert leases.cancel(connection, "other", job_id, 1) is None
         assert events.after(connection, "other", job_id, 0, 10) == []
     assert find(database, job_id).state == "queued"
 
@@ -220,7 +252,7 @@ def test_a_gate_is_decided_once(database: Database) -> None:
         job_id = jobs.insert_job(connection, NewJob(tenant=TENANT, model=MODEL, request={}), 0, 3)
         gate = gates.add(connection, TENANT, gates.new_id(), MODEL, policy, [(limit, job_id)], 0)
         assert gates.ripe(connection, 10) == []
-        jobs.cancel(connection, TENANT, job_id, 1)
+        leases.cancel(connection, TENANT, job_id, 1)
         assert gates.ripe(connection, 10) == [gate]
     with suppress(KeyboardInterrupt), database.write() as connection:
         assert gates.decide(connection, gate, decision, [], None, 2)

@@ -58,7 +58,7 @@ def test_a_job_that_names_a_webhook_is_told_to_it(stage: Stage) -> None:
                 tenant=TENANT, model=MODEL, request=request_json(Request()), webhook=webhook
             )
             job_id = jobs.insert_job(connection, new, 0, 3)
-            assert jobs.cancel(connection, TENANT, job_id, 1) is not None
+            assert leases.cancel(connection, TENANT, job_id, 1) is not None
     assert [one.event for one in stage.told(named)] == ["job.finished"]
     assert stage.told(other) == []
 
