@@ -148,9 +148,8 @@ class Dispatcher:
         for number, attempt in list(self._running.items()):
             with self._at_its_risk(number):
                 attempt.advance()
-            if attempt.is_over:
+            if attempt.is_over and number in self._running:
                 self._forget(number)
-                log.info("attempt ended", extra=_about(attempt.claim))
                 log.info("attempt ended", extra=_about(attempt.claim))
 
     @contextmanager

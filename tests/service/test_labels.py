@@ -70,7 +70,7 @@ def test_jobs_labelled_before_there_was_a_table_are_found(
     database = open_database(service.settings.database)
     with database.write() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "0003")
+        command.downgrade(config, "0006")
         assert "label" not in sa.inspect(connection).get_table_names()
     database.close()
     service.restart()

@@ -17,7 +17,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Undo."""
-    with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.drop_index("ix_job_checkpoint")
-        batch_op.drop_column("resumed_from")
-        batch_op.drop_column("checkpoint")
+    # Not in a batch: that would drop the table of which others have foreign keys.
+    op.drop_index("ix_job_checkpoint", "job")
+    op.drop_column("job", "resumed_from")
+    op.drop_column("job", "checkpoint")

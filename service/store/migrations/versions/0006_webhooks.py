@@ -60,5 +60,5 @@ def downgrade() -> None:
     """Undo."""
     op.drop_table("webhook_delivery")
     op.drop_table("webhook")
-    with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.drop_column("webhook")
+    # Not in a batch: that would drop the table of which others have foreign keys.
+    op.drop_column("job", "webhook")
