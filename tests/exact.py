@@ -102,13 +102,11 @@ SCALAR: Mapping[str, Callable[[Fraction], Fraction]] = {
     "Cos": _digits(mpmath.cos),
     "Elu": elu(1.0),
     "Erf": _digits(mpmath.erf),
-    "Exp": _digits(mpmath.exp),
     "Gelu": _digits(_gelu),
     "GeluTanh": _digits(_gelu_tanh),
     "HardSigmoid": lambda x: _clamped(_single(0.2) * x + Fraction(1, 2), Fraction(0), Fraction(1)),
     "HardSwish": lambda x: x * _clamped(x / 6 + Fraction(1, 2), Fraction(0), Fraction(1)),
     "LeakyRelu": leaky(0.01),
-    "Log": _digits(mpmath.log),
     "Mish": _digits(_mish),
     "Relu": lambda x: max(x, Fraction(0)),
     "Selu": lambda x: _single(1.05070102214813232421875) * elu(1.67326319217681884765625)(x),
@@ -117,8 +115,14 @@ SCALAR: Mapping[str, Callable[[Fraction], Fraction]] = {
     "Sin": _digits(mpmath.sin),
     "Softplus": _digits(_softplus),
     "Softsign": _digits(lambda x: x / (1 + abs(x))),
-    "Sqrt": _digits(mpmath.sqrt),
     "Tanh": _digits(mpmath.tanh),
+}
+
+#: The same of those that have no bound on their slopes, or on their domain.
+STEEP: Mapping[str, Callable[[Fraction], Fraction]] = {
+    "Exp": _digits(mpmath.exp),
+    "Log": _digits(mpmath.log),
+    "Sqrt": _digits(mpmath.sqrt),
 }
 
 

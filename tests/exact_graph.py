@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from tests.exact import SCALAR, Exact, entrywise, fractions, quotients
+from tests.exact import SCALAR, STEEP, Exact, entrywise, fractions, quotients
 
 Inputs: TypeAlias = list[Any]  #: of arrays of Fractions; of integers where they are a shape
 Attributes: TypeAlias = Mapping[str, Any]
@@ -46,4 +46,4 @@ def _apply(op: str, inputs: Inputs, attributes: Attributes) -> Exact:
         return _NODES[op](inputs, attributes)
     if attributes:
         raise NotImplementedError(f"{op} with {sorted(attributes)}")
-    return entrywise(SCALAR[op])(inputs[0])
+    return entrywise({**SCALAR, **STEEP}[op])(inputs[0])

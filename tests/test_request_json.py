@@ -286,7 +286,7 @@ def test_ball_is_read() -> None:
         ({"property": {"outputs": {"each": False}}}, "/property/outputs/each"),
         ({"property": {"outputs": {"each": True, "margins": "all"}}}, "/property/outputs"),
         ({"property": {"outputs": {"margins": [[1, 2, 3]]}}}, "/property/outputs/margins/0"),
-        ({"property": {"bind": {"shapes": {"batch": 2}}}}, "/property/bind"),
+        ({"property": {"bind": {"shapes": {"n": 0}}}}, "/property/bind/shapes/n"),
     ],
 )
 def test_malformed_request_is_refused_with_a_pointer(value: object, pointer: str) -> None:

@@ -90,7 +90,11 @@ def watch_database(database: Database, faults: Faults) -> None:
 
 def _watch_engine(engine: Engine, faults: Faults) -> None:
     def execute(cursor: Any, statement: str, parameters: Any, _context: Any) -> bool:  # noqa: ANN401
-        faults.call(_short(statement), lambda: cursor.execute(statement, parameters), _full)
+        try:
+            faults.call(_short(statement), lambda: cursor.execute(statement, parameters), _full)
+        except Killed:
+            cursor.close()  # else a row that is not read yet would keep its lock alive
+            raise
         return True
 
     def connect(connection: sqlite3.Connection, _record: object) -> None:

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from fault_injection import Faults, Killed, watch_database
 from sqlalchemy import select
 
-from service import attempt, candidates, checkpoints, dispatcher
+from service import attempt, candidates, checkpoints, dispatcher, inspection
 from service.attempt import Tools
 from service.blobs import Blobs
 from service.changes import Changes, Decisions
@@ -39,6 +39,7 @@ from service.executors import (
 )
 from service.rates import Throttle
 from service.settings import Settings
+from service.store import coordination
 from service.store.coordination import now_ms
 from service.store.engine import open_database
 from service.store.tables import job, model
@@ -73,9 +74,9 @@ class Clock:
 
     def rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Be the clock of the dispatcher and its attempts."""
-        for module in (attempt, candidates, checkpoints, dispatcher):
+        for module in (attempt, candidates, checkpoints, dispatcher, inspection):
             monkeypatch.setattr(module, "time", self)
-        for module in (attempt, dispatcher):
+        for module in (coordination, dispatcher):
             monkeypatch.setattr(module, "now_ms", self.now_ms)
 
 
