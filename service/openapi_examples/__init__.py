@@ -24,7 +24,6 @@ OF_MEDIA: Mapping[str, object] = {
     "application/onnx": "the bytes of an ONNX file",
     "application/schema+json": {"$schema": "https://json-schema.org/draft/2020-12/schema"},
     "application/sarif+json": {"version": "2.1.0", "runs": []},
-    "application/vnd.in-toto+json": work.OF_SCHEMA["EnvelopeOfCertificateBody"],
     "application/xml": '<testsuite name="lipcert" tests="1" failures="0" errors="0" />',
     "application/x-onnx": "the bytes of an ONNX file",
     "image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg" width="96" height="20" />',
@@ -55,7 +54,7 @@ def add_examples(document: Document) -> None:
 
 def bodies(document: Document) -> Iterator[tuple[str, Document]]:
     """(media type, media type object) of every body, asked for and answered."""
-    for operations in document["paths"].values():
+    for operations in (*document["paths"].values(), *document["webhooks"].values()):
         for operation in operations.values():
             for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
                 yield from holder.get("content", {}).items()

@@ -6,6 +6,7 @@ The word behind a block's fence says what it is, and no other word is known here
     sh service      commands of a shell, run against a service
     console         commands behind "$ ", and what they print
     json            a request, for `lipcert certify --spec`
+    json several    the same about a model of several inputs, `SEVERAL`
     python          a program
     python client   a program of the light installation: run by test_light_install
     python fixture  a test of pytest
@@ -35,14 +36,28 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from docs_blocks import PAGES, ROOT, Block, blocks_of
+from onnx import TensorProto
 from service_process import Service
 
 from service import child, cli
 from service.child import Outcome
 from service.pytest_plugin import assert_lipschitz
+from tests.onnx_import.graphs import info, model, node
 
 SECONDS = 0.5
 SERVICE = "sh service"
+SEVERAL = model(
+    [
+        node("Div", ["logits", "temperature"], ["scaled"]),
+        node("Softmax", ["scaled"], ["probabilities"], axis=1),
+        node("ArgMax", ["logits"], ["label"], axis=1),
+    ],
+    inputs=[info("logits", (1, "sequence")), info("temperature", (1,))],
+    outputs=[
+        info("probabilities", (1, "sequence")),
+        info("label", (1, 1), TensorProto.INT64),
+    ],
+)
 LEFT = {"python client", "python receiver", "text"}
 
 
@@ -107,6 +122,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copy(ROOT / "examples/digit.npy", tmp_path / "digit.npy")
     shutil.copy(ROOT / "examples/maxmin_mlp.onnx", tmp_path / "model.onnx")
+    (tmp_path / "several.onnx").write_bytes(SEVERAL)
     np.save(tmp_path / "images.npy", np.zeros((2, 64)))
     np.save(tmp_path / "x.npy", np.zeros(64))
     np.save(tmp_path / "w.npy", np.ones(64))
@@ -183,7 +199,8 @@ def _console(block: Block, lipcert: Lipcert) -> None:
 
 def _request(block: Block, lipcert: Lipcert) -> None:
     Path("spec.json").write_text(block.text, encoding="utf-8")
-    said = lipcert("lipcert certify examples/relu_mlp.onnx --spec spec.json")
+    name = "several.onnx" if block.kind.endswith("several") else "examples/relu_mlp.onnx"
+    said = lipcert(f"lipcert certify {name} --spec spec.json")
     assert said.code in (0, 1, 2), said.text  # proved, refuted, undecided
 
 
@@ -206,6 +223,7 @@ def _fixture(block: Block, _lipcert: Lipcert) -> None:
 RUNNERS: dict[str, Callable[[Block, Lipcert], None]] = {
     "console": _console,
     "json": _request,
+    "json several": _request,
     "python": _program,
     "python fixture": _fixture,
     "sh": _commands,
