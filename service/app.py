@@ -51,7 +51,7 @@ from service.schemas.submissions import (
     SubmissionBody,
     SubmissionPartBody,
 )
-from service.schemas.webhooks import WebhookMessageBody
+from service.schemas.webhooks import NewWebhookBody, WebhookChangeBody, WebhookMessageBody
 from service.settings import Settings
 from service.storage_faults import problem_of_fault
 from service.store.engine import open_database
@@ -70,6 +70,8 @@ BODIES = (
     EnvelopeOfCertificateBody,
     EstimateBody,
     NewKeyBody,
+    NewWebhookBody,
+    WebhookChangeBody,
     WebhookMessageBody,
     PolicyDocumentBody,
     GateSubmissionBody,

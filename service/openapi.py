@@ -16,6 +16,7 @@ from service.openapi_examples import add_examples
 from service.openapi_links import add_links
 from service.problems import MEDIA_TYPE
 from service.schemas.problems import ProblemBody
+from service.schemas.webhooks import WebhookMessageBody
 
 Responses: TypeAlias = dict[int | str, dict[str, Any]]  # Any: FastAPI's own type
 
@@ -85,6 +86,7 @@ def install(app: FastAPI, extra: tuple[type[BaseModel], ...]) -> None:
                 _add(named, body)
             _drop_unused(schema, named)
             _drop_null_parameters(schema)
+            schema["webhooks"] = {"message": {"post": _message()}}
             add_links(schema)
             add_examples(schema)
             app.openapi_schema = schema
@@ -98,6 +100,25 @@ def _add(named: dict[str, Any], body: type[BaseModel]) -> None:
     for name, definition in schema.pop("$defs", {}).items():
         named.setdefault(name, definition)
     named.setdefault(body.__name__, schema)
+
+
+def _message() -> dict[str, Any]:
+    """What receivers of webhooks are sent, and what their answers mean."""
+    headers = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    return {
+        "operationId": "message",
+        "description": "A message of Standard Webhooks; it may come more than once.",
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+            for name in headers
+        ],
+        **json_body(WebhookMessageBody),
+        "responses": {
+            "2XX": {"description": "received"},
+            "410": {"description": "never again: the webhook is disabled"},
+            "default": {"description": "not received: the message is sent again"},
+        },
+    }
 
 
 def _drop_unused(schema: dict[str, Any], named: dict[str, Any]) -> None:

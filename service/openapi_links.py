@@ -64,6 +64,7 @@ def _name(method: str, path: str) -> str:
 
 #: The parameter of a path that names a thing, and what makes such things.
 MADE_BY: Mapping[str, Sequence[Operation]] = {
+    "gate_id": (("post", "/v1/gates"),),
     "job_id": (
         ("post", "/v1/jobs"),
         ("post", "/v1/jobs/{job_id}/resume"),
@@ -71,6 +72,7 @@ MADE_BY: Mapping[str, Sequence[Operation]] = {
     ),
     "key_id": (("post", "/v1/keys"),),
     "model_id": (("post", "/v1/models"), ("put", "/v1/models/{model_id}")),
+    "webhook_id": (("post", "/v1/webhooks"),),
 }
 
 MORE: Sequence[Link] = (
@@ -78,6 +80,27 @@ MORE: Sequence[Link] = (
         Link(of=maker, to=("post", path), body={"model": ID})
         for maker in MADE_BY["model_id"]
         for path in ("/v1/jobs", "/v1/radius")
+    ),
+    *(
+        Link(
+            of=("put", "/v1/policies/{policy_name}"),
+            to=(method, "/v1/policies/{policy_name}"),
+            parameters={"policy_name": "$response.body#/name"},
+        )
+        for method in ("get", "put", "delete")
+    ),
+    Link(
+        of=("get", "/v1/gates/{gate_id}"),
+        to=("get", "/v1/jobs/{job_id}"),
+        parameters={"job_id": "$response.body#/rules/0/job"},
+    ),
+    Link(
+        of=("get", "/v1/webhooks/{webhook_id}/deliveries"),
+        to=("post", "/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"),
+        parameters={
+            "webhook_id": "$response.body#/items/0/webhook",
+            "delivery_id": "$response.body#/items/0/id",
+        },
     ),
     Link(
         of=("get", "/v1/jobs/{job_id}"),

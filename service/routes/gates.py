@@ -17,6 +17,7 @@ from service.openapi import json_body, problems
 from service.problems import Problem
 from service.routes.certificates import JUNIT_TYPE, SARIF_TYPE
 from service.routes.submitting import IdempotencyHeader, PreferHeader, preference_of
+from service.schemas.certificates import EnvelopeOfCertificateBody
 from service.schemas.gates import GateBody, GateListBody, GateSubmissionBody
 from service.store import gates
 from service.store.coordination import now_ms
@@ -30,6 +31,7 @@ JSON_TYPE = "application/json"
 MARKDOWN_TYPE = "text/markdown"
 SIGNED_TYPE = "application/vnd.in-toto+json"
 SVG_TYPE = "image/svg+xml"
+ENVELOPE = {"$ref": f"#/components/schemas/{EnvelopeOfCertificateBody.__name__}"}
 TYPES = (JSON_TYPE, SARIF_TYPE, JUNIT_TYPE, MARKDOWN_TYPE)
 
 
@@ -130,7 +132,7 @@ async def badge(context: Reading, gate_id: GatePath) -> Response:
 @router.get(
     "/{gate_id}/attestation",
     response_class=Response,
-    responses={200: {"content": {SIGNED_TYPE: {"schema": {"type": "object"}}}}}
+    responses={200: {"content": {SIGNED_TYPE: {"schema": ENVELOPE}}}}
     | problems(401, 404, 409, 422),
 )
 async def attestation(context: Reading, gate_id: GatePath) -> Response:

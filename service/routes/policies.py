@@ -186,9 +186,9 @@ def _require_match(newest: StoredPolicy | None, match: str | None, none: str | N
     """
     found = "there is none" if newest is None else f"its version is {newest.version}"
     if match is not None and (newest is None or not _names(match, newest)):
-        raise Problem("precondition-failed", f"If-Match is {match[:100]}, and {found}")
+        raise Problem("precondition-failed", f"If-Match is {match[:100]!r}, and {found}")
     if none is not None and newest is not None and _names(none, newest):
-        raise Problem("precondition-failed", f"If-None-Match is {none[:100]}, and {found}")
+        raise Problem("precondition-failed", f"If-None-Match is {none[:100]!r}, and {found}")
 
 
 def _answer(stored: StoredPolicy, status: int, headers: dict[str, str]) -> Response:

@@ -6,13 +6,16 @@ The word behind a block's fence says what it is, and no other word is known here
     sh service      commands of a shell, run against a service
     console         commands behind "$ ", and what they print
     json            a request, for `lipcert certify --spec`
+    json several    the same about a model of several inputs, `SEVERAL`
     python          a program
     python client   a program of the light installation: run by test_light_install
     python fixture  a test of pytest
+    python receiver a program that is sent webhooks: run by test_webhook_routes
     text            shown, not run
 
 Budgets are cut, and the cheapest method takes the place of `auto`: what is tested is that the pages
-say what the programs do, not how tight a bound is. MODEL stands for a file of the reader's.
+say what the programs do, not how tight a bound is. MODEL stands for a file of the reader's,
+and sha256:.. for the model that was sent first.
 """
 
 import json
@@ -25,6 +28,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -32,14 +36,29 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from docs_blocks import PAGES, ROOT, Block, blocks_of
+from onnx import TensorProto
 from service_process import Service
 
 from service import child, cli
 from service.child import Outcome
 from service.pytest_plugin import assert_lipschitz
+from tests.onnx_import.graphs import info, model, node
 
 SECONDS = 0.5
-KNOWN = {"sh", "sh service", "console", "json", "python", "python client", "python fixture", "text"}
+SERVICE = "sh service"
+SEVERAL = model(
+    [
+        node("Div", ["logits", "temperature"], ["scaled"]),
+        node("Softmax", ["scaled"], ["probabilities"], axis=1),
+        node("ArgMax", ["logits"], ["label"], axis=1),
+    ],
+    inputs=[info("logits", (1, "sequence")), info("temperature", (1,))],
+    outputs=[
+        info("probabilities", (1, "sequence")),
+        info("label", (1, 1), TensorProto.INT64),
+    ],
+)
+LEFT = {"python client", "python receiver", "text"}
 
 
 @dataclass(frozen=True)
@@ -103,6 +122,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copy(ROOT / "examples/digit.npy", tmp_path / "digit.npy")
     shutil.copy(ROOT / "examples/maxmin_mlp.onnx", tmp_path / "model.onnx")
+    (tmp_path / "several.onnx").write_bytes(SEVERAL)
     np.save(tmp_path / "images.npy", np.zeros((2, 64)))
     np.save(tmp_path / "x.npy", np.zeros(64))
     np.save(tmp_path / "w.npy", np.ones(64))
@@ -113,7 +133,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_has_a_known_mark(page: str) -> None:
-    assert {block.kind for block in blocks_of(page)} <= KNOWN
+    assert {block.kind for block in blocks_of(page)} <= {*RUNNERS, SERVICE, *LEFT}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -139,12 +159,14 @@ def test_the_service_answers_what_a_page_calls(
         "PYTHONPATH": str(ROOT),
         "LIPCERT_DATA": str(service.settings.data),
     }
-    called = [block for page in PAGES for block in blocks_of(page) if block.kind == "sh service"]
+    called = [block for page in PAGES for block in blocks_of(page) if block.kind == SERVICE]
+    sent = f"sha256:{sha256((folder / 'examples/relu_mlp.onnx').read_bytes()).hexdigest()}"
     curl = 'curl() { command curl --fail-with-body --silent --show-error "$@"; }\n'
     for block in called:
         text = block.text.replace("http://127.0.0.1:8321", service.url)
+        text = text.replace("sha256:..", sent).replace("[[..]]", "[[0.0, 0.0, 0.0]]")
         done = subprocess.run(
-            ["/bin/bash", "-eu", "-c", curl + text.replace("[[..]]", "[[0.0, 0.0, 0.0]]")],
+            ["/bin/bash", "-eu", "-c", curl + text],
             cwd=folder,
             env=environment,
             check=False,
@@ -177,7 +199,8 @@ def _console(block: Block, lipcert: Lipcert) -> None:
 
 def _request(block: Block, lipcert: Lipcert) -> None:
     Path("spec.json").write_text(block.text, encoding="utf-8")
-    said = lipcert("lipcert certify examples/relu_mlp.onnx --spec spec.json")
+    name = "several.onnx" if block.kind.endswith("several") else "examples/relu_mlp.onnx"
+    said = lipcert(f"lipcert certify {name} --spec spec.json")
     assert said.code in (0, 1, 2), said.text  # proved, refuted, undecided
 
 
@@ -200,6 +223,7 @@ def _fixture(block: Block, _lipcert: Lipcert) -> None:
 RUNNERS: dict[str, Callable[[Block, Lipcert], None]] = {
     "console": _console,
     "json": _request,
+    "json several": _request,
     "python": _program,
     "python fixture": _fixture,
     "sh": _commands,

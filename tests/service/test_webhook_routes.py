@@ -195,7 +195,7 @@ def test_the_example_of_the_documentation_receives(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     text = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (code,) = re.findall(r"```python receiver\n(.*?)```", text, re.DOTALL)
     url = f"http://127.0.0.1:{free_port()}/"
     monkeypatch.setenv("LIPCERT_WEBHOOK_SECRET", made(url)["secret"])
     names: dict[str, Any] = {"__name__": "example"}
