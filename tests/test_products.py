@@ -201,7 +201,7 @@ def test_around_a_point_the_bound_is_the_jacobians_norm(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", sorted({*range(10)} - {KINDS.index("root")}))
 def test_a_region_within_a_region_has_no_larger_bound(seed: int) -> None:
-    """By intervals, which are monotone in what they start from; lengths are no elementwise gates."""
+    """By intervals, which are monotone in what they start from, and of elementwise gates alone."""
     network = load(product_network(seed), differential=False).require_network()
     found: list[float] = []
     for radius in (0.2, 0.1, 0.01):
