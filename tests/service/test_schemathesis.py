@@ -12,7 +12,7 @@ from service_process import Service
 #: Bodies of requests have thousands of combinations: random ones have to do here.
 SHORT = """
 [[operations]]
-include-method = "POST"
+include-method = ["POST", "PUT"]
 phases.coverage.enabled = false
 """
 
