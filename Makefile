@@ -10,18 +10,22 @@ INSTALLED := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test serve lint bench contract drill clean
+.PHONY: demo test typed serve lint bench contract drill clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo.py
 
-# Shapes and types are checked in every call where parts are tested one by one. Whole runs, which
-# make the same calls a thousand times, do without: it takes more than half of their time.
-PARTS := tests/checker tests/methods tests/network tests/onnx_import tests/references
+# Shapes and types are checked in every call where parts of the search are tested one by one. The
+# rest, which makes the same calls a thousand times, does without here: it takes more than half of
+# the time. `make typed` checks them everywhere.
+TYPED := tests/network tests/onnx_import tests/references
 
 test: lint
-	$(BIN)/python -m pytest -n 2 $(PARTS)
-	$(BIN)/python -m pytest -n 2 --jaxtyping-packages= tests $(PARTS:%=--ignore=%)
+	$(BIN)/python -m pytest -n 2 $(TYPED)
+	$(BIN)/python -m pytest -n 2 --jaxtyping-packages= tests $(TYPED:%=--ignore=%)
+
+typed: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
 
 serve: $(INSTALLED)
 	$(BIN)/lipcert serve
