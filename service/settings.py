@@ -151,7 +151,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     for name, read in FROM_ENVIRONMENT.items():
         text = environment.get(f"LIPCERT_{name.upper()}")
         if text:
-            said[name] = read(text)
+            said[name] = _read(name, text, read)
     return Settings(**said, telemetry=variables_of(environment))
 
 
@@ -161,6 +161,22 @@ def variables_of(environment: Mapping[str, str]) -> dict[str, str]:
     if is_off or not any(environment.get(name) for name in TELEMETRY_ENDPOINTS):
         return {}
     return {name: value for name, value in environment.items() if name.startswith("OTEL_")}
+
+
+def _read(name: str, text: str, read: Callable[[str], object]) -> object:
+    """What a variable says.
+
+    Raises:
+        InvalidRequest: it says nothing that can be read.
+    """
+    try:
+        return read(text)
+    except (KeyError, ValueError) as error:
+        raise InvalidRequest(
+            f"LIPCERT_{name.upper()} is {text[:100]!r}",
+            fix="say on or off" if read is _switch else "give a number, or numbers with commas",
+            pointer=f"/{name}",
+        ) from error
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -162,3 +162,14 @@ def test_validation_waits_for_the_model(own_service: Callable[..., Service]) -> 
     body = {"model": response.json()["id"]}
     answer = service.client.post("/v1/jobs?validate_only=true", json=body)
     assert (answer.json()["code"], answer.status_code) == ("model-not-ready", 409)
+
+
+@pytest.mark.parametrize(("name", "text"), [("webhooks", "maybe"), ("port", "x"), ("slots", "")])
+def test_a_variable_that_says_nothing_is_refused_by_its_name(name: str, text: str) -> None:
+    environment = {f"LIPCERT_{name.upper()}": text}
+    if not text:  # as where it is not set
+        assert from_environment(environment) == from_environment({})
+        return
+    with pytest.raises(InvalidRequest) as refusal:
+        from_environment(environment)
+    assert (refusal.value.pointer, text in str(refusal.value)) == (f"/{name}", True)
