@@ -155,6 +155,8 @@ def test_shared_models_compute_what_onnxruntime_computes(path: Path) -> None:
         if error.code in KNOWN:
             return
         raise
+    if path.stem == "bf16.dynamo":
+        return  # ONNX Runtime has no kernels for it; the importer's test has onnx's own evaluator
     runtime = Runtime(data)
     tolerance = 3e-3 if runtime.kind is np.float16 else 5e-5
     points = 1 if network.input_size > 10_000 else 3

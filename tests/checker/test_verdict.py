@@ -49,7 +49,7 @@ from verifier.checker.items import Selection
 from verifier.checker.network import Network
 from verifier.checker.verdict import judge
 from verifier.norms import Norm, NormPair
-from verifier.property import Each, Margins, Outputs, Property
+from verifier.property import Each, Margins, Outputs, Property, Reading
 from verifier.regions import CenterBox
 
 RNG = np.random.default_rng(20)
@@ -517,7 +517,7 @@ def test_a_proof_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def any_model(_: Certificate, __: bytes) -> None:
         """The toy has no file."""
 
-    def toy_network(_: bytes, __: Sequence[Pattern]) -> Network:
+    def toy_network(_: bytes, __: Sequence[Pattern], ___: Reading) -> Network:
         return toy()
 
     monkeypatch.setattr(verdict_module, "prove", counted)

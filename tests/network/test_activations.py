@@ -46,6 +46,7 @@ from verifier.network.elementwise import (
     Silu,
     Sin,
     Softplus,
+    SoftShrink,
     Softsign,
     Tanh,
 )
@@ -128,6 +129,15 @@ CASES = (
         slopes=(0, 1),
         op="Clip",
         constants=(-1.0, 2.0),
+        straight=True,
+    ),
+    Case(
+        name="soft-shrink",
+        make=lambda n: SoftShrink(n, 0.5),
+        value=lambda x: math.copysign(max(abs(x) - 0.5, 0.0), x),
+        slopes=(0, 1),
+        op="Shrink",
+        attributes={"bias": 0.5, "lambd": 0.5},
         straight=True,
     ),
     Case(

@@ -281,7 +281,8 @@ def test_the_network_computes_what_onnxruntime_computes(case: Case) -> None:
 
 def test_every_rule_has_a_case() -> None:
     tested = {f"{case.domain}::{case.op}" if case.domain else case.op for case in CASES}
-    missing = (RULES.keys() | MOVES.keys()) - tested
+    # What leaves a ZipMap is no tensor: it is tested with the ends of graphs.
+    missing = (RULES.keys() | MOVES.keys()) - tested - {"ai.onnx.ml::ZipMap"}
     assert not missing
 
 
