@@ -54,6 +54,7 @@ contract: $(INSTALLED)
 drill: $(INSTALLED)
 	LIPCERT_TESTS=full $(BIN)/python -m pytest -q tests/service/test_faults.py
 	$(BIN)/python -m benchmarks.kill_drill
+	$(BIN)/python -m benchmarks.kill_drill --postgresql
 	$(BIN)/python -m benchmarks.service_load
 	$(BIN)/python -m benchmarks.hostile_rest
 

@@ -1,4 +1,4 @@
-"""kill -9 at random: `python -m benchmarks.kill_drill [--jobs 1000] [--kills 500]`.
+"""kill -9 at random: `python -m benchmarks.kill_drill [--kills 500] [--postgresql]`.
 
 A real service proves bounds of small networks for clients that retry with Idempotency-Key, while
 its processes are killed at random instants. Wanted: nothing acknowledged is lost, no job is there
@@ -18,11 +18,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "service"))  # as the tests find it
+
 import httpx
+from postgres import Postgres
 
 from benchmarks.drill_questions import Question, questions
 from benchmarks.drill_report import Books, print_report
@@ -192,10 +196,15 @@ def main() -> int:
     given = _arguments()
     progress = Progress(given.jobs, given.kills)
     expected = expected_bounds(questions(NETWORKS))
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        url = given.database_url
+        if given.postgresql:
+            server = stack.enter_context(Postgres.start(durable=True))
+            url = server.url_of(server.new_database())
         settings = settings_for(
             Path(folder) / "data",
-            given.database_url,
+            url,
             slots=3,
             max_attempts=1000,
             lease_s=5.0,
@@ -222,6 +231,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--database-url", default=None)
+    parser.add_argument("--postgresql", action="store_true", help="on a server of its own")
     return parser.parse_args()
 
 

@@ -10,13 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import httpx
 
 from service.settings import Settings
+from service.store.address import DatabaseUrl
 
 Kind: TypeAlias = Literal["api", "dispatcher", "forkserver", "worker", "checker"]
 
@@ -104,11 +105,8 @@ class LiveService:
 
 
 def settings_for(data: Path, database_url: str | None, **changes: object) -> Settings:
-    """The defaults on a free port; `database_url` where there is such a setting."""
-    if database_url is not None:
-        if "database_url" not in {field.name for field in fields(Settings)}:
-            sys.exit("this version has no setting `database_url`")
-        changes["database_url"] = database_url
+    """The defaults on a free port."""
+    changes["database_url"] = None if database_url is None else DatabaseUrl.parse(database_url)
     return replace(Settings(port=free_port(), data=data), **changes)
 
 
