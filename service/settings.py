@@ -36,7 +36,12 @@ class EntryPoints:
         "onnxruntime",
         "verifier.verify",
         "verifier.radius",
-    )  #: modules, imported before any fork
+        # What is read is imported there when a file is worth it, which a fork is too late for.
+        "verifier.onnx_import.build",
+        "verifier.onnx_import.differential",
+        "verifier.onnx_import.model",
+        "verifier.onnx_import.runtime",
+    )  #: modules, imported before any fork: children may not read our files
     folders: tuple[str, ...] = ()  #: that children may write in; the verifier's need none
 
 

@@ -173,3 +173,30 @@ def test_a_variable_that_says_nothing_is_refused_by_its_name(name: str, text: st
     with pytest.raises(InvalidRequest) as refusal:
         from_environment(environment)
     assert (refusal.value.pointer, text in str(refusal.value)) == (f"/{name}", True)
+
+
+ALL_WORK = """
+import importlib, pathlib, sys
+from service.settings import EntryPoints
+for name in ("service.worker", *EntryPoints().preload):
+    importlib.import_module(name)
+before = set(sys.modules)
+from verifier import parse_request, verify
+from verifier.radius import radii
+from verifier.radius_json import parse_question
+from verifier.verify import inspect
+data = pathlib.Path(sys.argv[1]).read_bytes()
+center = [0.5] * inspect(data)["input"]["size"]
+box = {"type": "box", "center": center, "radius": 0.01}
+for asked in ({}, {"scope": "local", "norm": "linf", "region": box}):
+    verify(data, parse_request({"property": asked, "budget": {"seconds": 0.5}}))
+radii(data, parse_question({"centers": [center], "seconds": 0.5}))
+print(*(m for m in sys.modules.keys() - before if m.startswith(("verifier", "service"))))
+"""
+
+
+def test_children_find_all_that_they_need_imported() -> None:
+    """They are forked from what is preloaded, and enclosed where our own files cannot be read."""
+    command = [sys.executable, "-c", ALL_WORK, str(ROOT / "examples/relu_mlp.onnx")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == []
