@@ -109,13 +109,17 @@ def listen(settings: Settings) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        made = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        # Its connections have this, too. asyncio sets it only where a socket names its protocol,
+        # and without it the second write of an answer waits 40 ms for the first one's receipt.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise InvalidRequest(
             f"{settings.host}:{settings.port} cannot be bound: {error.strerror}",
             fix="end what listens there, or choose another --port",
             pointer="/port",
         ) from error
+    return made
 
 
 def serve_api(settings: Settings, address: socket.socket) -> None:

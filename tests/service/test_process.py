@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,6 +175,12 @@ def test_a_variable_that_says_nothing_is_refused_by_its_name(name: str, text: st
     with pytest.raises(InvalidRequest) as refusal:
         from_environment(environment)
     assert (refusal.value.pointer, text in str(refusal.value)) == (f"/{name}", True)
+
+
+def test_no_answer_is_held_back() -> None:
+    """Nagle's algorithm would keep the second write of each for 40 ms."""
+    with closing(listen(Settings(port=0))) as address:
+        assert address.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 ALL_WORK = """
