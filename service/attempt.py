@@ -246,7 +246,8 @@ class Attempt:
             charge(connection, self.claim.tenant, now_in(connection), round(1000 * spent_s))
             if ending is None and not self._give_back(connection):
                 is_canceled = leases.is_canceled(connection, self.claim)
-                ending = ("canceled", None) if is_canceled else ("failed", lost().to_json())
+                error = self._refused() if self._has_result else lost().to_json()
+                ending = ("canceled", None) if is_canceled else ("failed", error)
             if ending is not None:
                 state, error = ending
                 leases.finish(
@@ -279,8 +280,11 @@ class Attempt:
             return None  # what it has found is checked in another attempt
         has_any = self._answer.incumbent is not None
         if self._has_result:
-            is_answered = self._answer.is_answered(was_rejected=self._rejection is not None)
-            return ("succeeded", None) if is_answered else ("failed", self._refused())
+            was_rejected = self._rejection is not None
+            if self._answer.is_answered(was_rejected=was_rejected):
+                return "succeeded", None
+            # A checker that was killed has rejected nothing: another attempt finds it again.
+            return None if self._was_killed else ("failed", self._refused())
         is_out_of_time = self.killed == "late" or (
             self._error is not None and self._error.get("code") == OutOfBudget.code
         )
@@ -289,6 +293,11 @@ class Attempt:
         if self._error is not None:
             return "failed", self._error
         return None
+
+    @property
+    def _was_killed(self) -> bool:
+        """Whether the last check ended without an answer, as often as it was tried."""
+        return self._rejection is not None and self._rejection["code"] == checking.DIED
 
     def _refused(self) -> Mapping[str, object]:
         """Why a result is not an answer: the checker cannot read the model, or says no."""

@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +18,7 @@ import service_fakes
 from fastapi import FastAPI
 from fault_injection import Faults, Mode, watch_files
 from little_service import HANGS, Clock, InstantChecker, LittleService
+from service_process import processes
 from sqlalchemy import Connection, Select, func, select
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
@@ -23,8 +26,9 @@ from sqlalchemy.exc import TimeoutError as NoConnection
 from service import serve
 from service.app import describe_app
 from service.blobs import Blobs
+from service.checking import Bench
 from service.orphans import remove_orphans
-from service.settings import Settings
+from service.settings import EntryPoints, Settings
 from service.storage_faults import problem_of_fault
 from service.store.engine import open_database
 from service.store.migrate import migrate
@@ -141,15 +145,30 @@ def test_a_stop_during_the_last_check_gives_the_job_back(
     assert service.row(job_id).state == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("deaths", "state", "attempt"), [(2, "succeeded", 1), (7, "succeeded", 2), (99, "failed", 3)]
+)
 def test_a_check_whose_process_is_killed_is_made_again(
-    service: LittleService, monkeypatch: pytest.MonkeyPatch
+    service: LittleService, monkeypatch: pytest.MonkeyPatch, deaths: int, state: str, attempt: int
 ) -> None:
-    """That it said nothing is no rejection."""
+    """That it said nothing is no rejection, unless it never says anything."""
     service.begin()
-    monkeypatch.setattr(InstantChecker, "deaths", iter((True, True)))
+    monkeypatch.setattr(InstantChecker, "deaths", iter([True] * deaths))
     job_id = service.submit("one", model=service.upload(MODEL), **WORK)
     service.settle(lambda: service.row(job_id).ended is not None)
-    assert (service.row(job_id).state, service.row(job_id).attempt) == ("succeeded", 1)
+    row = service.row(job_id)
+    assert (row.state, row.attempt) == (state, attempt)
+    assert (row.error or {"code": "check-rejected"})["code"] == "check-rejected"
+
+
+def test_a_checker_that_died_while_it_waited_checks_nothing() -> None:
+    bench = Bench(EntryPoints())
+    with closing(bench):
+        (waiting,) = [pid for pid, text in processes(os.getpid()) if "check_child" in text]
+        os.kill(waiting, signal.SIGKILL)
+        os.waitid(os.P_PID, waiting, os.WEXITED | os.WNOWAIT)
+        with closing(bench.take()) as taken:
+            assert taken.is_alive
 
 
 def test_a_dispatcher_that_cannot_be_started_is_tried_again(
