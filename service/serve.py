@@ -208,9 +208,8 @@ class Keeper:
         """Close its lifeline and wait; kill it when it does not follow."""
         self._stopping.set()
         process = self._process
-        if process is not None and process.stdin is not None:
-            with suppress(BrokenPipeError):
-                process.stdin.close()
+        if process is not None:
+            _close_lifeline(process)
             try:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
@@ -221,7 +220,10 @@ class Keeper:
         while not self._stopping.is_set():
             try:
                 self._process = process = self._started()
+                if self._stopping.is_set():  # since `stop` looked for a process
+                    _close_lifeline(process)
                 code: int | str = process.wait()
+                _close_lifeline(process)
             except OSError as error:
                 code = str(error)  # the machine has no room for a process now
             if not self._stopping.is_set():
@@ -242,6 +244,13 @@ class Keeper:
             process.stdin.write(self._settings.to_json() + "\n")
             process.stdin.flush()
         return process
+
+
+def _close_lifeline(process: subprocess.Popen[str]) -> None:
+    """Close what a process of ours reads for as long as it shall live."""
+    assert process.stdin is not None  # noqa: S101 - it was asked for
+    with suppress(BrokenPipeError):  # what it did not read is lost with it
+        process.stdin.close()
 
 
 async def _run(server: uvicorn.Server, settings: Settings, address: socket.socket) -> None:

@@ -135,7 +135,7 @@ async def delete(context: Submitting, model_id: ModelPath) -> Response:
     await _find(context, model_id)
 
     def remove(connection: Connection) -> bool:
-        if not models.remove(connection, context.tenant, model_id):
+        if not models.remove(connection, context.tenant, model_id, now_in(connection)):
             return False
         audit.append(connection, context.tenant, context.actor, "model.deleted", model_id, {})
         return True

@@ -105,19 +105,27 @@ def settle(
         tell(connection, model_id, is_work=True)
 
 
-def remove(connection: Connection, tenant: str, model_id: str) -> bool:
-    """Whether the model is gone; False where a job that has not ended needs it."""
-    in_use = connection.scalar(
-        select(job.c.id)
-        .where(
-            job.c.tenant == tenant,
-            job.c.model == model_id,
-            job.c.state.in_(("queued", "running")),
-        )
-        .limit(1)
-    )
-    if in_use is not None:
+def remove(connection: Connection, tenant: str, model_id: str, now: int) -> bool:
+    """Whether the model is gone; False where a job that has not ended needs it.
+
+    Its reading, which nobody asked for by itself, is no such job: it ends with the model.
+    """
+    needing = [
+        job.c.tenant == tenant,
+        job.c.model == model_id,
+        job.c.state.in_(("queued", "running")),
+    ]
+    in_use = select(job.c.id).where(*needing, job.c.kind.in_(jobs.ASKED)).limit(1)
+    if connection.scalar(in_use) is not None:
         return False
+    for reading in connection.scalars(select(job.c.id).where(*needing)).all():
+        jobs.change(
+            connection,
+            [*needing, job.c.id == reading],
+            {"state": "canceled", "ended": now, "lease_owner": None, "lease_until": None},
+            jobs.ended_events("canceled", None, None, None),
+            now,
+        )
     labels.remove(connection, tenant, "model", model_id)
     connection.execute(delete(model).where(model.c.tenant == tenant, model.c.id == model_id))
     return True

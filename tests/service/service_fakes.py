@@ -96,6 +96,8 @@ def inspect(data: bytes) -> dict[str, object]:
             _escape()
         if step == "read-slowly":
             time.sleep(5)
+        if isinstance(step, list) and step[0] == "read-after":
+            _wait_for(step[1])
         if step == "symbolic":
             raise DynamicShape("a dimension 'N' is not fixed", fix="bind it")
     sizes = {"input": {"size": plan["inputs"]}, "output": {"size": plan["outputs"]}}

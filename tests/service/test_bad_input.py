@@ -133,6 +133,18 @@ def test_a_model_that_a_job_needs_is_not_deleted(service: Service, tmp_path: Pat
     assert problem(service.client.delete(f"/v1/models/{model_id}"))["code"] == "not-found"
 
 
+def test_a_model_is_deleted_while_it_is_read(service: Service, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    data = model(["read-after", str(gate)])
+    sent = service.client.post("/v1/models", content=data, headers=BINARY)
+    place = f"/v1/models/{sent.json()['id']}"
+    assert service.client.get(place).json()["state"] == "received"
+    assert service.client.delete(place).status_code == 204
+    assert problem(service.client.get(place))["code"] == "not-found"
+    gate.touch()
+    assert service.client.get(f"/v1/models/{service.upload(data)}").json()["state"] == "ready"
+
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 CENTER = [0.0, 0.0, 0.0]
