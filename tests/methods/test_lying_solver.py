@@ -34,7 +34,7 @@ from verifier.methods import lipsdp
 from verifier.methods import product as product_method
 from verifier.methods.lipsdp import interior_point, reference, rows
 from verifier.methods.lipsdp.inequality import Inequality, Point
-from verifier.methods.lipsdp.problem import Multipliers
+from verifier.methods.lipsdp.multipliers import Multipliers
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
 from verifier.onnx_import import load

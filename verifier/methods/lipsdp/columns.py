@@ -22,7 +22,7 @@ from torch import Tensor
 
 from verifier.certificate import LmiRow
 from verifier.methods.lipsdp.form import Form
-from verifier.methods.lipsdp.problem import Multipliers
+from verifier.methods.lipsdp.multipliers import Multipliers
 from verifier.methods.lipsdp.repair import SLACK
 
 MOST_ROWS = 128  #: for all items together

@@ -15,10 +15,16 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from verifier.methods.lipsdp.form import UNIT, Form
+from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
+from verifier.methods.lipsdp.multipliers import (
+    SMALLEST,
+    Multipliers,
+    certificate_matrix,
+    with_idle_psis,
+)
 from verifier.methods.lipsdp.panels import panels_of
-from verifier.methods.lipsdp.rounding import LEAST_EXPONENT, CertificateMatrix
+from verifier.methods.lipsdp.rounding import CertificateMatrix
 from verifier.methods.lipsdp.start import (
     FACTOR,
     FACTOR_LINF,
@@ -32,21 +38,10 @@ MARGIN = 2e-9  #: what is feasible here stays so if T loses this share of its di
 NEGLIGIBLE = 1e-13  #: the share of the bound that a psi without influence may cost
 UNFELT = 1e-11  #: and one that nothing enters: far below MARGIN, and its root far above rounding
 _SHARE_OF_MARGIN = 1e-3  #: with a greater margin, both may be this share of it
-_NOISE_HELD = 1e5  #: the noise of a psi that nothing enters is held as if it were as much larger
-_SMALLEST = 2.0 ** (LEAST_EXPONENT + 10)  #: of multipliers without influence
 _MANY_INPUTS = 64  #: from here on it is worth to look for a low rank
 _DEPENDENT = 1e-14  #: an entry of QR's that is only rounding, of rows of length 1
 _MIXED = 0.1  #: the start's share in a warm one
 LEAST_LEVEL = 2.0**-150  #: in the place of 0, where the outputs do not vary
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Multipliers:
-    """What the certificate stores of one inequality."""
-
-    level: float  #: rho, or s
-    gates: Float64[Tensor, " multipliers"]  #: lambda
-    inputs: Float64[Tensor, " inputs"]  #: tau; empty for l2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,62 +291,26 @@ class Family:
             factor: at least 1, of all multipliers: the inequality still holds, of a larger bound.
         """
         share = _SHARE_OF_MARGIN * margin
-        found = self._multipliers(scaled, point, max(NEGLIGIBLE, share))
-        found = Multipliers(
-            level=found.level * factor, gates=found.gates * factor, inputs=found.inputs * factor
+        found = self._multipliers(scaled, point, max(NEGLIGIBLE, share)).times(factor)
+        return with_idle_psis(
+            self._form,
+            self._entered,
+            rows,
+            found,
+            max(UNFELT, share),
+            inputs_in_linf=self.inputs_in_linf,
         )
-        return self._completed(rows, found, max(UNFELT, share))
 
     def tested(
         self, rows: Float64[Tensor, "selected outputs"], found: Multipliers
     ) -> CertificateMatrix:
-        """The certificate's matrix, D = blkdiag(rho I or diag tau, Lambda)."""
-        form = self._form
-        per_psi = found.gates[form.owner]
-        roots = per_psi.sqrt()[:, None]
-        inflow, inflow_noise = form.inflow * roots, form.inflow_noise * roots
-        outflow, noise = self._outflow(rows)
-        if self.inputs_in_linf and 1 < len(rows):
-            # s I is eliminated: 0 <= D - R'R - Y'Y/s.
-            root = found.level**-0.5
-            return CertificateMatrix(
-                diagonal=torch.cat([found.inputs, per_psi]),
-                rows=torch.cat([outflow * root, inflow]),
-                noise=torch.cat([noise * root, inflow_noise]),
-                corner=None,
-                border=outflow[0],
-                border_noise=noise[0],
-            )
-        if self.inputs_in_linf:
-            return CertificateMatrix(
-                diagonal=torch.cat([found.inputs, per_psi]),
-                rows=inflow,
-                noise=inflow_noise,
-                corner=found.level,
-                border=outflow[0],
-                border_noise=noise[0],
-            )
-        return CertificateMatrix(
-            diagonal=torch.cat([per_psi.new_full((form.inputs,), found.level), per_psi]),
-            rows=torch.cat([outflow, inflow]),
-            noise=torch.cat([noise, inflow_noise]),
-            corner=None,
-            border=outflow[0],
-            border_noise=noise[0],
-        )
+        """The certificate's matrix."""
+        return certificate_matrix(self._form, rows, found, inputs_in_linf=self.inputs_in_linf)
 
     @property
     def has_idle_psis(self) -> bool:
         """Whether there are psis that nothing enters."""
         return not bool(self._entered.all())
-
-    def _outflow(
-        self, rows: Float64[Tensor, "selected outputs"]
-    ) -> tuple[Float64[Tensor, "selected xi"], Float64[Tensor, "selected xi"]]:
-        """Y of the outputs `rows` y, and its noise."""
-        form = self._form
-        noise = rows.abs() @ (form.outflow_noise + 4 * UNIT * form.outflow.abs())
-        return rows @ form.outflow, noise
 
     def _multipliers(self, scaled: Scaled, point: Point, negligible: float) -> Multipliers:
         """The certificate's, but for psis that nothing enters."""
@@ -367,7 +326,7 @@ class Family:
         gates = level.new_zeros(form.multipliers)
         # The start holds for inputs alike; the least of them bounds what others may cost.
         least = inputs.min() if self.inputs_in_linf else level
-        gates[self._entered] = (negligible * least / self._start.gates).clamp(min=_SMALLEST)
+        gates[self._entered] = (negligible * least / self._start.gates).clamp(min=SMALLEST)
         gates[scaled.kept] = factor / (point.gates * unit.gates)
         return Multipliers(level=float(level), gates=gates, inputs=inputs)
 
@@ -383,36 +342,6 @@ class Family:
             gates=factor[..., None] / gates / unit.gates,
             inputs=1 / inputs / unit.inputs,
         ).to(self._device)
-
-    def _completed(
-        self, rows: Float64[Tensor, "selected outputs"], found: Multipliers, unfelt: float
-    ) -> Multipliers:
-        """The same, with multipliers for psis that nothing enters: their own row costs nothing.
-
-        What they add to a gate that is entered is made negligible. One that adds v psi to another
-        of their kind, which n of them enter, is held by 2 n v^2 times that one's:
-        (sum_j v_j psi_j)^2 is at most n sum_j (v_j psi_j)^2. Later ones come first.
-        """
-        idle = ~self._entered[self._form.owner]
-        if not bool(idle.any()):
-            return found
-        form = self._form
-        outflow, noise = self._outflow(rows)
-        outflow = (outflow.abs() + _NOISE_HELD * noise)[:, form.inputs :].square().sum(dim=0)
-        squares = (form.inflow.abs() + _NOISE_HELD * form.inflow_noise)[:, form.inputs :].square()
-        through = (squares * found.gates[form.owner][:, None]).sum(dim=0)
-        scale = found.level if self.inputs_in_linf else 1.0
-        needed = (outflow / scale + through) / unfelt
-        least = max(_SMALLEST, unfelt * found.level)
-        most = torch.full_like(found.gates, least).scatter_reduce(0, form.owner, needed, "amax")
-        gates = torch.where(self._entered, found.gates, most)
-        shared = 2 * (squares[:, idle] != 0).sum(dim=1)
-        for block in reversed(form.blocks):
-            theirs = torch.where(idle, gates[form.owner] * shared, 0.0)
-            held = (squares[:, block] * theirs[:, None]).sum(dim=0)
-            more = torch.zeros_like(gates).scatter_reduce(0, form.owner[block], held, "amax")
-            gates = torch.where(self._entered, gates, gates + more)
-        return Multipliers(level=found.level, gates=gates, inputs=found.inputs)
 
 
 def _entered(

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.methods.lipsdp.form import Form
-from verifier.methods.lipsdp.problem import Multipliers
+from verifier.methods.lipsdp.multipliers import Multipliers
 
 
 def solved(

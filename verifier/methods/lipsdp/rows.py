@@ -31,8 +31,9 @@ from verifier.methods.lipsdp.columns import MOST_ROWS, worst_input_settled
 from verifier.methods.lipsdp.form import LARGEST_XI, Form
 from verifier.methods.lipsdp.inequality import Point, ones
 from verifier.methods.lipsdp.interior_point import CENTRING, CENTRING_WARM
+from verifier.methods.lipsdp.multipliers import Multipliers
 from verifier.methods.lipsdp.options import Options
-from verifier.methods.lipsdp.problem import MARGIN, Family, Multipliers, Scaled
+from verifier.methods.lipsdp.problem import MARGIN, Family, Scaled
 from verifier.methods.lipsdp.repair import EXTRA_MARGINS, GREATEST_GROWTH, repaired
 from verifier.methods.lipsdp.signs import of_signs, with_signs
 from verifier.methods.progress import NO_AIM, Aim, Step
