@@ -4,7 +4,7 @@ Of step t of direction d of a tensor y, "y:d.t.g" is gate g and "y:d.t.g:in" wha
 
     RNN    h' = f(x W + h R + b)
     GRU    z, r = f(x W + h R + b),  h' = (1 - z) n + z h,
-           "y:d.t.k" this between -1 and 1, where g is, and the initial state,
+           "y:d.t.k" this between -1 and 1, where g is, and the initial state, and f is a sigmoid,
            n = g(x W + (r h) R + b), or g(x W + r (h R + b_R) + b_W) with linear_before_reset
     LSTM   i, o, f = f(x W + h R + b),  c = g(x W + h R + b)
            C' = f C + i c,  h' = o h(C')
@@ -73,7 +73,7 @@ class _Direction:
     bias_w: Array  #: [gates, H]
     bias_r: Array
     functions: Sequence[Callable[[int], Activation]]
-    is_bounded: bool  #: whether the initial state and all n are between -1 and 1
+    is_bounded: bool  #: whether h' is a mean, and the initial state and all n between -1 and 1
     nodes: list[Node] = field(default_factory=list["Node"])
 
     @property
@@ -223,7 +223,7 @@ def unrolled(call: Call) -> list[Emitted]:
             call, x, f"{_name(call)}:{d}",
             w[d].reshape(gates, hidden, width), r[d].reshape(gates, hidden, hidden),
             bias[d, 0], bias[d, 1], each[d],
-            each[d][-1] is not functions.Relu and bool((np.abs(start_h[d]) <= 1).all()),
+            _is_mean(each[d]) and bool((np.abs(start_h[d]) <= 1).all()),
         )  # fmt: skip
         states, h, c = direction.run(times, start_h[d], start_c[d])
         nodes += direction.nodes
@@ -237,6 +237,11 @@ def unrolled(call: Call) -> list[Emitted]:
         if place < len(call.operator.outputs)
     ]
     return [Emitted((*nodes, *made[0].nodes), made[0].shape), *made[1:]]
+
+
+def _is_mean(each: Sequence[Callable[[int], Activation]]) -> bool:
+    """Whether (1 - z) n + z h is between -1 and 1 where h is: z a share, and n no more than 1."""
+    return each[0] is functions.Sigmoid and each[-1] is not functions.Relu
 
 
 def _name(call: Call) -> str:
