@@ -3,13 +3,13 @@
 Of step t of direction d of a tensor y, "y:d.t.g" is gate g and "y:d.t.g:in" what enters it:
 
     RNN    h' = f(x W + h R + b)
-    GRU    z, r = f(x W + h R + b),  h' = (1 - z) n + z h,
+    GRU    z, r = f(x W + h R + b),  w = 1 - z,  h' = w n + z h,
            "y:d.t.k" this between -1 and 1, where g is, and the initial state, and f is a sigmoid,
            n = g(x W + (r h) R + b), or g(x W + r (h R + b_R) + b_W) with linear_before_reset
     LSTM   i, o, f = f(x W + h R + b),  c = g(x W + h R + b)
            C' = f C + i c,  h' = o h(C')
 
-Products are "y:d.t.rh", ".zn", ".zh", ".fc", ".ic" and ".h". The initial state is constant;
+Products are "y:d.t.rh", ".wn", ".zh", ".fc", ".ic" and ".h". The initial state is constant;
 where it enters a product the product is an affine node.
 """
 
@@ -99,9 +99,11 @@ class _Cell:
             terms = [entering, Term(reset, self._dense(self.r, 2))]
             bias = added(self._biases(0, 2), self._biases(1, 2))
         n = self._activated(f"{name}.n", terms, bias, g)
-        fresh, kept = self._times(f"{name}.zn", z, n), self._times(f"{name}.zh", z, h)
-        minus = Term(fresh, Diagonal(np.full(self.size, -1.0)))
-        last = self._sum(f"{name}.h", [self._whole(n), minus, self._whole(kept)], None)
+        minus = Term(z, Diagonal(np.full(self.size, -1.0)))
+        one = Constant(np.ones(self.size), self.x.dtype)
+        fresh = self._times(f"{name}.wn", self._sum(f"{name}.w", [minus], one), n)
+        kept = self._times(f"{name}.zh", z, h)
+        last = self._sum(f"{name}.h", [self._whole(fresh), self._whole(kept)], None)
         if self.is_bounded:
             # Exact: a mean of numbers between -1 and 1, which intervals would not know.
             last = self._curve(f"{name}.k", last, lambda: scalars.clip(-1.0, 1.0))
