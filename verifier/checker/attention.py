@@ -34,6 +34,8 @@ def attention(builder: Builder, call: Call) -> Signal:
     (batch, heads, steps, depth), (count, width) = q.shape, v.shape[2:]
     if k.shape != (batch, heads, count, depth) or v.shape[:2] != (batch, heads):
         call.mismatch(f"Q, K and V of shapes {q.shape}, {k.shape} and {v.shape}")
+    if 0 in (*q.shape, count, width):
+        call.mismatch(f"nothing in Q, K or V of shapes {q.shape}, {k.shape} and {v.shape}")
     name = call.node.name
     scores, shares = f"{name}:scores", f"{name}:shares"
     shape = (batch, heads, steps, count)
@@ -45,6 +47,8 @@ def attention(builder: Builder, call: Call) -> Signal:
     factor, error = 1.0 / math.sqrt(depth), 0.0
     if call.has("scale"):
         factor = call.number("scale", 0.0)
+        if not 0 < factor:
+            call.not_checkable(f"scale {factor}, whose root Q and K are multiplied by")
     else:
         # A correctly rounded root and a correctly rounded quotient.
         error = factor * (4 * U)
@@ -89,7 +93,10 @@ def _mask(call: Call, shape: tuple[int, ...]) -> Constant | None:
     if call.optional(3) is None:
         return None
     mask = call.constant(3)
-    if mask.dtype != call.signal(0).dtype or call.broadcast(mask.shape, shape) != shape:
+    # From opset 24 on a shorter last axis is filled up with minus infinity, one of length 1 too.
+    fits = 2 <= len(mask.shape) <= 4 and mask.shape[-1] == shape[-1]
+    fits = fits and call.broadcast(mask.shape, shape) == shape
+    if mask.dtype != call.signal(0).dtype or not fits:
         call.not_checkable(f"a mask of {mask.dtype} and shape {mask.shape}")
     return flat(mask, shape)
 

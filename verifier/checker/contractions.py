@@ -134,9 +134,7 @@ def _parsed(call: Call) -> _Equation:
     text = call.string("equation", "").replace(" ", "")
     before, arrow, after = text.partition("->")
     terms = before.split(",")
-    letters = [part for term in (*terms, after) for part in term.split("...") if part]
-    is_plain = all(part.isalpha() for part in letters) and text.count("...") <= len(terms) + 1
-    if len(terms) != len(call.operands) or not is_plain:
+    if len(terms) != len(call.operands) or not all(_is_plain(term) for term in (*terms, after)):
         call.invalid(f"equation {text[:80]!r}")
     shapes = [call.operand(place).shape for place in range(len(terms))]
     counts = [
@@ -149,21 +147,43 @@ def _parsed(call: Call) -> _Equation:
         call.invalid(f"equation {text[:80]!r}")
     most = max(counts)
     operands = tuple(_spelled(term, count, most) for term, count in zip(terms, counts, strict=True))
-    sizes: dict[str, int] = {}
-    for labels, shape in zip(operands, shapes, strict=True):
-        for label, size in zip(labels, shape, strict=True):
-            if size != 1 and sizes.get(label, 1) not in (1, size):
-                call.mismatch(f"label {label!r} has sizes {sizes[label]} and {size}")
-            sizes[label] = max(size, sizes.get(label, 1))
+    sizes = _sizes(call, operands, shapes)
     every = [label for labels in operands for label in labels]
     if arrow:
         output = _spelled(after, most, most)
     else:
         output = tuple(sorted(x for x in sizes if every.count(x) == 1 or x.startswith(".")))
-    if len(set(output)) != len(output) or not set(output) <= sizes.keys():
+        if not before.islower() and any(x.islower() for x in output):
+            call.not_checkable("an order of small and capital letters")
+    # What an ellipsis stands for is kept: whether it may be summed is said nowhere.
+    kept = {label for label in sizes if label.startswith(".")} | {*output}
+    if len(set(output)) != len(output) or not kept == {*output} <= sizes.keys():
         call.invalid(f"equation {text[:80]!r}")
     summed = tuple(dict.fromkeys(label for label in every if label not in output))
     return _Equation(operands=operands, output=output, summed=summed, sizes=sizes)
+
+
+def _is_plain(term: str) -> bool:
+    """Letters, and an ellipsis at most."""
+    parts = term.split("...")
+    return len(parts) <= 2 and all(not p or (p.isascii() and p.isalpha()) for p in parts)
+
+
+def _sizes(
+    call: Call, operands: Sequence[tuple[str, ...]], shapes: Sequence[tuple[int, ...]]
+) -> dict[str, int]:
+    """The size of every label; that of one operand may be 1 where that of another is not."""
+    sizes: dict[str, int] = {}
+    for labels, shape in zip(operands, shapes, strict=True):
+        own: dict[str, int] = {}
+        for label, size in zip(labels, shape, strict=True):
+            known = sizes.get(label, 1)
+            if own.setdefault(label, size) != size or 0 in (size, known):
+                call.mismatch(f"label {label!r} of shapes {shapes}")
+            if 1 not in (size, known) and size != known:
+                call.mismatch(f"label {label!r} has sizes {known} and {size}")
+            sizes[label] = max(size, known)
+    return sizes
 
 
 def _spelled(term: str, count: int, most: int) -> tuple[str, ...]:
@@ -178,17 +198,15 @@ def fourier(builder: Builder, call: Call) -> Signal:
     call.arity(1, 3 if call.opset >= 20 else 2)
     signal = call.signal(0)
     rank = len(signal.shape)
-    axis = call.integer("axis", 1)
-    if call.opset >= 20:
-        axis = -2 if call.optional(2) is None else int(call.scalar(2))
+    axis = call.integer("axis", 1) if call.opset < 20 else _whole(call, 2, -2)
     axis = call.axis(axis, rank)
     inverse, half = call.integer("inverse", 0) != 0, call.integer("onesided", 0) != 0
     parts = signal.shape[-1]
     if axis == rank - 1 or parts not in (1, 2) or (half and (inverse or parts == 2)):
         call.not_checkable("an axis of parts, or one side of what has two")
     size = signal.shape[axis]
-    count = size if call.optional(1) is None else int(call.scalar(1))
-    if not 1 <= count <= _LONGEST:
+    count = _whole(call, 1, size)
+    if not 1 <= count <= _LONGEST or signal.size == 0:
         call.not_checkable(f"a length of {count}")
     if 4 * count * min(count, size) > MOST:
         call.not_checkable(f"a length of {count}")
@@ -206,6 +224,15 @@ def fourier(builder: Builder, call: Call) -> Signal:
     return builder.linear(
         call, shape, [Term(signal.source, composed(dense, rearranged(whole, back)))]
     )
+
+
+def _whole(call: Call, place: int, absent: int) -> int:
+    """An operand that is one integer, if it is there."""
+    if call.optional(place) is None:
+        return absent
+    if call.constant(place).dtype not in ("int64", "int32"):
+        call.invalid(f"operand {place} is no integer")
+    return int(call.scalar(place))
 
 
 def _table(count: int, entries: int, inverse: bool, half: bool) -> tuple[np.ndarray, np.ndarray]:

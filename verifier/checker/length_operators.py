@@ -221,7 +221,10 @@ def mean_variance(builder: Builder, call: Call) -> Signal:
     """MeanVarianceNormalization: (x - mean)/(deviation + 1e-9)."""
     call.arity(1, 1)
     signal, name = call.signal(0), call.node.name
-    axes = call.axes(call.list_of_integers("axes") or (0, 2, 3), len(signal.shape))
+    given = call.list_of_integers("axes")
+    axes = call.axes((0, 2, 3) if given is None else given, len(signal.shape))
+    if not axes:
+        call.not_checkable("axes that are an empty list")
     groups = along(call, signal.shape, tuple(sorted(axes)))
     source = centred(builder, f"{name}:centred", signal, groups).source
     _block(builder, f"{name}:length", source, groups, Length())

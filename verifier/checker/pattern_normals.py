@@ -120,6 +120,9 @@ class Normals:
         first = float(found.value.reshape(-1)[0])
         if np.any(found.value != first):
             raise self._refuted(f"operand {place} of {call.node.name!r} is no single number")
+        shape = call.any_operand(1 - place).shape
+        if call.broadcast(found.shape, shape) != shape:
+            raise self._refuted(f"operand {place} of {call.node.name!r} makes copies of the other")
         return first
 
     def _fact(self, name: str, value: float | str) -> None:

@@ -3,13 +3,13 @@
 Of step t of direction d of a tensor y, "y:d.t.g" is gate g and "y:d.t.g:in" what enters it:
 
     RNN    h' = f(x W + h R + b)
-    GRU    z, r = f(x W + h R + b),  h' = (1 - z) n + z h,
-           "y:d.t.k" this between -1 and 1, where g is, and the initial state,
+    GRU    z, r = f(x W + h R + b),  w = 1 - z,  h' = w n + z h,
+           "y:d.t.k" this between -1 and 1, where g is, and the initial state, and f is a sigmoid,
            n = g(x W + (r h) R + b), or g(x W + r (h R + b_R) + b_W) with linear_before_reset
     LSTM   i, o, f = f(x W + h R + b),  c = g(x W + h R + b)
            C' = f C + i c,  h' = o h(C')
 
-Products are "y:d.t.rh", ".zn", ".zh", ".fc", ".ic" and ".h". The initial state is constant;
+Products are "y:d.t.rh", ".wn", ".zh", ".fc", ".ic" and ".h". The initial state is constant;
 where it enters a product the product is an affine node.
 """
 
@@ -42,6 +42,7 @@ _FUNCTIONS: Mapping[str, Making] = {
     "sigmoid": scalars.Sigmoid,
     "tanh": scalars.Tanh,
 }
+_ARITY = {"GRU": (6, 2), "LSTM": (8, 3), "RNN": (6, 2)}  #: operands and results, at most
 _GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 _LONGEST = 2**10  #: steps that are written out
 _USUAL = {"GRU": ("sigmoid", "tanh"), "LSTM": ("sigmoid", "tanh", "tanh"), "RNN": ("tanh",)}
@@ -59,7 +60,7 @@ class _Cell:
     r: Constant  #: [gates, H, H]
     bias: Constant  #: [2, gates, H]
     functions: Sequence[Making]
-    is_bounded: bool  #: whether the initial state and all n are between -1 and 1
+    is_bounded: bool  #: whether h' is a mean, and the initial state and all n between -1 and 1
 
     @property
     def batch(self) -> int:
@@ -98,9 +99,11 @@ class _Cell:
             terms = [entering, Term(reset, self._dense(self.r, 2))]
             bias = added(self._biases(0, 2), self._biases(1, 2))
         n = self._activated(f"{name}.n", terms, bias, g)
-        fresh, kept = self._times(f"{name}.zn", z, n), self._times(f"{name}.zh", z, h)
-        minus = Term(fresh, Diagonal(np.full(self.size, -1.0)))
-        last = self._sum(f"{name}.h", [self._whole(n), minus, self._whole(kept)], None)
+        minus = Term(z, Diagonal(np.full(self.size, -1.0)))
+        one = Constant(np.ones(self.size), self.x.dtype)
+        fresh = self._times(f"{name}.wn", self._sum(f"{name}.w", [minus], one), n)
+        kept = self._times(f"{name}.zh", z, h)
+        last = self._sum(f"{name}.h", [self._whole(fresh), self._whole(kept)], None)
         if self.is_bounded:
             # Exact: a mean of numbers between -1 and 1, which intervals would not know.
             last = self._curve(f"{name}.k", last, lambda: scalars.clip(-1.0, 1.0))
@@ -184,7 +187,10 @@ class _Cell:
 
 def unrolled(builder: Builder, call: Call) -> list[Signal | None]:
     """(Y, Y_h), and Y_c of an LSTM."""
-    call.arity(3, 8)
+    operands, results = _ARITY[call.node.op]
+    call.arity(3, operands)
+    if len(call.node.outputs) > results:
+        call.invalid(f"{len(call.node.outputs)} results")
     x, cells, starts = _cells(builder, call)
     steps, batch, _ = x.shape
     hidden = cells[0].hidden
@@ -217,10 +223,12 @@ def _cells(builder: Builder, call: Call) -> tuple[Signal, list[_Cell], list[tupl
     if w.shape != (count, gates * hidden, width) or r.shape != (count, gates * hidden, hidden):
         call.mismatch(f"weights of shapes {w.shape} and {r.shape}")
     call.allowed([steps, count, batch, gates * hidden])
+    if 0 in (*x.shape, hidden):
+        call.mismatch(f"nothing in an input of shape {x.shape}, or in {hidden} states")
     if steps > _LONGEST:
         call.not_checkable(f"{steps} steps")
     _check_plain(call, steps)
-    bias = _or_zeros(call, 3, (count, 2, gates, hidden))
+    bias = _or_zeros(call, 3, (count, 2 * gates * hidden))
     states = [_or_zeros(call, place, (count, batch, hidden)) for place in (5, 6)]
     functions = _functions(call, count)
     cells = [
@@ -228,7 +236,7 @@ def _cells(builder: Builder, call: Call) -> tuple[Signal, list[_Cell], list[tupl
             builder=builder, call=call, x=x, name=f"{call.node.name}:{d}",
             w=_part(w, d, (gates, hidden, width)), r=_part(r, d, (gates, hidden, hidden)),
             bias=_part(bias, d, (2, gates, hidden)), functions=functions[d],
-            is_bounded=_is_bounded(_part(states[0], d, (batch, hidden)), functions[d][-1]),
+            is_bounded=_is_bounded(_part(states[0], d, (batch, hidden)), functions[d]),
         )
         for d in range(count)
     ]  # fmt: skip
@@ -239,9 +247,11 @@ def _cells(builder: Builder, call: Call) -> tuple[Signal, list[_Cell], list[tupl
     return x, cells, starts
 
 
-def _is_bounded(start: Constant, candidate: Making) -> bool:
+def _is_bounded(start: Constant, functions: Sequence[Making]) -> bool:
     within = bool(np.all(np.abs(start.value) <= 1)) and not np.any(start.spread)
-    return within and candidate in (scalars.Tanh, scalars.Sigmoid)
+    gate, candidate = functions[0], functions[-1]
+    # Only a sigmoid is between 0 and 1, so that (1 - z) n + z h is a mean.
+    return within and gate is scalars.Sigmoid and candidate in (scalars.Tanh, scalars.Sigmoid)
 
 
 def _part(whole: Constant, place: int, shape: tuple[int, ...]) -> Constant:
@@ -253,10 +263,9 @@ def _or_zeros(call: Call, place: int, shape: tuple[int, ...]) -> Constant:
     if call.optional(place) is None:
         return Constant(np.zeros(shape), "float64")
     found = call.constant(place)
-    if found.value.size != math.prod(shape):
+    if found.shape != shape:
         call.mismatch(f"operand {place} of shape {found.shape}")
-    error = None if found.error is None else found.error.reshape(shape)
-    return Constant(found.value.reshape(shape), found.dtype, error)
+    return found
 
 
 def _stacked(

@@ -74,7 +74,9 @@ def _mask(call: Call, shape: tuple[int, ...]) -> np.ndarray:
     mask = call.optional_array(3)
     if mask is None:
         return np.zeros(1)
-    if mask.dtype.kind != "f" or broadcast_shape(call, mask.shape, shape) != shape:
+    # From opset 24 on a shorter last axis is filled up with minus infinity, one of length 1 too.
+    fits = 2 <= mask.ndim <= 4 and mask.shape[-1] == shape[-1]
+    if mask.dtype.kind != "f" or not fits or broadcast_shape(call, mask.shape, shape) != shape:
         raise call.unsupported(f"its mask has shape {list(mask.shape)}, or is no sum")
     return mask
 

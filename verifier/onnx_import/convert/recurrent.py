@@ -3,13 +3,13 @@
 Of step t of direction d of a tensor y, "y:d.t.g" is gate g and "y:d.t.g:in" what enters it:
 
     RNN    h' = f(x W + h R + b)
-    GRU    z, r = f(x W + h R + b),  h' = (1 - z) n + z h,
-           "y:d.t.k" this between -1 and 1, where g is, and the initial state,
+    GRU    z, r = f(x W + h R + b),  w = 1 - z,  h' = w n + z h,
+           "y:d.t.k" this between -1 and 1, where g is, and the initial state, and f is a sigmoid,
            n = g(x W + (r h) R + b), or g(x W + r (h R + b_R) + b_W) with linear_before_reset
     LSTM   i, o, f = f(x W + h R + b),  c = g(x W + h R + b)
            C' = f C + i c,  h' = o h(C')
 
-Products are "y:d.t.rh", ".zn", ".zh", ".fc", ".ic" and ".h". The initial state is constant, so that
+Products are "y:d.t.rh", ".wn", ".zh", ".fc", ".ic" and ".h". The initial state is constant, so that
 where it enters a product the product is an affine node.
 """
 
@@ -73,7 +73,7 @@ class _Direction:
     bias_w: Array  #: [gates, H]
     bias_r: Array
     functions: Sequence[Callable[[int], Activation]]
-    is_bounded: bool  #: whether the initial state and all n are between -1 and 1
+    is_bounded: bool  #: whether h' is a mean, and the initial state and all n between -1 and 1
     nodes: list[Node] = field(default_factory=list["Node"])
 
     @property
@@ -113,9 +113,10 @@ class _Direction:
             terms = [self._entering(2, time), (reset, Dense(tensor(self.r[2]), self.batch))]
             bias = np.tile(self.bias_w[2] + self.bias_r[2], self.batch)
         n = self._activated(f"{name}.n", terms, bias, g)
-        fresh, kept = self._times(f"{name}.zn", z, n), self._times(f"{name}.zh", z, h)
         minus = scaled(Identity(self.size), -1.0)
-        last = self._sum(f"{name}.h", [(n, None), (fresh, minus), (kept, None)])
+        rest = self._sum(f"{name}.w", [(z, minus)], np.ones(self.size))
+        fresh, kept = self._times(f"{name}.wn", rest, n), self._times(f"{name}.zh", z, h)
+        last = self._sum(f"{name}.h", [(fresh, None), (kept, None)])
         return self._clipped(f"{name}.k", last) if self.is_bounded else last
 
     def _clipped(self, name: str, source: str) -> str:
@@ -223,7 +224,7 @@ def unrolled(call: Call) -> list[Emitted]:
             call, x, f"{_name(call)}:{d}",
             w[d].reshape(gates, hidden, width), r[d].reshape(gates, hidden, hidden),
             bias[d, 0], bias[d, 1], each[d],
-            each[d][-1] is not functions.Relu and bool((np.abs(start_h[d]) <= 1).all()),
+            _is_mean(each[d]) and bool((np.abs(start_h[d]) <= 1).all()),
         )  # fmt: skip
         states, h, c = direction.run(times, start_h[d], start_c[d])
         nodes += direction.nodes
@@ -237,6 +238,11 @@ def unrolled(call: Call) -> list[Emitted]:
         if place < len(call.operator.outputs)
     ]
     return [Emitted((*nodes, *made[0].nodes), made[0].shape), *made[1:]]
+
+
+def _is_mean(each: Sequence[Callable[[int], Activation]]) -> bool:
+    """Whether (1 - z) n + z h is between -1 and 1 where h is: z a share, and n no more than 1."""
+    return each[0] is functions.Sigmoid and each[-1] is not functions.Relu
 
 
 def _name(call: Call) -> str:
