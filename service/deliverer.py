@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -230,9 +230,6 @@ class Deliverer:
 
 async def deliver(settings: Settings) -> None:
     """Deliver until terminated, or until standard input ends where that is the lifeline."""
-    database = open_database(settings.database)
-    if not wait_for_head(database, MIGRATION_S):
-        raise SystemExit("the database is not at the newest schema: start the API first")
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
 
@@ -241,12 +238,12 @@ async def deliver(settings: Settings) -> None:
         with suppress(RuntimeError):  # the loop has ended before the lifeline
             loop.call_soon_threadsafe(stop.set)
 
-    if "--alone" not in sys.argv:
-        threading.Thread(target=watch, daemon=True).start()
-    try:
+    with closing(open_database(settings.database)) as database:
+        if not wait_for_head(database, MIGRATION_S):
+            raise SystemExit("the database is not at the newest schema: start the API first")
+        if "--alone" not in sys.argv:
+            threading.Thread(target=watch, daemon=True).start()
         await Deliverer(settings, database, World()).run(stop)
-    finally:
-        database.close()
 
 
 def main() -> None:

@@ -26,7 +26,8 @@ from typing import Literal, TypeAlias, cast
 import yaml
 
 from service import child
-from service.child import FAILED, REFUSED, Failure, Outcome
+from service.child import Outcome
+from service.failures import FAILED, REFUSED, Failure
 from verifier.certificate import Certificate
 from verifier.certificate_json import certificate_id
 from verifier.certificate_reader import MalformedCertificate, certificate_from_json

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.child import Failure
 from service.context import time_text
+from service.failures import Failure
 from service.gate import Decision, RuleDecision
 from service.store.gates import Gate, Rule
 

@@ -160,8 +160,7 @@ class Recheck:
         self._job = job
         self._tools = tools
         self._out = tools.blobs.scratch("canonical")
-        self._checker = tools.bench.take()
-        self._checker.begin(
+        self._checker = tools.bench.check(
             CheckOrder(
                 text=tools.blobs.place("certificates", job.tenant, self._blob()),
                 models=tools.blobs.folder("models", job.tenant),

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 
-from service.child import FAILED, REFUSED, Outcome
+from service.child import Outcome
 from service.client import Client, JobHasNoCertificate, ServiceRefusal
-from service.failures import failure, failure_of_job
+from service.failures import FAILED, REFUSED, failure, failure_of_job
 from service.gate import Decision, Rule, decide, rules_of
 from verifier.canonical_json import canonical_json, content_id
 from verifier.errors import CheckRejected, JobFailed, RequestRefused

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from service import child, cli
-from service.child import Outcome, failure_of
+from service import child, child_work, cli
+from service.child import Outcome
+from service.failures import failure_of
 from verifier.errors import WorkerLost
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def lipcert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         def answer(message: child.Json) -> None:
             child.take(json.loads(json.dumps(message)), outcome, show)
 
-        child.work(header, model, b"", answer)
+        child_work.work(header, model, b"", answer)
         return outcome
 
     def lipcert(*arguments: str) -> Done:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import verifier.checker
-from service.child import FAILED, REFUSED, Failure, Outcome, failure_of
+from service.child import Outcome
+from service.failures import FAILED, REFUSED, Failure, failure_of
 from service.gate import Decision, decide, parse_policy
 from service.gate_report import decision_json, junit_text, markdown_text, sarif_json
 from verifier.certificate import Certificate, Claim, ProductProof, Witness, log10_upper, verdict_of
