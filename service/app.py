@@ -88,6 +88,8 @@ def create_app(settings: Settings) -> Edge:
     """The app over a data directory whose database is at the newest schema."""
     provider = telemetry.provider_of(settings.telemetry)
     app = describe_app(provider)
+    if settings.public_url is not None:
+        app.servers = [{"url": settings.public_url}]
     database = open_database(settings.database)
     changes, decisions = Changes(database), Decisions(database)
     throttle = Throttle(settings.rates)

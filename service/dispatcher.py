@@ -46,6 +46,7 @@ from service.store.engine import open_database
 from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
 from service.store.migrate import wait_for_head
+from service.store.retention import forget_checkpoints
 from service.telemetry import Spans, provider_of, shut_down
 from service.worker import Order
 
@@ -206,6 +207,7 @@ class Dispatcher:
 
     def _tidy(self) -> None:
         self._tools.blobs.remove_stale()
+        forget_checkpoints(self._database, self._settings.checkpoint_days)
         remove_orphans(self._database, self._tools.blobs)
 
     def _claim(self) -> None:

@@ -269,6 +269,8 @@ async def _run(server: uvicorn.Server, settings: Settings, address: socket.socke
         while not server.started:
             await asyncio.sleep(0.01)
         where = f"http://{settings.host}:{address.getsockname()[1]}"
+        if settings.public_url is not None:
+            where += f", reached at {settings.public_url}"
         store = "" if settings.database_url is None else f"database {settings.database_url}, "
         sys.stderr.write(
             f"lipcert serves {where}, data in {settings.data}, {store}"

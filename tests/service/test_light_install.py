@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,11 +78,9 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that proves."""
     settings = settings_in(tmp_path_factory.mktemp("real"))
-    running = Service(
-        replace(settings, entry_points=EntryPoints(), memory_bytes=4 * 2**30, check_s=60.0)
-    )
-    yield running
-    running.close()
+    more = {"entry_points": EntryPoints(), "memory_bytes": 4 * 2**30, "check_s": 60.0}
+    with closing(Service(replace(settings, **more))) as running:
+        yield running
 
 
 def test_nothing_heavy_is_installed(light: Run) -> None:
