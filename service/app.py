@@ -102,8 +102,8 @@ def create_app(settings: Settings) -> Edge:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         telemetry.shut_down(provider)
-        changes.close()
-        decisions.close()
+        await changes.close()
+        await decisions.close()
         database.close()
 
     app.router.lifespan_context = lifespan

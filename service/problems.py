@@ -218,8 +218,8 @@ OF_SERVICE: Sequence[Entry] = (
         code="checkpoint-expired",
         status=409,
         title="What the job left to go on from is gone.",
-        fix="ask again: POST /v1/jobs; the operator decides how long checkpoints are kept "
-        "(LIPCERT_CHECKPOINT_DAYS)",
+        fix="ask anew, with the larger budget: POST /v1/jobs; the operator decides how long "
+        "checkpoints are kept (LIPCERT_CHECKPOINT_DAYS)",
     ),
     Entry(
         code="not-resumable",

@@ -165,6 +165,7 @@ def insert_answered(
             "verdict": answer.verdict,
             "certificate": certificate,
             "checkpoint": answer.checkpoint,
+            "checkpoint_removed": answer.checkpoint_removed,
             "progress": answer.progress,
             "cached": True,
             "created": now,

@@ -94,7 +94,7 @@ def settings_in(folder: Path) -> Settings:
         max_model_bytes=100_000,
         max_json_bytes=50_000,
         max_certificate_bytes=200_000,
-        upload_idle_s=1.0,
+        upload_idle_s=3.0,
         budget_grace_s=0.3,
         check_s=10.0,
         memory_bytes=2**30,

@@ -92,7 +92,7 @@ def test_a_certificate_is_a_page(browser: Browser, service: Service, tmp_path: P
     address = f"{service.url}/v1/certificates/{job['certificate']}"
     shown = browser(address)
     assert shown.complaints == []
-    for fact in ("the Lipschitz constant is at most 4.0", "certified", job["model"], "rigorous"):
+    for fact in ("the Lipschitz constant is at most 4", "certified", job["model"], "rigorous"):
         assert fact in shown.text
     kept = tmp_path / "kept.html"  # as who keeps the page sees it, without the service
     kept.write_text(service.client.get(address, headers={"Accept": "text/html"}).text)

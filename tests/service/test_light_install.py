@@ -110,6 +110,9 @@ def test_the_client_proves_elsewhere_and_checks_here(
     policy.write_text(json.dumps(POLICY), encoding="utf-8")
     gate = light("lipcert", "gate", MODEL, "--policy", policy, "--server", real.url)
     assert gate.returncode == 0, gate.stderr
+    for group in ("gates", "webhooks"):
+        listed = light("lipcert", group, "list", "--server", real.url)
+        assert (listed.returncode, listed.stdout) == (0, ""), listed.stderr
 
 
 def test_what_the_pages_say_of_the_client_runs_here(light: Run, real: Service) -> None:
