@@ -30,13 +30,14 @@ from service_fakes import model
 from service_process import Service, settings_in
 
 from benchmarks.table import Table
+from service.acceptance import accept
 from service.serve import ready_database
 from service.settings import TENANT, Settings
 from service.store import leases, models
 from service.store.address import DatabaseUrl
 from service.store.coordination import now_in, take_turn
 from service.store.database import Database
-from service.submission import accept, read_submission
+from service.submission import read_submission
 
 MODEL = f"sha256:{'a' * 64}"
 ACCEPTED: Mapping[str, Any] = {

@@ -88,6 +88,8 @@ def create_app(settings: Settings) -> Edge:
     """The app over a data directory whose database is at the newest schema."""
     provider = telemetry.provider_of(settings.telemetry)
     app = describe_app(provider)
+    if settings.public_url is not None:
+        app.servers = [{"url": settings.public_url}]
     database = open_database(settings.database)
     changes, decisions = Changes(database), Decisions(database)
     throttle = Throttle(settings.rates)
@@ -100,8 +102,8 @@ def create_app(settings: Settings) -> Edge:
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
         telemetry.shut_down(provider)
-        changes.close()
-        decisions.close()
+        await changes.close()
+        await decisions.close()
         database.close()
 
     app.router.lifespan_context = lifespan

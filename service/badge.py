@@ -4,7 +4,13 @@ from html import escape
 
 from service.store.gates import Gate
 
-COLOURS = {"pending": "#6b6b6b", "pass": "#1a7f37", "fail": "#b3261e", "undecided": "#8a6100"}
+COLOURS = {
+    "pending": "#6b6b6b",
+    "pass": "#1a7f37",
+    "fail": "#b3261e",
+    "undecided": "#8a6100",
+    "canceled": "#6b6b6b",
+}
 CHARACTER = 6.6  #: a character's width, at 11 px and rounded up
 LABEL = "lipschitz"
 

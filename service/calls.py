@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -21,13 +23,14 @@ WAIT_S = 30  #: of one long poll
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. It may be repeated: each is idempotent, by its method or by its key."""
+    """One request. It may be repeated, being idempotent by its method or by its key; or `once`."""
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     content: bytes | None = None
     allowed: tuple[int, ...] = ()  #: statuses that are answers although they are no success
+    once: bool = False  #: not again where nobody knows whether it arrived
 
 
 Steps: TypeAlias = Generator[Call, httpx.Response, Answer]
@@ -56,3 +59,22 @@ def news(path: str, on_progress: OnProgress | None, is_over: Callable[[Json], bo
         if is_over(found):
             return found
         headers = {"If-None-Match": response.headers["ETag"], "Prefer": f"wait={WAIT_S}"}
+
+
+def pages(path: str) -> Steps[list[Json]]:
+    """All items of a list, page by page."""
+    found: list[Json] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        after = f"&cursor={quote(cursor)}" if cursor else ""
+        response = yield Call("GET", f"{path}?limit=200{after}")
+        page = response.json()
+        found += page["items"]
+        cursor = page["next_cursor"]
+    return found
+
+
+def json_call(method: str, path: str, members: object, *, once: bool = False) -> Call:
+    """A request with a JSON body."""
+    content = json.dumps(members, allow_nan=False).encode()
+    return Call(method, path, {"Content-Type": "application/json"}, content, once=once)

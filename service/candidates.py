@@ -102,6 +102,5 @@ class Candidates:
 
     def _begin(self, place: int, text: Path, tries: int = 1) -> None:
         out = self._blobs.scratch("canonical")
-        checker = self._bench.take()
-        checker.begin(self._ordering(place, text, out))
+        checker = self._bench.check(self._ordering(place, text, out))
         self._running = _Running(place, checker, text, out, tries)

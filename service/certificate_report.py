@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
-from urllib.parse import quote
 from xml.etree import ElementTree
 
 from service.certificate_facts import Facts
 from service.gate_report import sarif_log, xml_text
+from service.links import place_of_model
 
 Kind: TypeAlias = Literal["pass", "fail", "open", "informational"]
 
@@ -39,11 +39,11 @@ def junit_of(facts: Facts) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def sarif_of(facts: Facts) -> dict[str, object]:
+def sarif_of(facts: Facts, public_url: str | None = None) -> dict[str, object]:
     """One result: what is proved, and whether the target holds."""
     kind = KINDS[facts.members.get("verdict")]
     rule = {"id": RULE, "shortDescription": {"text": facts.subject}}
-    uri = quote(f"v1/models/{facts.stored.model}/content")
+    uri = place_of_model(facts.stored.model, public_url)
     result = {
         "ruleId": RULE,
         "ruleIndex": 0,

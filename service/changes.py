@@ -62,10 +62,11 @@ class Changes:
             if not self._bells[job_id]:
                 del self._bells[job_id]
 
-    def close(self) -> None:
-        """Stop following."""
+    async def close(self) -> None:
+        """Stop following: after it nobody asks the database any more."""
         if self._task is not None:
             self._task.cancel()
+            await asyncio.wait({self._task})
 
     async def _follow(self) -> None:
         """Ring the bells of every job that changes."""

@@ -107,6 +107,7 @@ def examine(order: Mapping[str, Any], check: Check) -> Outcome:
         return _rejected("model-not-here", f"{about} is not stored here")
     outcome = _concluded(check(certificate, path.read_bytes()), certificate, asked)
     outcome["signature"] = given.signature
+    outcome["assumptions"] = _assumptions(certificate)
     if outcome["valid"] and order["out"] is not None:
         outcome |= _stored(found_in(certificate, order["sandbox"]), Path(order["out"]))
     return outcome
@@ -129,6 +130,14 @@ def _concluded(
     if wanted not in (None, verdict.label):
         return _rejected("claim-mismatch", f"label {verdict.label} is proved, not {wanted}")
     return {**outcome, "label": verdict.label, "radius": verdict.radius}
+
+
+def _assumptions(certificate: Certificate) -> list[dict[str, str]]:
+    """What the claim rests on, of each kind the first: one line has no room for thousands."""
+    first: dict[str, dict[str, str]] = {}
+    for assumed in certificate.claim.assumptions:
+        first.setdefault(assumed.code, {"code": assumed.code, "node": assumed.node[:200]})
+    return list(first.values())
 
 
 @dataclass(frozen=True, slots=True)

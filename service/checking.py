@@ -128,6 +128,16 @@ class Bench:
         taken.close()  # killed while it waited, which says nothing of any certificate
         return Checker(self._points)
 
+    def check(self, order: CheckOrder) -> Checker:
+        """A checker at work on an order."""
+        checker = self.take()
+        try:
+            checker.begin(order)
+        except BaseException:
+            checker.close()
+            raise
+        return checker
+
     def close(self) -> None:
         """End the one that waits."""
         self._ready.close()

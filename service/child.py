@@ -1,7 +1,7 @@
 """One run of the verifier in a child process of its own, as the command line wants it.
 
 A crash or a kill in native code is then a clean failure, and what was proved before it is kept. The
-child is `python -m service.child`; both sides speak JSON, one object a line:
+child is `python -m service.child_work`; both sides speak JSON, one object a line:
 
     to the child      {"task": "inspect" | "certify" | "radius", "request": ..., "size": n,
                       "checkpoint": m or null}, then n model bytes and m of a checkpoint, perhaps
@@ -22,23 +22,20 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from base64 import b64decode
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
-from service import sandbox
-from service.producer import told_in
+from service.environment import without_secrets
+from service.failures import Failure, failure_of
 from verifier.errors import (
     InvalidRequest,
     JobFailed,
-    LipcertError,
     OutOfBudget,
-    RequestRefused,
     ResourceExhausted,
     WorkerLost,
 )
@@ -46,26 +43,15 @@ from verifier.radius_json import Question, RingJson, answer_json, parse_question
 
 if TYPE_CHECKING:
     from verifier.property import Request
-    from verifier.verify import Progress
 
 Json: TypeAlias = dict[str, object]
 
-REFUSED, FAILED = 3, 4
-
 #: The child, after the interpreter. -P: no package of that name in the working directory.
-CHILD = ("-P", "-m", "service.child")
+CHILD = ("-P", "-m", "service.child_work")
 
 #: What a run may take beyond its budget (imports, the import of the model, the last check) before
 #: it is ended from outside: a backstop, the verifier keeps to the budget by itself.
 GRACE_S = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a run ended without its answer: the refusal object, and the exit code that it gives."""
-
-    error: Mapping[str, str | None]
-    exit_code: int
 
 
 @dataclass(slots=True)
@@ -78,11 +64,6 @@ class Outcome:
     rings: dict[int, Json] = field(default_factory=dict[int, Json])  #: the best of every center
     failure: Failure | None = None
     interrupted: bool = False  #: Ctrl-C
-
-
-def failure_of(error: LipcertError) -> Failure:
-    """The failure that an error makes: what a user can mend is refused, the rest failed."""
-    return Failure(error.to_json(), FAILED if isinstance(error, JobFailed) else REFUSED)
 
 
 def inspect(model: bytes, request: Request | None = None) -> Outcome:
@@ -183,20 +164,7 @@ def run(
     outcome = Outcome()
     start = None if kept is None else kept.read()
     header = {**header, "size": len(model), "checkpoint": None if start is None else len(start)}
-    # The code that this process runs, wherever it is started.
-    home = str(Path(__file__).parents[1])
-    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(  # noqa: S603 - our own module, in this interpreter
-            [sys.executable, *CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-            env=_environment(path),
-        ) as process,
-    ):
+    with tempfile.TemporaryFile() as errors, _child(errors) as process:
         timer = threading.Timer(limit_s, process.kill)
         timer.start()
         try:
@@ -208,38 +176,57 @@ def run(
         except InvalidRequest as error:  # the checkpoint's file cannot be written
             outcome.failure = failure_of(error)
             process.kill()
-        is_late = not timer.is_alive()
-        timer.cancel()
+        finally:
+            is_late = not timer.is_alive()
+            timer.cancel()  # else this process would wait for it at its end
         status = process.wait()
         if status != 0 and outcome.failure is None and not outcome.interrupted:
             outcome.failure = failure_of(_death(status, errors, is_late=is_late))
     return outcome
 
 
-def _environment(path: str) -> dict[str, str]:
-    """What the child sees: ours, and how threads of linear algebra wait for each other.
+@contextmanager
+def _child(errors: IO[bytes]) -> Generator[subprocess.Popen[bytes]]:
+    """A child, which has ended after the block, however that ended."""
+    process = subprocess.Popen(  # noqa: S603 - our own module, in this interpreter
+        [sys.executable, *CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,  # Ctrl-C is the parent's to handle
+        env=_environment(),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(BrokenPipeError):  # what it has not read is lost with it
+                if pipe is not None:
+                    pipe.close()
+
+
+def _environment() -> dict[str, str]:
+    """What the child sees: no secrets, and how threads of linear algebra wait for each other.
 
     By default they spin: beside other programs that made a run four times as long.
     """
-    return {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-        "PYTHONPATH": path,
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
+    known = without_secrets(os.environ)
+    # The code that this process runs, wherever it is started.
+    home = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (home, known.get("PYTHONPATH"))))
+    fixed = {"PYTHONPATH": path, "ORT_DISABLE_TELEMETRY": "1"}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **known, **fixed}
 
 
 def _send(process: subprocess.Popen[bytes], header: Json, data: bytes) -> None:
     if process.stdin is None:
         raise WorkerLost("the child has no standard input", fix="run it again")
-    try:
+    with suppress(BrokenPipeError):  # the child is dead already: its status says why
         process.stdin.write(json.dumps(header).encode() + b"\n")
         process.stdin.write(data)
         process.stdin.flush()
-    except BrokenPipeError:
-        # The child is dead already: its status says why. Closing would write what is left.
-        with suppress(BrokenPipeError):
-            process.stdin.close()
 
 
 def _listen(
@@ -297,111 +284,3 @@ def _death(status: int, errors: IO[bytes], *, is_late: bool) -> JobFailed:
     cause = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     last = f": {lines[-1]}" if lines else ""
     return WorkerLost(f"the process died ({cause}){last}", fix="report it, with the model")
-
-
-# --- The child's side ----------------------------------------------------------------------------
-
-
-def main() -> None:
-    """Does one task, and answers on what was standard output."""
-    # Libraries print to descriptor 1: it becomes standard error, and the answers go elsewhere.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    header = cast("Json", json.loads(sys.stdin.buffer.readline()))
-    model = sys.stdin.buffer.read(cast("int", header["size"]))
-    start = sys.stdin.buffer.read(cast("int", header["checkpoint"] or 0))
-    held = sandbox.enclose()  # before there are other threads
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def answer(message: Json) -> None:
-        answers.write(json.dumps(told_in(message, held)) + "\n")
-        answers.flush()
-
-    work(header, model, start, answer)
-
-
-def work(header: Json, model: bytes, start: bytes, answer: Callable[[Json], None]) -> None:
-    """Does one task, perhaps from a checkpoint; what it cannot do it answers, too."""
-    try:
-        _do(header, model, start, answer)
-    except LipcertError as error:
-        failure = failure_of(error)
-        answer({"failure": {"error": dict(failure.error), "exit_code": failure.exit_code}})
-    except MemoryError:
-        error = ResourceExhausted("the run needs more memory", fix="ask for method product")
-        answer({"failure": {"error": error.to_json(), "exit_code": FAILED}})
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith(("verifier", "service")):
-            raise  # ours: a defect, not a light installation
-        light = RequestRefused(
-            f"this installation cannot certify: module {error.name!r} is missing",
-            fix="pip install 'lipcert[verify]'",
-        )
-        answer({"failure": {"error": light.to_json(), "exit_code": REFUSED}})
-
-
-def _end_with_parent() -> None:
-    # Not sys.stdin: its lock, held by a thread, would stop the interpreter from ending.
-    while os.read(0, 4096):
-        pass
-    os._exit(1)  # the parent is gone: nobody wants the answer
-
-
-def _do(header: Json, model: bytes, start: bytes, answer: Callable[[Json], None]) -> None:
-    from verifier.certificate_json import certificate_json
-    from verifier.request_json import parse_request
-    from verifier.verify import inspect as summary_of
-    from verifier.verify import verify
-
-    if header["task"] == "inspect":
-        asked = header["request"]
-        answer({"summary": summary_of(model, None if asked is None else parse_request(asked))})
-        return
-    if header["task"] == "radius":
-        _answer_radii(header, model, answer)
-        return
-
-    def keep(data: bytes) -> None:
-        answer({"checkpoint": b64encode(data).decode()})
-
-    best = verify(
-        model,
-        parse_request(header["request"]),
-        on_certificate=lambda certificate: answer({"certificate": certificate_json(certificate)}),
-        on_progress=lambda progress: answer({"progress": _progress_json(progress)}),
-        on_checkpoint=None if header.get("checkpoint") is None else keep,
-        checkpoint=start or None,
-    )
-    answer({"certificate": certificate_json(best)})
-
-
-def _progress_json(progress: Progress) -> Json:
-    return {
-        "phase": progress.phase,
-        "iteration": progress.iteration,
-        "open": progress.open,
-        "upper": progress.upper,
-        "lower": progress.lower,
-        "seconds": progress.seconds,
-    }
-
-
-def _answer_radii(header: Json, model: bytes, answer: Callable[[Json], None]) -> None:
-    from verifier.radius import Ring, radii
-
-    began = time.monotonic()
-
-    def tell(center: int, low: float, high: float) -> None:
-        spent = time.monotonic() - began
-        phase = f"center {center}: radius proved {low}, at most {high}"
-        answer({"progress": {"phase": phase, "upper": None, "lower": None, "seconds": spent}})
-
-    def keep(center: int, ring: Ring) -> None:
-        answer({"ring": [center, asdict(ring.to_json())]})
-
-    found = radii(model, parse_question(header["request"]), tell, keep)
-    answer({"radii": found.to_json()})
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,7 @@ from service import terminal
 from service.cli_audit import audit
 from service.cli_database import DatabaseFlag, address_from
 from service.cli_gate import MODEL_BYTES
+from service.cli_gates import gates
 from service.cli_keys import api_keys
 from service.cli_signing import (
     add_signing,
@@ -29,6 +30,7 @@ from service.cli_signing import (
     private_key,
 )
 from service.cli_tenants import tenants
+from service.cli_webhooks import webhooks as webhook_commands
 
 if TYPE_CHECKING:
     from service.child import Outcome
@@ -49,7 +51,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")
 add_signing(app)
 app.add_typer(api_keys)
 app.add_typer(audit)
+app.add_typer(gates)
 app.add_typer(tenants)
+app.add_typer(webhook_commands)
 
 
 @app.command()
@@ -266,7 +270,10 @@ def gate(
     if junit is not None:
         write_text(junit, gate_report.junit_text(decision))
     if sarif is not None:
-        write_text(sarif, terminal.json_text(gate_report.sarif_json(decision, str(model))))
+        from service.links import place_of_file
+
+        report = gate_report.sarif_json(decision, place_of_file(str(model)))
+        write_text(sarif, terminal.json_text(report))
     if attestation is not None and signer is not None:
         write_text(attestation, attestation_text(decision, policy_text, model.name, signer))
     if as_json:

@@ -24,6 +24,7 @@ import httpx
 
 from service.calls import WAIT_S, Answer, Call, Json, OnProgress, Steps, news, upload
 from service.gate_calls import AsyncGateCalls, GateCalls
+from service.webhook_calls import AsyncWebhookCalls, WebhookCalls
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -124,9 +125,10 @@ class _Caller:
         self._timeout = httpx.Timeout(30.0, read=WAIT_S + 30.0, write=None)
 
     @staticmethod
-    def _pause(attempt: int, response: httpx.Response | None) -> float | None:
+    def _pause(call: Call, attempt: int, response: httpx.Response | None) -> float | None:
         """Seconds before the call is repeated; None where it is not."""
-        if attempt == REPEATS or not (response is None or _is_busy(response)):
+        is_worth_it = not call.once if response is None else _is_busy(response)
+        if attempt == REPEATS or not is_worth_it:
             return None
         said = "" if response is None else response.headers.get("Retry-After", "")
         # Full jitter: many clients that were refused at once do not come back at once.
@@ -162,7 +164,7 @@ def _is_busy(response: httpx.Response) -> bool:
     )
 
 
-class Client(_Caller, GateCalls):
+class Client(_Caller, GateCalls, WebhookCalls):
     """A service, call by call.
 
     Args:
@@ -261,9 +263,9 @@ class Client(_Caller, GateCalls):
                 response = self._http.request(
                     call.method, call.path, headers=dict(call.headers), content=call.content
                 )
-                pause = self._pause(attempt, response)
+                pause = self._pause(call, attempt, response)
             except httpx.TransportError:
-                pause = self._pause(attempt, None)
+                pause = self._pause(call, attempt, None)
                 if pause is None:
                     raise
             if response is not None and pause is None:
@@ -272,7 +274,7 @@ class Client(_Caller, GateCalls):
         raise AssertionError("the last attempt answers or raises")
 
 
-class AsyncClient(_Caller, AsyncGateCalls):
+class AsyncClient(_Caller, AsyncGateCalls, AsyncWebhookCalls):
     """The same, to be awaited."""
 
     def __init__(
@@ -362,9 +364,9 @@ class AsyncClient(_Caller, AsyncGateCalls):
                 response = await self._http.request(
                     call.method, call.path, headers=dict(call.headers), content=call.content
                 )
-                pause = self._pause(attempt, response)
+                pause = self._pause(call, attempt, response)
             except httpx.TransportError:
-                pause = self._pause(attempt, None)
+                pause = self._pause(call, attempt, None)
                 if pause is None:
                     raise
             if response is not None and pause is None:

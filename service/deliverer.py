@@ -9,13 +9,14 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import signal
 import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,10 +24,11 @@ import httpx
 from sqlalchemy import Connection
 
 from service.delivery import ANSWER_S, Sent, post
+from service.links import linked
 from service.logs import write_json_lines
 from service.sealing import Seal, Unsealable, seal_context
 from service.settings import Settings, from_environment
-from service.store import tries
+from service.store import deliverers, tries
 from service.store.coordination import now_in, now_ms
 from service.store.database import UNAVAILABLE, Database
 from service.store.engine import open_database
@@ -49,6 +51,7 @@ Found = TypeVar("Found")
 ROOM = 32  #: tries at one time
 LOOK_S = 0.25  #: between two looks for what is due
 SWEEP_MS = 10_000
+ANNOUNCE_MS = 5_000
 PRUNE_MS = 3_600_000
 SPARE_S = 14.0  #: of a lease, after all that a try may take
 MIGRATION_S = 60.0
@@ -87,6 +90,8 @@ class Deliverer:
         self._database = database
         self._world = world
         self._seal = Seal(settings.webhook_key)
+        self._node = os.uname().nodename
+        self._owner = f"{self._node}:{os.getpid()}:{secrets.token_hex(4)}"
         self._running: dict[asyncio.Task[None], Try] = {}
         self._next: dict[str, int] = {}
         self._is_cut_off = False  #: the database did not answer when it was asked last
@@ -115,6 +120,8 @@ class Deliverer:
     async def turn(self) -> None:
         """Start what is due, while there is room."""
         clock, busy = self._world.clock, [(t.tenant, t.webhook) for t in self._running.values()]
+        if self._is_due("announce", ANNOUNCE_MS):
+            await self._write(lambda c: deliverers.announce(c, self._owner, self._node, clock(c)))
         if self._is_due("sweep", SWEEP_MS):
             await self._write(lambda c: tries.sweep(c, clock(c)))
         if self._is_due("prune", PRUNE_MS):
@@ -163,7 +170,7 @@ class Deliverer:
 
     async def _sent(self, mine: Try) -> Sent:
         """What the try comes to. Where it goes is decided anew: names and rules change."""
-        body = mine.body.encode()
+        body = linked(mine.body, self._settings.public_url).encode()
         try:
             target = read_target(mine.url, self._settings)
             addresses = await addresses_of(target, self._world.resolve)
@@ -207,6 +214,7 @@ class Deliverer:
         def release(connection: Connection) -> None:
             for mine in held.values():
                 tries.release(connection, mine)
+            deliverers.retire(connection, self._owner)
 
         with suppress(*UNAVAILABLE):  # else the leases lapse
             await self._write(release)
@@ -230,9 +238,6 @@ class Deliverer:
 
 async def deliver(settings: Settings) -> None:
     """Deliver until terminated, or until standard input ends where that is the lifeline."""
-    database = open_database(settings.database)
-    if not wait_for_head(database, MIGRATION_S):
-        raise SystemExit("the database is not at the newest schema: start the API first")
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
 
@@ -241,20 +246,30 @@ async def deliver(settings: Settings) -> None:
         with suppress(RuntimeError):  # the loop has ended before the lifeline
             loop.call_soon_threadsafe(stop.set)
 
-    if "--alone" not in sys.argv:
-        threading.Thread(target=watch, daemon=True).start()
-    try:
+    with closing(open_database(settings.database)) as database:
+        if not wait_for_head(database, MIGRATION_S):
+            raise SystemExit("the database is not at the newest schema: start the API first")
+        if "--alone" not in sys.argv:
+            threading.Thread(target=watch, daemon=True).start()
         await Deliverer(settings, database, World()).run(stop)
-    finally:
-        database.close()
+
+
+def is_alive(settings: Settings) -> bool:
+    """Whether a deliverer works on this machine: a container's health check."""
+    node = os.uname().nodename
+    with closing(open_database(settings.database)) as database, database.read() as connection:
+        return deliverers.is_alive(connection, node, now_in(connection))
 
 
 def main() -> None:
     """Run as `lipcert serve` starts it: settings on standard input, which stays open for life.
 
-    With `--alone` as a container does: settings from the environment, until SIGTERM.
+    With `--alone` as a container does: settings from the environment, until SIGTERM. With
+    `--is-alive` it only tells, by its exit code, whether another one runs.
     """
     write_json_lines()
+    if "--is-alive" in sys.argv:
+        raise SystemExit(0 if is_alive(from_environment(os.environ)) else 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the API process decides
     # httpx logs every URL that it calls, and some hold secrets.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -22,8 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from typing import IO
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -47,6 +46,7 @@ from service.store.engine import open_database
 from service.store.jobs import ASKED, Kind
 from service.store.leases import Claim
 from service.store.migrate import wait_for_head
+from service.store.retention import forget_checkpoints
 from service.telemetry import Spans, provider_of, shut_down
 from service.worker import Order
 
@@ -207,6 +207,7 @@ class Dispatcher:
 
     def _tidy(self) -> None:
         self._tools.blobs.remove_stale()
+        forget_checkpoints(self._database, self._settings.checkpoint_days)
         remove_orphans(self._database, self._tools.blobs)
 
     def _claim(self) -> None:
@@ -329,26 +330,24 @@ def serve(settings: Settings, stop: threading.Event) -> None:
     """Dispatch until told to stop."""
     limit_threads(settings.threads)
     blobs = Blobs(settings.data)
-    database = open_database(settings.database)
-    if not wait_for_head(database, MIGRATION_S):
-        raise SystemExit(
-            "the database does not answer, or is not at the newest schema: start the API first"
-        )
-    with _only_one(settings) if database.is_embedded else nullcontext():
+    with ExitStack() as opened:
+        database = opened.enter_context(closing(open_database(settings.database)))
+        if not wait_for_head(database, MIGRATION_S):
+            raise SystemExit(
+                "the database does not answer, or is not at the newest schema: start the API first"
+            )
+        if database.is_embedded:
+            opened.enter_context(_only_one(settings))
         # Read before any child is forked, by this process alone.
         key = None if settings.signing_key is None else read_private_key(settings.signing_key)
         executor = LocalExecutor(settings.entry_points.preload, settings.max_certificate_bytes)
         executor.start()
-        bench = Bench(settings.entry_points)
+        bench = opened.enter_context(closing(Bench(settings.entry_points)))
         provider = provider_of(settings.telemetry)
-        try:
-            level = str(executor.describe()["sandbox"])
-            tools = Tools(settings, database, blobs, bench, key, level)
-            Dispatcher(settings, tools, executor, Spans(provider)).run(stop)
-        finally:
-            shut_down(provider)
-            bench.close()
-            database.close()
+        opened.callback(shut_down, provider)
+        level = str(executor.describe()["sandbox"])
+        tools = Tools(settings, database, blobs, bench, key, level)
+        Dispatcher(settings, tools, executor, Spans(provider)).run(stop)
 
 
 def _about(claim: Claim) -> dict[str, object]:
@@ -384,15 +383,15 @@ def main() -> int:
     return 0
 
 
-def _only_one(settings: Settings) -> IO[str]:
+@contextmanager
+def _only_one(settings: Settings) -> Generator[None]:
     """The lock of the data directory's dispatcher; waits for a dying one to be gone."""
-    held = (settings.data / "dispatcher.lock").open("w", encoding="ascii")
-    fcntl.flock(held, fcntl.LOCK_EX)
-    return held
+    with (settings.data / "dispatcher.lock").open("w", encoding="ascii") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _is_alive(settings: Settings) -> bool:
     """Whether the data directory has a dispatcher: a container's health check."""
-    database = open_database(settings.database)
-    with database.read() as connection:
+    with closing(open_database(settings.database)) as database, database.read() as connection:
         return leases.alive(connection, now_in(connection)) is not None

@@ -11,6 +11,7 @@ PASSED_ON = (
     "PATH",
     "PYTHONHASHSEED",
     "PYTHONPATH",
+    "SYSTEMROOT",
     "TMPDIR",
     "TZ",
     "VIRTUAL_ENV",

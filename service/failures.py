@@ -1,9 +1,11 @@
-"""Why a job has no certificate, as the command line and gates say it."""
+"""Why there is no certificate, as the command line and gates say it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from service.child import FAILED, REFUSED, Failure
-from verifier.errors import JobFailed, all_errors
+from verifier.errors import JobFailed, LipcertError, all_errors
+
+REFUSED, FAILED = 3, 4  #: exit codes
 
 MEMBERS = ("code", "title", "detail", "node", "fix")  #: of a refusal on the command line
 
@@ -11,6 +13,19 @@ MEMBERS = ("code", "title", "detail", "node", "fix")  #: of a refusal on the com
 FAILURES = frozenset(
     {"canceled", "expired", "internal-error", *(error.code for error in all_errors(JobFailed))}
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run ended without its answer: the refusal object, and the exit code that it gives."""
+
+    error: Mapping[str, str | None]
+    exit_code: int
+
+
+def failure_of(error: LipcertError) -> Failure:
+    """The failure that an error makes: what a user can mend is refused, the rest failed."""
+    return Failure(error.to_json(), FAILED if isinstance(error, JobFailed) else REFUSED)
 
 
 def failure_of_job(state: str, error: Mapping[str, object] | None) -> Failure:

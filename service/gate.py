@@ -26,7 +26,8 @@ from typing import Literal, TypeAlias, cast
 import yaml
 
 from service import child
-from service.child import FAILED, REFUSED, Failure, Outcome
+from service.child import Outcome
+from service.failures import FAILED, REFUSED, Failure
 from verifier.certificate import Certificate
 from verifier.certificate_json import certificate_id
 from verifier.certificate_reader import MalformedCertificate, certificate_from_json
@@ -160,7 +161,10 @@ def rules_of(value: object) -> tuple[Rule, ...]:
 
 
 def policy_json(rules: Sequence[Rule]) -> dict[str, object]:
-    """The policy that `rules_of` reads as these rules, every member present: its canonical form."""
+    """The policy that `rules_of` reads as these rules: its canonical form, every member present.
+
+    But for `allow_assumptions` where it allows none: policies that never had it keep their digests.
+    """
     return {
         "version": 1,
         "rules": [
@@ -169,10 +173,16 @@ def policy_json(rules: Sequence[Rule]) -> dict[str, object]:
                 **{name: request_json(rule.request)[name] for name in sorted(REQUEST_MEMBERS)},
                 "max_bound": rule.max_bound,
                 "on_undecided": rule.on_undecided,
+                **_allowances(rule),
             }
             for rule in rules
         ],
     }
+
+
+def _allowances(rule: Rule) -> dict[str, list[str]]:
+    codes = sorted(rule.allow_assumptions)
+    return {"allow_assumptions": codes} if codes else {}
 
 
 def _rule(value: object, at: str) -> Rule:
@@ -335,9 +345,14 @@ def _fault(rule: Rule, model: bytes, certificate: Certificate) -> str | None:
         return "the certificate is about another model"
     if certificate.claim.property != rule.request.property:
         return "the certificate is about another property"
-    for assumed in certificate.claim.assumptions:
-        if assumed.code not in rule.allow_assumptions:
-            return f"the certificate rests on an assumption: {assumed.code} ({assumed.node!r})"
+    return unallowed(rule, [(one.code, one.node) for one in certificate.claim.assumptions])
+
+
+def unallowed(limit: Limit, assumed: Iterable[tuple[str, str]]) -> str | None:
+    """Why a certificate that rests on these (code, node) does not count; None when it does."""
+    for code, node in assumed:
+        if code not in limit.allow_assumptions:
+            return f"the certificate rests on an assumption: {code} ({node!r})"
     return None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from service.calls import Answer, Call, Json, OnProgress, Steps, news, upload
+from service.calls import Answer, Call, Json, OnProgress, Steps, news, pages, upload
 
 
 def _put_policy(name: str, policy: Mapping[str, Any] | bytes) -> Steps[Json]:
@@ -26,18 +26,6 @@ def _policy(reference: str) -> Steps[Json]:
     return response.json()
 
 
-def _policies() -> Steps[list[Json]]:
-    found: list[Json] = []
-    path = "/v1/policies?limit=200"
-    cursor: str | None = ""
-    while cursor is not None:
-        response = yield Call("GET", path + (f"&cursor={quote(cursor)}" if cursor else ""))
-        page = response.json()
-        found += page["items"]
-        cursor = page["next_cursor"]
-    return found
-
-
 def _gate(model: bytes, policy: str, on_progress: OnProgress | None) -> Steps[Json]:
     model_id = yield from upload(model)
     body = json.dumps({"model": model_id, "policy": policy}).encode()
@@ -45,6 +33,11 @@ def _gate(model: bytes, policy: str, on_progress: OnProgress | None) -> Steps[Js
     response = yield Call("POST", "/v1/gates", headers, body)
     path = f"/v1/gates/{response.json()['id']}"
     return (yield from news(path, on_progress, lambda gate: gate["outcome"] != "pending"))
+
+
+def _cancel_gate(gate_id: str) -> Steps[Json]:
+    response = yield Call("POST", f"/v1/gates/{quote(gate_id)}/cancel")
+    return response.json()
 
 
 class GateCalls:
@@ -63,7 +56,7 @@ class GateCalls:
 
     def policies(self) -> list[Json]:
         """The newest version of every policy, without its rules."""
-        return self._run(_policies())
+        return self._run(pages("/v1/policies"))
 
     def gate(self, model: bytes, policy: str, on_progress: OnProgress | None = None) -> Json:
         """Upload, ask and wait: the gate, as the service has decided it.
@@ -71,6 +64,14 @@ class GateCalls:
         `service.remote.decide_by` decides it again on this machine, by the same certificates.
         """
         return self._run(_gate(model, policy, on_progress))
+
+    def gates(self) -> list[Json]:
+        """All gates, newest first, without their rules."""
+        return self._run(pages("/v1/gates"))
+
+    def cancel_gate(self, gate_id: str) -> Json:
+        """End a gate without a decision, and what its jobs still do."""
+        return self._run(_cancel_gate(gate_id))
 
 
 class AsyncGateCalls:
@@ -89,8 +90,16 @@ class AsyncGateCalls:
 
     async def policies(self) -> list[Json]:
         """The newest version of every policy, without its rules."""
-        return await self._run(_policies())
+        return await self._run(pages("/v1/policies"))
 
     async def gate(self, model: bytes, policy: str, on_progress: OnProgress | None = None) -> Json:
         """Upload, ask and wait: the gate, as the service has decided it."""
         return await self._run(_gate(model, policy, on_progress))
+
+    async def gates(self) -> list[Json]:
+        """All gates, newest first, without their rules."""
+        return await self._run(pages("/v1/gates"))
+
+    async def cancel_gate(self, gate_id: str) -> Json:
+        """End a gate without a decision, and what its jobs still do."""
+        return await self._run(_cancel_gate(gate_id))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 from xml.etree import ElementTree
 
 from verifier.version import VERSION
@@ -77,12 +76,12 @@ def junit_text(decision: Decision) -> str:
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def sarif_json(decision: Decision, model: str) -> dict[str, object]:
+def sarif_json(decision: Decision, uri: str) -> dict[str, object]:
     """The decision as SARIF 2.1.0: a rule for each of the policy's, a result for each decision.
 
     Args:
         decision: what became of the policy.
-        model: the model's file, as the place that results are about.
+        uri: of the model's file, as the place that results are about.
     """
     rules = [
         {
@@ -91,7 +90,7 @@ def sarif_json(decision: Decision, model: str) -> dict[str, object]:
         }
         for rule in decision.rules
     ]
-    place = {"physicalLocation": {"artifactLocation": {"uri": quote(model)}}}
+    place = {"physicalLocation": {"artifactLocation": {"uri": uri}}}
     results = [
         {
             "ruleId": rule.name,

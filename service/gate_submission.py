@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from service.acceptance import accept
 from service.gate import Rule, rules_of
 from service.problems import Problem, problem_of
 from service.schemas.gates import GateSubmissionBody
@@ -18,7 +19,7 @@ from service.settings import Settings
 from service.store import gates, policies
 from service.store.gates import Gate
 from service.store.policies import StoredPolicy
-from service.submission import Submission, accept
+from service.submission import Submission
 from verifier.canonical_json import canonical_json
 from verifier.errors import LipcertError
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.child import Failure
 from service.context import time_text
+from service.failures import Failure
 from service.gate import Decision, RuleDecision
 from service.store.gates import Gate, Rule
 
@@ -25,6 +25,12 @@ def result_json(rule: Rule, decided: RuleDecision) -> dict[str, object]:
         "certificate": decided.certificate,
         "error": None if failure is None else dict(failure.error),
     }
+
+
+def canceled_json(rule: Rule) -> dict[str, object]:
+    """What a gate's row keeps of a rule that was not decided."""
+    said = {"outcome": "canceled", "blocking": True, "reason": "the gate was canceled"}
+    return {**_rule_json(rule), **said}
 
 
 def summary_json(gate: Gate) -> dict[str, object]:
@@ -53,7 +59,7 @@ def gate_json(gate: Gate, rules: Sequence[Rule]) -> dict[str, object]:
 
 def decision_of_gate(gate: Gate, results: Sequence[Mapping[str, Any]]) -> Decision:
     """The decision that a gate's row keeps, for reports."""
-    assert gate.outcome != "pending", "it has results"  # noqa: S101
+    assert gate.outcome not in ("pending", "canceled"), "it has a decision"  # noqa: S101
     assert gate.exit_code is not None, "it has results"  # noqa: S101
     return Decision(
         model=gate.model,

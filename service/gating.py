@@ -6,8 +6,8 @@ What a job of the gate itself has proved was checked a moment ago, and its row k
 checker said. A certificate that was there before is checked again, from the stored bytes and the
 model's, in a child of its own: a disk can fail, and the checker that accepted it may have been
 another version's. That costs one process and one check, and spares the solving. What rests on
-assumptions, as on frozen initialisers, passes no gate here, whatever the rule allows: `lipcert
-gate` reads the certificate itself and can tell. Other semantics than `real` no checker here reads.
+assumptions, as on frozen initialisers, passes where the rule allows them, as in `lipcert gate`.
+Other semantics than `real` no checker here reads.
 
 Nothing is kept on the way to a decision: a gate that a crash left behind is ripe again.
 """
@@ -20,7 +20,15 @@ from typing import Any, TypeAlias
 from service.attempt import Tools
 from service.checking import CheckOrder, rejection
 from service.failures import failure_of_job
-from service.gate import Limit, RuleDecision, compared, decision_of, unanswered, uncounted
+from service.gate import (
+    Limit,
+    RuleDecision,
+    compared,
+    decision_of,
+    unallowed,
+    unanswered,
+    uncounted,
+)
 from service.gate_view import result_json
 from service.signing import sign, summary_statement
 from service.store import certificates, gates
@@ -119,10 +127,9 @@ class Case:
         job = rule.job
         if job.certificate is None:
             return unanswered(rule.limit, failure_of_job(job.state, job.error))
-        if job.request["options"].get("freeze_initializers"):
-            return unanswered(rule.limit, uncounted("the bound rests on frozen initialisers"))
-        is_old = job.cached or job.incumbent is None
-        said = self._checked_again(job, may_check=may_check) if is_old else job.incumbent
+        said = None if job.cached else job.incumbent
+        if said is None or "assumptions" not in said:  # nor did an earlier version ask for those
+            said = self._checked_again(job, may_check=may_check)
         return None if said is None else _by_what_was_said(rule.limit, said)
 
     def _checked_again(self, job: Job, *, may_check: bool) -> Said | None:
@@ -160,8 +167,7 @@ class Recheck:
         self._job = job
         self._tools = tools
         self._out = tools.blobs.scratch("canonical")
-        self._checker = tools.bench.take()
-        self._checker.begin(
+        self._checker = tools.bench.check(
             CheckOrder(
                 text=tools.blobs.place("certificates", job.tenant, self._blob()),
                 models=tools.blobs.folder("models", job.tenant),
@@ -207,4 +213,6 @@ def _by_what_was_said(limit: Limit, said: Said) -> RuleDecision:
         return unanswered(
             limit, uncounted(f"the bound is {summary['soundness']}, which is no proof")
         )
+    if fault := unallowed(limit, [(one["code"], one["node"]) for one in said["assumptions"]]):
+        return unanswered(limit, uncounted(fault))
     return compared(limit, said["id"], summary["bound"], summary["lower"])

@@ -69,10 +69,10 @@ class _Jobs(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Every number, from one snapshot."""
+        # All at once: a generator that is left half-way would keep its connection.
         with self._database.read() as connection:
-            yield _by_state(connection)
-            yield from _numbers(connection)
-            yield from webhook_numbers(connection, now_in(connection))
+            webhooks = webhook_numbers(connection, now_in(connection))
+            return [_by_state(connection), *_numbers(connection), *webhooks]
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: a registry would collect in order to know the names."""

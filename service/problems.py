@@ -135,6 +135,12 @@ OF_SERVICE: Sequence[Entry] = (
         fix="use a key of the scope that `detail` names",
     ),
     Entry(
+        code="gate-canceled",
+        status=409,
+        title="The gate was canceled: there is no decision.",
+        fix="put the model to the policy again: POST /v1/gates",
+    ),
+    Entry(
         code="host-refused",
         status=403,
         title="The Host header names another host.",
@@ -207,6 +213,13 @@ OF_SERVICE: Sequence[Entry] = (
         status=404,
         title="There is no such thing.",
         fix="check the path and the id",
+    ),
+    Entry(
+        code="checkpoint-expired",
+        status=409,
+        title="What the job left to go on from is gone.",
+        fix="ask anew, with the larger budget: POST /v1/jobs; the operator decides how long "
+        "checkpoints are kept (LIPCERT_CHECKPOINT_DAYS)",
     ),
     Entry(
         code="not-resumable",
@@ -321,3 +334,8 @@ OF_SERVICE: Sequence[Entry] = (
 CATALOGUE: Mapping[str, Entry] = {
     entry.code: entry for entry in sorted([*_of_verifier(), *OF_SERVICE], key=lambda e: e.code)
 }
+
+
+def refused(pointer: str, detail: str, fix: str) -> Problem:
+    """The refusal of one member of a body."""
+    return Problem("invalid-request", f"{pointer}: {detail}", fix=fix, pointer=pointer)

@@ -10,15 +10,16 @@ policy, unless that is named by its digest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx
 
-from service.child import FAILED, REFUSED, Outcome
+from service.child import Outcome
 from service.client import Client, JobHasNoCertificate, ServiceRefusal
-from service.failures import failure, failure_of_job
+from service.failures import FAILED, REFUSED, failure, failure_of_job
 from service.gate import Decision, Rule, decide, rules_of
 from verifier.canonical_json import canonical_json, content_id
 from verifier.errors import CheckRejected, JobFailed, RequestRefused
@@ -55,6 +56,36 @@ def certify_at(client: Client, model: bytes, request: Request, show: Show) -> Ou
         return Outcome(interrupted=True)
 
 
+@contextmanager
+def calling(server: str | None) -> Generator[Client]:
+    """A client of the service at this address, whose refusals are said as the command line's.
+
+    Raises:
+        RequestRefused: the service refuses.
+        JobFailed: it cannot be reached, or has failed.
+    """
+    with Client(server) as client, said_here():
+        yield client
+
+
+@contextmanager
+def said_here() -> Generator[None]:
+    """Has what a service refuses raised as what the command line says.
+
+    Raises:
+        RequestRefused: the service refuses.
+        JobFailed: it cannot be reached, or has failed.
+    """
+    try:
+        yield
+    except ServiceRefusal as refused:
+        error = RequestRefused if refused.status < 500 else JobFailed
+        raise error(f"{refused.code}: {refused.detail}", fix=refused.fix) from refused
+    except httpx.TransportError as lost:
+        fix = "see whether it runs, and at which address"
+        raise JobFailed(f"the service cannot be reached: {lost}", fix=fix) from lost
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteDecision:
     """A decision that the service and this machine have both come to."""
@@ -77,23 +108,25 @@ def decide_by(client: Client, model: bytes, reference: str, show: Show) -> Remot
         JobFailed: the service cannot be reached, or what it says does not hold together.
     """
     began = time.monotonic()
+    asked: list[str] = []
 
     def on_progress(gate: Mapping[str, Any]) -> None:
+        asked[:] = [gate["id"]]
         seconds = time.monotonic() - began
         phase = f"gate: {gate['outcome']}"
         show({"phase": phase, "upper": None, "lower": None, "seconds": seconds})
 
-    try:
+    with said_here():
         policy = client.policy(reference)
         rules = _rules_of(policy, reference)
-        gate = client.gate(model, f"{policy['name']}@{policy['version']}", on_progress)
+        try:
+            gate = client.gate(model, f"{policy['name']}@{policy['version']}", on_progress)
+        except KeyboardInterrupt:
+            for gate_id in asked:  # nobody waits for it any more
+                with suppress(ServiceRefusal, httpx.TransportError):
+                    client.cancel_gate(gate_id)
+            raise
         decision = _decided_again(client, model, rules, gate)
-    except ServiceRefusal as refused:
-        error = RequestRefused if refused.status < 500 else JobFailed
-        raise error(f"{refused.code}: {refused.detail}", fix=refused.fix) from refused
-    except httpx.TransportError as lost:
-        fix = "see whether it runs, and at which address"
-        raise JobFailed(f"the service cannot be reached: {lost}", fix=fix) from lost
     return RemoteDecision(decision, canonical_json(policy["policy"]))
 
 
@@ -111,6 +144,8 @@ def _decided_again(
     """The decision that the gate's certificates make here; it is the service's."""
     if [rule.name for rule in rules] != [rule["name"] for rule in gate["rules"]]:
         raise _broken("the gate's rules are not the policy's")
+    if gate["outcome"] == "canceled":
+        raise JobFailed("the gate was canceled", fix="put the model to the policy again")
     answers = iter(gate["rules"])
 
     def certify(_model: bytes, _request: Request, _show: Show | None) -> Outcome:

@@ -110,15 +110,15 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         made = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-        # Its connections have this, too. asyncio sets it only where a socket names its protocol,
-        # and without it the second write of an answer waits 40 ms for the first one's receipt.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise InvalidRequest(
             f"{settings.host}:{settings.port} cannot be bound: {error.strerror}",
             fix="end what listens there, or choose another --port",
             pointer="/port",
         ) from error
+    # Its connections have this, too. asyncio sets it only where a socket names its protocol,
+    # and without it the second write of an answer waits 40 ms for the first one's receipt.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return made
 
 
@@ -207,14 +207,13 @@ class Keeper:
     def stop(self) -> None:
         """Close its lifeline and wait; kill it when it does not follow."""
         self._stopping.set()
-        process = self._process
-        if process is not None:
-            _close_lifeline(process)
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-        self._thread.join(1.0)
+        for end in (_close_lifeline, _kill):
+            # One that is being started at this moment `_keep` ends by itself.
+            if self._process is not None:
+                end(self._process)
+            self._thread.join(STOP_S)
+            if not self._thread.is_alive():
+                return
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
@@ -240,9 +239,15 @@ class Keeper:
             start_new_session=True,  # an interrupt on the terminal is the API's to handle
         )
         assert process.stdin is not None  # noqa: S101 - it was asked for
-        with suppress(BrokenPipeError):  # it died first: whoever waits for it hears that
-            process.stdin.write(self._settings.to_json() + "\n")
-            process.stdin.flush()
+        try:
+            with suppress(BrokenPipeError):  # it died first: whoever waits for it hears that
+                process.stdin.write(self._settings.to_json() + "\n")
+                process.stdin.flush()
+        except OSError:
+            process.kill()
+            process.wait()
+            _close_lifeline(process)
+            raise
         return process
 
 
@@ -253,6 +258,10 @@ def _close_lifeline(process: subprocess.Popen[str]) -> None:
         process.stdin.close()
 
 
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+
+
 async def _run(server: uvicorn.Server, settings: Settings, address: socket.socket) -> None:
     """Serve, and say so once the socket listens."""
 
@@ -260,6 +269,8 @@ async def _run(server: uvicorn.Server, settings: Settings, address: socket.socke
         while not server.started:
             await asyncio.sleep(0.01)
         where = f"http://{settings.host}:{address.getsockname()[1]}"
+        if settings.public_url is not None:
+            where += f", reached at {settings.public_url}"
         store = "" if settings.database_url is None else f"database {settings.database_url}, "
         sys.stderr.write(
             f"lipcert serves {where}, data in {settings.data}, {store}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.limits import Limits, parse_limits
+from service.links import parse_public_url
 from service.rates import Rates, parse_rates
 from service.store.address import DatabaseUrl
 from verifier.errors import InvalidRequest
@@ -59,11 +60,13 @@ class Settings:
     trusted_keys: Path | None = None  #: the public keys that are published, its own among them
     require_sandbox: bool | None = None  #: a full one, or do not start; None: beyond loopback
     allowed_hosts: tuple[str, ...] = ()  #: beyond loopback: Host headers to accept; empty: all
+    public_url: str | None = None  #: where others reach the service; links are paths without it
 
     max_model_bytes: int = 512 * MEBIBYTE
     max_json_bytes: int = 16 * MEBIBYTE
     max_certificate_bytes: int = 128 * MEBIBYTE
     max_checkpoint_bytes: int = 48 * MEBIBYTE
+    checkpoint_days: float = 7.0  #: that one is kept after its job's end; inf: for ever
     max_queued: int = 100_000  #: of every tenant together
     upload_idle_s: float = 30.0
 
@@ -179,7 +182,7 @@ def _read(name: str, text: str, read: Callable[[str], object]) -> object:
     except (KeyError, ValueError) as error:
         raise InvalidRequest(
             f"LIPCERT_{name.upper()} is {text[:100]!r}",
-            fix="say on or off" if read is _switch else "give a number, or numbers with commas",
+            fix=FIXES.get(read, "give a number, or numbers with commas"),
             pointer=f"/{name}",
         ) from error
 
@@ -190,6 +193,13 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(name) for name in _names(text))
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days:  # nor a nan
+        raise ValueError("no length of time")
+    return days
 
 
 def _switch(text: str) -> bool:
@@ -208,9 +218,16 @@ def default_memory() -> int:
     return max(2 * 2**30, total * 3 // 4 // (os.cpu_count() or 1))
 
 
+#: What to write instead, by how a text is read.
+FIXES: Mapping[Callable[[str], object], str] = {
+    _switch: "say on or off",
+    parse_public_url: "give https://HOST or https://HOST/PATH",
+}
+
 #: The fields that LIPCERT_<NAME> sets, and how its text is read.
 FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "allowed_hosts": _names,
+    "checkpoint_days": _days,
     "data": Path,
     "database_password_file": Path,
     "database_url": DatabaseUrl.parse,
@@ -218,6 +235,7 @@ FROM_ENVIRONMENT: Mapping[str, Callable[[str], object]] = {
     "limits": parse_limits,
     "memory_bytes": int,
     "port": int,
+    "public_url": parse_public_url,
     "rates": parse_rates,
     "signing_key": Path,
     "slots": int,

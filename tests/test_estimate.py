@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service import child
+from service import child_work
 from verifier import entries, estimate
 from verifier.errors import ModelRefused, TooLarge
 from verifier.estimate import available_bytes, refuse_too_large
@@ -161,7 +161,7 @@ def test_the_run_refuses_before_any_work(monkeypatch: pytest.MonkeyPatch) -> Non
     assert told == []
     # What `lipcert certify` says: the same code, and that it was refused.
     request = {"property": {}, "method": "auto", "options": {}, "budget": {}, "target": None}
-    child.work({"task": "certify", "request": request}, model, b"", told.append)
+    child_work.work({"task": "certify", "request": request}, model, b"", told.append)
     (said,) = told
     assert isinstance(said, dict)
     assert said["failure"]["error"]["code"] == "too-large"

@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from service import child
+from service import child_work
+from service.failures import REFUSED
 from tests.tiny_networks import Box, lipschitz_constant
 from tests.tiny_topologies import tiny_network
 from verifier.certificate import Certificate, TreeProof
@@ -99,10 +100,10 @@ def test_a_checkpoint_of_another_request_is_refused(changes: dict[str, object]) 
         verify(model(), request(**changes), checkpoint=killed())
 
 
-def _run(start: bytes, asked: Request) -> list[child.Json]:
-    said: list[child.Json] = []
-    header: child.Json = {"task": "certify", "request": request_json(asked), "checkpoint": 0}
-    child.work(header, model(), start, said.append)
+def _run(start: bytes, asked: Request) -> list[child_work.Json]:
+    said: list[child_work.Json] = []
+    header: child_work.Json = {"task": "certify", "request": request_json(asked), "checkpoint": 0}
+    child_work.work(header, model(), start, said.append)
     return said
 
 
@@ -118,4 +119,4 @@ def test_the_command_s_child_refuses_what_is_no_checkpoint() -> None:
     (last,) = _run(b"something else", Request(budget=Budget(seconds=1.0)))
     failure = last["failure"]
     assert isinstance(failure, dict)
-    assert failure["exit_code"] == child.REFUSED
+    assert failure["exit_code"] == REFUSED

@@ -13,10 +13,11 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import cast
 
@@ -73,17 +74,10 @@ class LocalExecutor:
         Raises:
             RuntimeError: its children do not live.
         """
-        reports, child_end = self._context.Pipe(duplex=False)
-        child_life, life = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=worker.run, args=(Order(kind="probe", entry=""), child_end, child_life)
-        )
         began = time.monotonic()
         held = "none"
-        process.start()
-        child_end.close()
-        child_life.close()
-        with suppress(EOFError):
+        process, reports, life = self._forked(Order(kind="probe", entry=""))
+        with life, reports, suppress(EOFError):
             while True:
                 frame = reports.recv_bytes(MAX_JSON)
                 if frame[:1] == worker.STARTED:
@@ -91,7 +85,6 @@ class LocalExecutor:
                 if frame[:1] == worker.HELLO:
                     self._probe = json.loads(frame[1:])
         process.join()
-        life.close()
         if not self._probe:
             raise RuntimeError("the forkserver's first child did not answer")
         spent = round(time.monotonic() - began, 3)
@@ -103,15 +96,7 @@ class LocalExecutor:
         Raises:
             OSError: the machine, or a forkserver that has just died, does not give a process.
         """
-        reports, child_end = self._context.Pipe(duplex=False)
-        child_life, life = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=worker.run, args=(order, child_end, child_life))
-        try:
-            process.start()
-        except EOFError as error:
-            raise ConnectionResetError("the forkserver died before it had forked") from error
-        child_end.close()
-        child_life.close()
+        process, reports, life = self._forked(order)
         assert process.pid is not None, "a started process has a number"  # noqa: S101
         self._numbers += 1
         handle = Handle(self._numbers)
@@ -129,6 +114,27 @@ class LocalExecutor:
 
         threading.Thread(target=listen, daemon=True).start()
         return handle
+
+    def _forked(self, order: Order) -> tuple[ForkServerProcess, Connection, Connection]:
+        """A started child, what it reports, and what it lives by.
+
+        Raises:
+            OSError: the machine, or a forkserver that has just died, does not give a process.
+        """
+        with ExitStack() as ours, ExitStack() as the_childs:
+            reports, child_end = self._context.Pipe(duplex=False)
+            ours.enter_context(reports)
+            the_childs.enter_context(child_end)
+            child_life, life = self._context.Pipe(duplex=False)
+            ours.enter_context(life)
+            the_childs.enter_context(child_life)
+            process = self._context.Process(target=worker.run, args=(order, child_end, child_life))
+            try:
+                process.start()
+            except EOFError as error:
+                raise ConnectionResetError("the forkserver died before it had forked") from error
+            ours.pop_all()  # open, as long as the child lives
+        return process, reports, life
 
     def poll(self) -> list[tuple[Handle, Report]]:
         """What was heard since the last poll: of each kind the newest, the end last."""

@@ -109,7 +109,8 @@ async def answer(request: Request, context: Context, certificate_id: str) -> Res
         return file_answer(request, path, chosen, headers)
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    return await run_in_threadpool(_report, stored, path, chosen, headers)
+    public_url = context.settings.public_url
+    return await run_in_threadpool(_report, stored, path, chosen, headers, public_url)
 
 
 def _suffix(media_type: str) -> str:
@@ -120,14 +121,18 @@ def _suffix(media_type: str) -> str:
 
 
 def _report(
-    stored: Stored, text: pathlib.Path, media_type: str, headers: dict[str, str]
+    stored: Stored,
+    text: pathlib.Path,
+    media_type: str,
+    headers: dict[str, str],
+    public_url: str | None,
 ) -> Response:
     """What is told of a certificate to those who do not read its JSON."""
     facts = facts_of(stored, text)
     if media_type == JUNIT_TYPE:
         return Response(junit_of(facts), media_type=media_type, headers=headers)
     if media_type == SARIF_TYPE:
-        return JSONResponse(sarif_of(facts), media_type=media_type, headers=headers)
+        return JSONResponse(sarif_of(facts, public_url), media_type=media_type, headers=headers)
     return HTMLResponse(page_of(facts), headers={**headers, "Content-Security-Policy": POLICY})
 
 

@@ -1,6 +1,6 @@
 """Gates: a model against a policy, decided by the dispatcher; here they are asked for and shown."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
@@ -11,16 +11,17 @@ from service.bodies import as_object, read_json
 from service.context import AtPlace, Context, Reading, Submitting, next_link
 from service.gate_report import junit_text, markdown_text, sarif_json
 from service.gate_submission import accept_gate, read_gate
-from service.gate_view import decision_of_gate, gate_json, summary_json
+from service.gate_view import canceled_json, decision_of_gate, gate_json, summary_json
+from service.links import place_of_model
 from service.negotiation import preferred
 from service.openapi import json_body, problems
 from service.problems import Problem
 from service.routes.certificates import JUNIT_TYPE, SARIF_TYPE
 from service.routes.submitting import IdempotencyHeader, PreferHeader, preference_of
 from service.schemas.certificates import EnvelopeOfCertificateBody
-from service.schemas.gates import GateBody, GateListBody, GateSubmissionBody
+from service.schemas.gates import GateBody, GateListBody, GateSubmissionBody, Outcome
 from service.store import gates
-from service.store.coordination import now_ms
+from service.store.coordination import now_in, now_ms
 from service.store.gates import Gate, Rule
 
 router = APIRouter(prefix="/v1/gates", tags=["gates"])
@@ -69,7 +70,7 @@ async def list_gates(
     place: AtPlace,
     model: str | None = None,
     policy: str | None = None,
-    outcome: Literal["pending", "pass", "fail", "undecided"] | None = None,
+    outcome: Outcome | None = None,
 ) -> Response:
     """All gates, newest first."""
     asked = {"model": model, "policy": policy, "outcome": outcome}
@@ -107,9 +108,24 @@ async def show(
         return Response(status_code=304, headers={"ETag": etag, **headers})
     if chosen == JSON_TYPE:
         return await _answer(context, gate, 200, headers)
-    text = _report(gate, chosen)
+    text = _report(gate, chosen, context.settings.public_url)
     more = {"ETag": etag, "Cache-Control": "no-cache", **headers}
     return Response(text, media_type=chosen, headers=more)
+
+
+@router.post("/{gate_id}/cancel", response_model=GateBody, responses=problems(401, 403, 404, 422))
+async def cancel(context: Submitting, gate_id: GatePath) -> Response:
+    """End a gate without a decision, and its jobs within a second. One that has ended stays so."""
+
+    def end(connection: Connection) -> None:
+        gate = gates.find(connection, context.tenant, gate_id)
+        if gate is not None and not gate.is_decided:
+            rules = gates.rules(connection, context.tenant, gate_id)
+            results = [canceled_json(rule) for rule in rules]
+            gates.cancel(connection, gate, results, context.actor, now_in(connection))
+
+    await context.write(end)
+    return await _answer(context, await _find(context, gate_id), 200, {})
 
 
 @router.get(
@@ -179,11 +195,11 @@ async def _answer(context: Context, gate: Gate, status: int, headers: dict[str, 
     return JSONResponse(gate_json(gate, rules), status_code=status, headers=more)
 
 
-def _report(gate: Gate, media_type: str) -> str:
+def _report(gate: Gate, media_type: str, public_url: str | None) -> str:
     """The decision in a form that other tools read.
 
     Raises:
-        Problem: not-finished.
+        Problem: not-finished, gate-canceled.
     """
     _require_decided(gate)
     decision = decision_of_gate(gate, gate.results or ())
@@ -191,13 +207,15 @@ def _report(gate: Gate, media_type: str) -> str:
         return junit_text(decision)
     if media_type == MARKDOWN_TYPE:
         return markdown_text(decision)
-    report = sarif_json(decision, f"v1/models/{gate.model}/content")
+    report = sarif_json(decision, place_of_model(gate.model, public_url))
     return bytes(JSONResponse(report).body).decode()
 
 
 def _require_decided(gate: Gate) -> None:
     if not gate.is_decided:
         raise Problem("not-finished", "the gate is pending: its jobs have not all ended")
+    if gate.outcome == "canceled":
+        raise Problem("gate-canceled", f"gate {gate.id} was canceled before its decision")
 
 
 def _etag(gate: Gate, media_type: str) -> str:

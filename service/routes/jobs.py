@@ -8,8 +8,10 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from sqlalchemy import Connection
 
+from service.acceptance import require_usable
 from service.bodies import as_object, media_type, read_json
 from service.context import AtPlace, Context, Labels, Reading, Submitting, next_link, time_text
+from service.fit import sizes
 from service.job_view import job_json, radii_text
 from service.openapi import json_body, problems
 from service.problems import Problem, problem_of_stored
@@ -35,7 +37,7 @@ from service.store.database import UNAVAILABLE
 from service.store.events import StoredEvent
 from service.store.jobs import Job
 from service.store.models import Model
-from service.submission import Submission, read_request, read_resumption, require_usable, sizes
+from service.submission import Submission, read_request, read_resumption
 from service.webhook_rules import require_ready
 from verifier.estimate import estimate
 from verifier.property import Request as VerifyRequest

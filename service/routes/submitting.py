@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Header, Request, Response
 from fastapi.responses import JSONResponse
 
+from service.acceptance import accept
 from service.bodies import as_object, media_type, parse_json, read_json, receive_parts
 from service.context import Context
 from service.job_view import job_json
@@ -16,7 +17,7 @@ from service.routes.models import keep, most_model_bytes
 from service.store import jobs
 from service.store.coordination import now_in
 from service.store.jobs import Job
-from service.submission import Read, Submission, accept, read_submission
+from service.submission import Read, Submission, read_submission
 
 MAX_WAIT_S = 60
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from service.schemas.problems import ErrorBody
 from service.schemas.request import Body, ModelId
 
-Outcome = Literal["pending", "pass", "fail", "undecided"]
+Outcome = Literal["pending", "pass", "fail", "undecided", "canceled"]
 
 REFERENCE = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99}(@[0-9]{1,9})?|sha256:[0-9a-f]{64})$"
 
@@ -34,7 +34,7 @@ class GateRuleBody(BaseModel):
     """One rule of a gate; what is not known before the decision is null."""
 
     name: str
-    outcome: Literal["pending", "pass", "fail", "undecided", "error"] = Field(
+    outcome: Literal["pending", "pass", "fail", "undecided", "error", "canceled"] = Field(
         description="error: there is no certificate, and `error` says why"
     )
     max_bound: float

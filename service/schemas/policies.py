@@ -23,6 +23,10 @@ class RuleBody(Body):
     budget: BudgetBody = Field(default_factory=BudgetBody)
     max_bound: NotNegative
     on_undecided: Literal["fail", "warn"] = "fail"
+    allow_assumptions: list[Literal["overridable-initializer"]] = Field(
+        default_factory=list[Literal["overridable-initializer"]],
+        description="that a certificate may rest on",
+    )
 
 
 class PolicyDocumentBody(Body):
@@ -45,7 +49,9 @@ class PolicyBody(PolicyNameBody):
     """One version of a policy; it never changes."""
 
     deleted: datetime | None = Field(description="when its name was deleted")
-    policy: PolicyDocumentBody = Field(description="every member present")
+    policy: PolicyDocumentBody = Field(
+        description="every member present; allow_assumptions where it allows any"
+    )
 
 
 class PolicyListBody(BaseModel):

@@ -101,7 +101,9 @@ class JobNewsBody(BaseModel):
     bound: float | None
     certificate: str | None
     error: str | None = Field(description="its code")
-    links: dict[str, str] = Field(description="paths of this service")
+    links: dict[str, str] = Field(
+        description="paths of this service; URLs where its operator has said what it is reached at"
+    )
 
 
 class WebhookMessageBody(BaseModel):

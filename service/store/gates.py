@@ -1,6 +1,7 @@
 """Gates: a model against a policy. Each has a job for every rule, and is decided once.
 
     pending --decide--> pass | fail | undecided
+    pending --cancel--> canceled
 
 A gate is ripe when all its jobs have ended. Whoever finds a ripe one weighs it and calls `decide`:
 that is one UPDATE guarded by `pending`, so that of several, or of one that crashed and was started
@@ -14,15 +15,16 @@ from typing import Any, Literal, TypeAlias, cast
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
+from service.failures import FAILED
 from service.gate import Decision, GateOutcome, Limit
-from service.store import audit, outbox
+from service.store import audit, leases, outbox
 from service.store.inserts import insert_if_new
 from service.store.jobs import ENDED, Job, job_of
 from service.store.paging import Columns, Page, Place, page_of
 from service.store.policies import StoredPolicy
 from service.store.tables import gate, gate_key, gate_rule, job
 
-Outcome: TypeAlias = Literal["pending"] | GateOutcome
+Outcome: TypeAlias = Literal["pending", "canceled"] | GateOutcome
 
 KEY_MS = 24 * 3600 * 1000  #: how long an Idempotency-Key is remembered
 
@@ -58,6 +60,7 @@ class Rule:
     job: Job
 
 
+ALLOWANCES = ("on_undecided", "allow_assumptions")
 READ = [gate.c[name] for name in Gate.__dataclass_fields__]
 
 
@@ -71,14 +74,19 @@ def find(connection: Connection, tenant: str, gate_id: str) -> Gate | None:
 def rules(connection: Connection, tenant: str, gate_id: str) -> list[Rule]:
     """The rules of a gate, in the order of its policy."""
     rows = connection.execute(
-        select(job, gate_rule.c.name, gate_rule.c.max_bound, gate_rule.c.on_undecided)
+        select(job, *(gate_rule.c[name] for name in ("name", "max_bound", *ALLOWANCES)))
         .join(gate_rule, gate_rule.c.job == job.c.id)
         .where(gate_rule.c.tenant == tenant, gate_rule.c.gate == gate_id, job.c.tenant == tenant)
         .order_by(gate_rule.c.place)
     ).mappings()
     return [
         Rule(
-            Limit(name=row["name"], max_bound=row["max_bound"], on_undecided=row["on_undecided"]),
+            Limit(
+                name=row["name"],
+                max_bound=row["max_bound"],
+                on_undecided=row["on_undecided"],
+                allow_assumptions=frozenset(row["allow_assumptions"] or ()),
+            ),
             job_of(cast("Columns", row)),
         )
         for row in rows
@@ -167,6 +175,7 @@ def add(
                 name=limit.name,
                 max_bound=limit.max_bound,
                 on_undecided=limit.on_undecided,
+                allow_assumptions=sorted(limit.allow_assumptions) or None,
                 job=job_id,
             )
         )
@@ -201,34 +210,64 @@ def decide(
     attestation: Mapping[str, object] | None,
     now: int,
 ) -> bool:
-    """Finish a gate; False where it is decided already.
+    """Finish a gate; False where it has ended already."""
+    signed = None if attestation is None else dict(attestation)
+    return _end(
+        connection,
+        pending,
+        decision.outcome,
+        {"exit_code": decision.exit_code, "results": [*results], "attestation": signed},
+        "dispatcher",
+        now,
+    )
 
-    The one place where a gate is finished: what has to happen exactly once with a decision is
-    written here, in this transaction, where the row was pending.
+
+def cancel(
+    connection: Connection,
+    pending: Gate,
+    results: Sequence[Mapping[str, object]],
+    actor: str,
+    now: int,
+) -> bool:
+    """End a gate without a decision, and what its jobs still do; False where it has ended."""
+    values = {"exit_code": FAILED, "results": [*results]}
+    if not _end(connection, pending, "canceled", values, actor, now):
+        return False
+    for rule in rules(connection, pending.tenant, pending.id):
+        leases.cancel(connection, pending.tenant, rule.job.id, now)
+    return True
+
+
+def _end(
+    connection: Connection,
+    pending: Gate,
+    outcome: Outcome,
+    values: Mapping[str, object],
+    actor: str,
+    now: int,
+) -> bool:
+    """Write the end of a gate; False where it has one.
+
+    The one place where a gate ends: what has to happen exactly once with that is written here, in
+    this transaction, where the row was pending.
     """
-    decided = (
+    written = (
         update(gate)
         .where(
             gate.c.tenant == pending.tenant, gate.c.id == pending.id, gate.c.outcome == "pending"
         )
-        .values(
-            outcome=decision.outcome,
-            exit_code=decision.exit_code,
-            results=[dict(result) for result in results],
-            attestation=None if attestation is None else dict(attestation),
-            decided=now,
-            version=gate.c.version + 1,
-        )
+        .values(outcome=outcome, decided=now, version=gate.c.version + 1, **values)
     )
-    if connection.execute(decided).rowcount != 1:
+    if connection.execute(written).rowcount != 1:
         return False
     told: dict[str, object] = {
         "model": pending.model,
         "policy": f"{pending.policy}@{pending.policy_version}",
         "policy_digest": pending.policy_digest,
-        "outcome": decision.outcome,
+        "outcome": outcome,
     }
-    audit.append(connection, pending.tenant, "dispatcher", "gate.decided", pending.id, told)
+    action = "gate.canceled" if outcome == "canceled" else "gate.decided"
+    audit.append(connection, pending.tenant, actor, action, pending.id, told)
     message = {"gate": pending.id, **told, "links": {"gate": f"/v1/gates/{pending.id}"}}
     outbox.put(connection, pending.tenant, "gate.finished", pending.id, message, now)
     return True

@@ -77,6 +77,7 @@ class Job:
     progress: Mapping[str, object]
     incumbent: Mapping[str, Any] | None  #: the best that was checked
     checkpoint: str | None  #: hex SHA-256 of what it can be resumed from
+    checkpoint_removed: int | None  #: when it was, being old
     resumed_from: str | None
     certificate: str | None
     cached: bool
@@ -164,6 +165,7 @@ def insert_answered(
             "verdict": answer.verdict,
             "certificate": certificate,
             "checkpoint": answer.checkpoint,
+            "checkpoint_removed": answer.checkpoint_removed,
             "progress": answer.progress,
             "cached": True,
             "created": now,

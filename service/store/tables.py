@@ -56,6 +56,7 @@ job = Table(
     Column("progress", JSON(none_as_null=True), nullable=False),
     Column("incumbent", JSON(none_as_null=True)),  # the best checked bound, before the end
     Column("checkpoint", String),  # hex SHA-256 of what branch and bound goes on from
+    Column("checkpoint_removed", BigInteger),  # when it was, being old
     Column("resumed_from", String),  # the job whose checkpoint this one began with
     Column("certificate", String),
     Column("cached", Boolean, nullable=False),
@@ -265,6 +266,7 @@ gate_rule = Table(
     Column("max_bound", Float, nullable=False),
     Column("on_undecided", String, nullable=False),
     Column("job", String, nullable=False),  # that looks for the bound
+    Column("allow_assumptions", JSON(none_as_null=True)),  # codes that it may rest on; null: none
     PrimaryKeyConstraint("gate", "place", name="pk_gate_rule"),
     ForeignKeyConstraint(["gate"], ["gate.id"], name="fk_gate_rule_gate"),
     ForeignKeyConstraint(["job"], ["job.id"], name="fk_gate_rule_job"),
@@ -301,4 +303,14 @@ dispatcher = Table(
     Column("owner", String, primary_key=True),
     Column("seen", BigInteger, nullable=False),
     Column("report", JSON(none_as_null=True), nullable=False),
+)
+
+# The processes that send webhooks: what a container's health is told from.
+deliverer = Table(
+    "deliverer",
+    metadata,
+    Column("owner", String, nullable=False),
+    Column("node", String, nullable=False),  # the machine's or container's name
+    Column("seen", BigInteger, nullable=False),
+    PrimaryKeyConstraint("owner", name="pk_deliverer"),
 )

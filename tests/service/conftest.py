@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,10 +85,9 @@ def store(place: Path | DatabaseUrl) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service that many tests share; none of them may hurt it."""
-    running = Service(settings_in(tmp_path_factory.mktemp("service")))
-    yield running
-    assert running.is_alive(), "a test has killed the service"
-    running.close()
+    with closing(Service(settings_in(tmp_path_factory.mktemp("service")))) as running:
+        yield running
+        assert running.is_alive(), "a test has killed the service"
 
 
 @pytest.fixture(scope="session")
@@ -97,10 +97,9 @@ def service_on_postgres(
     """The same on PostgreSQL."""
     url = DatabaseUrl.parse(postgres.url_of(postgres.new_database(migrated_postgres)))
     settings = settings_in(tmp_path_factory.mktemp("service-on-postgres"))
-    running = Service(replace(settings, database_url=url))
-    yield running
-    assert running.is_alive(), "a test has killed the service"
-    running.close()
+    with closing(Service(replace(settings, database_url=url))) as running:
+        yield running
+        assert running.is_alive(), "a test has killed the service"
 
 
 @pytest.fixture(params=BACKENDS)
@@ -113,21 +112,18 @@ def either_service(request: pytest.FixtureRequest) -> Service:
 @pytest.fixture
 def own_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """A service of a test's own, to be hurt, with settings of its own."""
-    running: list[Service] = []
+    with ExitStack() as running:
 
-    def start(**changes: object) -> Service:
-        running.append(Service(replace(settings_in(tmp_path), **changes)))
-        return running[-1]
+        def start(**changes: object) -> Service:
+            one = Service(replace(settings_in(tmp_path), **changes))
+            return running.enter_context(closing(one))
 
-    yield start
-    for one in running:
-        one.close()
+        yield start
 
 
 @pytest.fixture
 def stage(tmp_path: Path, store: Database) -> Iterator[Stage]:
     """A database and a receiver of webhooks, without any process: on each backend in turn."""
     settings = Settings(data=tmp_path, webhooks=True, webhook_loopback=True, webhook_timeout_s=30.0)
-    receiver = Receiver()
-    yield Stage(settings, store, receiver)
-    receiver.close()
+    with closing(Receiver()) as receiver:
+        yield Stage(settings, store, receiver)

@@ -41,6 +41,7 @@ from service.rates import Throttle
 from service.settings import Settings
 from service.store import coordination
 from service.store.coordination import now_ms
+from service.store.database import Watch
 from service.store.engine import open_database
 from service.store.tables import job, model
 from service.telemetry import Spans
@@ -186,6 +187,8 @@ class LittleService:
         limits = {"slots": 2, "lease_s": 20.0, "heartbeat_s": 2 * TURN_S}
         self.settings = replace(Settings(data=folder), **limits)
         self.database = open_database(self.settings.database)
+        self._watches: list[Watch] = []
+        self.database.watch = self._watch
         watch_database(self.database, faults)
         self.faults = faults
         self.clock = clock
@@ -197,8 +200,7 @@ class LittleService:
 
     def begin(self) -> None:
         """A new life, in an empty data directory."""
-        self.database.close()
-        self.faults.bury()
+        self._bury()
         shutil.rmtree(self.settings.data, ignore_errors=True)
         self.settings.data.mkdir()
         shutil.copyfile(self._template, self.settings.data / "lipcert.db")
@@ -231,8 +233,7 @@ class LittleService:
 
     def reboot(self) -> None:
         """Every process has died, and is started again."""
-        self.database.close()
-        self.faults.bury()
+        self._bury()
         self._open()
         self._boot()
 
@@ -240,8 +241,18 @@ class LittleService:
         """End all of it."""
         self._runner.run(self._client.aclose())
         self._runner.close()
+        self._bury()
+
+    def _bury(self) -> None:
+        """Close what dead processes left open."""
         self.database.close()
         self.faults.bury()
+        while self._watches:
+            self._watches.pop().close()
+
+    def _watch(self) -> Watch:
+        self._watches.append(type(self.database).watch(self.database))
+        return self._watches[-1]
 
     # --- clients ---------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import psycopg
 from psycopg.sql import SQL, Identifier
+from service_process import eventually, exists
 
 USER = "lipcert"
 UNPRIVILEGED = "nobody"
@@ -108,7 +109,7 @@ class Postgres:
                 preexec_fn=_die_with_parent,  # however that ends
                 **_identity(),
             )
-        end = time.monotonic() + 60.0
+        end = time.monotonic() + 180.0
         while True:
             try:
                 psycopg.connect(self.url, connect_timeout=5).close()
@@ -133,8 +134,7 @@ class Postgres:
                 os.kill(pid, signal.SIGKILL)
         process.wait()
         # The next server refuses to start while any process of this one is left.
-        while any(Path(f"/proc/{pid}").exists() for pid in family):
-            time.sleep(0.01)
+        eventually(lambda: not any(exists(int(pid)) for pid in family))
 
     def close(self) -> None:
         """End it and remove its folder."""
@@ -183,7 +183,7 @@ class Postgres:
         process = self._process
         assert process is not None, "it runs"
         process.send_signal(how)
-        process.wait(30)
+        process.wait(120)
 
 
 def _die_with_parent() -> None:

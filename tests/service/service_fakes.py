@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from verifier.certificate import (
+    Assumption,
     Certificate,
     Claim,
     ItemBound,
@@ -36,6 +37,9 @@ from verifier.errors import DiscontinuousOp, DynamicShape, InvalidRequest, NotOn
 from verifier.norms import Norm, NormPair
 from verifier.property import Margins, Property, Request
 from verifier.radius_json import Question
+
+#: What a bound rests on where weights are frozen that a caller could replace.
+ASSUMED = (Assumption(code="overridable-initializer", node="w", value=f"sha256:{'0' * 64}"),)
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,6 @@ def inspect(data: bytes) -> dict[str, object]:
             _die()
         if step == "escape":
             _escape()
-        if step == "read-slowly":
-            time.sleep(5)
         if isinstance(step, list) and step[0] == "read-after":
             _wait_for(step[1])
         if step == "symbolic":
@@ -284,6 +286,7 @@ def certificate(data: bytes, request: Request, bound: float) -> Certificate:
             property=request.property,
             bound=claimed,
             log10_bound=log10_upper(claimed),
+            assumptions=ASSUMED if request.options.get("freeze_initializers") else (),
         ),
         proof=ProductProof(patterns=(), items=(ProductItem(internal=Norm.L2),)),
         lower_bound=lower,

@@ -28,6 +28,7 @@ FOR_ALL_TENANTS = {
     ("leases", "lapse"),
     ("leases", "sweep"),
     ("leases", "needs_sweep"),
+    ("retention", "forget_checkpoints"),
     # the deliverer's queue
     ("tries", "due"),
     ("tries", "sweep"),

@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from service import child
+from service.failures import FAILED, REFUSED, Failure
 from verifier.property import Budget, Request
 
 CERTIFICATE = {"id": "sha256:0"}
@@ -57,7 +59,7 @@ def test_messages_arrive() -> None:
 def test_death_is_a_failure_that_says_why(code: str, detail: str) -> None:
     failure = child.inspect(b"").failure
     assert failure is not None
-    assert (failure.error["code"], failure.exit_code) == (code, child.FAILED)
+    assert (failure.error["code"], failure.exit_code) == (code, FAILED)
     assert detail in (failure.error["detail"] or "")
 
 
@@ -113,6 +115,39 @@ def test_radii_are_kept_when_the_search_dies() -> None:
 
 
 @pytest.mark.usefixtures("script")
+@pytest.mark.parametrize("script", ["say(certificate=dict(os.environ))"], indirect=True)
+def test_the_child_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads a model that may be a stranger's."""
+    monkeypatch.setenv("LIPCERT_API_KEY", "lck_secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    told = child.certify(b"", Request()).certificate
+    assert told is not None
+    assert (told["OMP_NUM_THREADS"], told["OMP_WAIT_POLICY"]) == ("7", "PASSIVE")
+    assert "lck_secret" not in str(told)
+
+
+@pytest.mark.usefixtures("script")
+@pytest.mark.parametrize("script", ["time.sleep(600)"], indirect=True)
+def test_whatever_ends_a_run_ends_its_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect on this side leaves no process, no open pipe and no timer behind."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def fail(process: subprocess.Popen[bytes], *_: object) -> None:
+        started.append(process)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(child, "_listen", fail)
+    with pytest.raises(ZeroDivisionError):
+        child.inspect(bytes(2**22))
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
+    assert all(pipe is not None and pipe.closed for pipe in (process.stdin, process.stdout))
+    for timer in [one for one in threading.enumerate() if isinstance(one, threading.Timer)]:
+        timer.join(60.0)
+        assert not timer.is_alive()
+
+
+@pytest.mark.usefixtures("script")
 @pytest.mark.parametrize("script", ["os.close(0); os.kill(os.getpid(), 9)"], indirect=True)
 def test_child_that_dies_before_reading_is_a_failure() -> None:
     outcome = child.inspect(bytes(2**22))
@@ -121,13 +156,28 @@ def test_child_that_dies_before_reading_is_a_failure() -> None:
 
 @pytest.mark.usefixtures("script")
 @pytest.mark.parametrize(
-    "script", ["say(certificate={'id': 'sha256:0'}); time.sleep(60)"], indirect=True
+    "script",
+    ["say(certificate={'id': 'sha256:0'}); say(progress={'phase': 'x'}); time.sleep(600)"],
+    indirect=True,
 )
 def test_run_beyond_every_limit_is_ended_and_keeps_its_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(child, "GRACE_S", 0.5)
-    outcome = child.certify(b"", Request(budget=Budget(seconds=0.1)))
+    """Time is up when the child has told its bound, however long that took it."""
+    timers: list[threading.Timer] = []
+
+    class Timer(threading.Timer):
+        """One that waits for the test."""
+
+        def start(self) -> None:
+            timers.append(self)
+
+    def pass_time(_: child.Json) -> None:
+        timers[0].function()
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    outcome = child.certify(b"", Request(budget=Budget(seconds=0.1)), pass_time)
+    assert timers[0].interval == 1.5 * 0.1 + child.GRACE_S
     assert outcome.certificate == CERTIFICATE
     assert outcome.failure is not None
     assert outcome.failure.error["code"] == "timeout"
@@ -136,7 +186,7 @@ def test_run_beyond_every_limit_is_ended_and_keeps_its_bound(
 @pytest.mark.usefixtures("script")
 @pytest.mark.parametrize(
     "script",
-    ["say(certificate={'id': 'sha256:0'}); say(progress={'phase': 'x'}); time.sleep(60)"],
+    ["say(certificate={'id': 'sha256:0'}); say(progress={'phase': 'x'}); time.sleep(600)"],
     indirect=True,
 )
 def test_interrupt_ends_the_child_and_keeps_its_bound() -> None:
@@ -161,11 +211,11 @@ def test_interrupt_ends_the_child_and_keeps_its_bound() -> None:
     indirect=True,
 )
 def test_refusal_arrives() -> None:
-    assert child.inspect(b"").failure == child.Failure({"code": "not-onnx", "detail": "no"}, 3)
+    assert child.inspect(b"").failure == Failure({"code": "not-onnx", "detail": "no"}, 3)
 
 
 def test_real_child_refuses_what_is_no_model() -> None:
     failure = child.inspect(b"no model").failure
     assert failure is not None
-    assert failure.exit_code == child.REFUSED
+    assert failure.exit_code == REFUSED
     assert json.dumps(dict(failure.error))

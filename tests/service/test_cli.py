@@ -6,15 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from service_process import eventually, exists, slowness
 
-from service import child, cli
-from service.child import Outcome, failure_of
+from service import child, child_work, cli
+from service.child import Outcome
+from service.failures import failure_of
 from verifier.errors import WorkerLost
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ def in_process(*arguments: str) -> Done:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -58,7 +59,7 @@ def lipcert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         def answer(message: child.Json) -> None:
             child.take(json.loads(json.dumps(message)), outcome, show)
 
-        child.work(header, model, b"", answer)
+        child_work.work(header, model, b"", answer)
         return outcome
 
     def lipcert(*arguments: str) -> Done:
@@ -348,7 +349,7 @@ def test_killed_child_is_a_clean_failure() -> None:
     command = [sys.executable, "-m", "service.cli", "certify", MODEL, "--json"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         os.kill(child_of(parent.pid), signal.SIGKILL)
-        stdout, _ = parent.communicate(timeout=60)
+        stdout, _ = parent.communicate(timeout=300)
     assert parent.returncode == 4
     assert json.loads(stdout)["error"]["code"] == "resource-exhausted"
 
@@ -358,12 +359,7 @@ def test_killed_parent_takes_its_child_along() -> None:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as parent:
         worker = child_of(parent.pid)
         parent.kill()
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{worker}/cmdline").exists() and time.monotonic() < deadline:
-        if not Path(f"/proc/{worker}/cmdline").read_bytes():
-            break  # ended, and waits for whoever adopted it to read its status
-        time.sleep(0.05)
-    assert time.monotonic() < deadline
+    eventually(lambda: not exists(worker))
 
 
 def child_of(pid: int) -> int:
@@ -371,12 +367,7 @@ def child_of(pid: int) -> int:
     listing = Path(f"/proc/{pid}/task/{pid}/children")
     if not listing.exists():
         pytest.skip("this system does not list the children of a process")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if children := listing.read_text(encoding="ascii").split():
-            return int(children[0])
-        time.sleep(0.01)
-    raise AssertionError("the command started no child")
+    return int(eventually(lambda: listing.read_text(encoding="ascii").split())[0])
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, outcome: Outcome) -> None:
@@ -420,14 +411,14 @@ def test_interrupt_before_any_bound_ends_with_4(
 
 
 def test_check_starts_within_a_second(certificate: Path) -> None:
-    """Processor time: other processes share the machine, and start to end is what it takes."""
+    """Processor time, as other processes share the machine; more on a machine that is slower."""
     before = os.times()
     done = in_process("check", str(certificate), "--model", MODEL)
     after = os.times()
     spent = after.children_user + after.children_system
     spent -= before.children_user + before.children_system
     assert done.returncode == 0
-    assert spent < 1.0
+    assert spent < 1.0 * slowness()
 
 
 def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from service_fakes import model
-from service_process import ROOT, Service
+from service_process import ROOT, Service, free_port
 
 from service import cli, gate, remote
 from service.client import REPEATS, AsyncClient, Client, JobHasNoCertificate, ServiceRefusal
@@ -196,5 +196,5 @@ def test_a_gate_without_its_service_has_failed(
     policy = tmp_path / "policy.yaml"
     policy.write_bytes(rule())
     arguments = ["gate", str(ROOT / "examples/relu_mlp.onnx"), "--policy", str(policy)]
-    assert cli.run([*arguments, "--server", "http://127.0.0.1:9"]) == 4
+    assert cli.run([*arguments, "--server", f"http://127.0.0.1:{free_port()}"]) == 4
     assert "cannot be reached" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from service_process import (
     eventually,
     exists,
     kill,
+    pids_in,
     processes,
     stored_in,
 )
@@ -20,16 +21,6 @@ from service.store.address import DatabaseUrl
 
 #: On PostgreSQL a dead dispatcher's jobs wait for the end of its leases, on SQLite they do not.
 SHORT = {"lease_s": 3.0, "heartbeat_s": 0.5}
-
-
-def _pids(path: Path, count: int) -> list[int]:
-    """The first `count` processes that have worked on a job."""
-
-    def look() -> list[int] | None:
-        found = [int(line) for line in path.read_text().split()] if path.exists() else []
-        return found if count <= len(found) else None
-
-    return eventually(look)
 
 
 def _one_certificate(service: Service) -> bool:
@@ -42,8 +33,8 @@ def test_a_killed_worker_is_replaced(own_service: Callable[..., Service], tmp_pa
     service = own_service()
     log, gate = tmp_path / "pids", tmp_path / "gate"
     job = service.submit(service.upload(model(["count", str(log)], ["wait-for", str(gate)])))
-    kill(_pids(log, 1)[0])
-    _pids(log, 2)
+    kill(pids_in(log, 1)[0])
+    pids_in(log, 2)
     gate.touch()
     ended = service.ended(job["id"])
     assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
@@ -77,13 +68,13 @@ def test_a_killed_process_of_the_service_is_started_again(
     service = own_service(**stored_in(place), **SHORT)
     log, gate = tmp_path / "pids", tmp_path / "gate"
     job = service.submit(service.upload(model(["count", str(log)], ["wait-for", str(gate)])))
-    (worker,) = _pids(log, 1)
+    (worker,) = pids_in(log, 1)
     target = service.dispatcher()
     if victim == "forkserver":
         target = eventually(lambda: child_of(service.dispatcher(), "forkserver"))
     kill(target)
     eventually(lambda: not exists(worker))
-    _pids(log, 2)
+    pids_in(log, 2)
     gate.touch()
     ended = service.ended(job["id"])
     assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
@@ -103,7 +94,7 @@ def test_a_service_that_ended_picks_up_where_it_was(
     log, gate = tmp_path / "pids", tmp_path / "gate"
     model_id = service.upload(model(["count", str(log)], ["wait-for", str(gate)], ["publish", 8.0]))
     jobs = [service.submit(model_id, labels={"n": str(n)})["id"] for n in range(3)]
-    (worker,) = _pids(log, 1)
+    (worker,) = pids_in(log, 1)
     dispatcher = service.dispatcher()
     if is_sudden:
         service.kill()
@@ -131,7 +122,7 @@ def test_a_bound_that_was_checked_survives_the_dispatcher(
     job = service.submit(service.upload(data))
     eventually(lambda: service.job(job["id"])["progress"]["upper"] == 8.0)
     kill(service.dispatcher())
-    _pids(log, 2)
+    pids_in(log, 2)
     service.client.post(f"/v1/jobs/{job['id']}/cancel")
     ended = service.ended(job["id"])
     assert (ended["state"], ended["progress"]["upper"]) == ("canceled", 8.0)
@@ -144,13 +135,13 @@ def test_no_process_outlives_the_service(
     service = own_service()
     log = tmp_path / "pids"
     service.submit(service.upload(model(["count", str(log)], "hang")))
-    (worker,) = _pids(log, 1)
+    (worker,) = pids_in(log, 1)
     dispatcher = service.dispatcher()
     family = [worker, dispatcher, *(pid for pid, _ in processes(dispatcher))]
     kill(dispatcher)
     service.kill()
     # The worker holds the interpreter in native code: only the kernel can end it.
-    eventually(lambda: not any(exists(pid) for pid in family), within_s=10.0)
+    eventually(lambda: not any(exists(pid) for pid in family))
 
 
 def test_random_kills_lose_nothing(

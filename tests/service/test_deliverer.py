@@ -5,8 +5,10 @@ Nothing is waited for but receivers: hours pass by setting the clock.
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
@@ -25,7 +27,7 @@ from service import deliverer as module
 from service.deliverer import longest_wait_s
 from service.delivery import post
 from service.sealing import Seal, seal_context
-from service.store import tries, webhooks
+from service.store import deliverers, tries, webhooks
 from service.store.webhooks import OVERLAP_MS, Webhook
 from service.webhook_targets import Target
 from service.webhooks import WebhookRejected, new_secret, verify_webhook
@@ -120,13 +122,36 @@ def test_a_database_that_is_away_is_waited_for(
     async def work() -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(stage.deliverer().run(stop))
-        while stage.told(webhook_id)[0].state != "delivered":
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(180.0):
+            while stage.told(webhook_id)[0].state != "delivered":
+                await asyncio.sleep(0.01)
         stop.set()
         await running
 
     asyncio.run(work())
     assert caplog.messages.count("the database does not answer: OperationalError") == 1
+
+
+def test_a_deliverer_says_that_it_lives_and_that_it_stops(stage: Stage) -> None:
+    node = os.uname().nodename
+
+    def lives(where: str) -> bool:
+        with stage.database.read() as connection:
+            return deliverers.is_alive(connection, where, stage.now)
+
+    async def work() -> None:
+        stop, one = asyncio.Event(), stage.deliverer()
+        await one.turn()
+        assert (lives(node), lives("elsewhere")) == (True, False)
+        stage.now += deliverers.SEEN_MS
+        assert not lives(node)
+        await one.turn()
+        assert lives(node)
+        stop.set()
+        await one.run(stop)
+        assert not lives(node)
+
+    asyncio.run(work())
 
 
 def test_an_orderly_stop_gives_a_try_back(stage: Stage) -> None:
@@ -137,8 +162,9 @@ def test_an_orderly_stop_gives_a_try_back(stage: Stage) -> None:
     async def work() -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(stage.deliverer().run(stop))
-        while not stage.receiver.messages:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(180.0):
+            while not stage.receiver.messages:
+                await asyncio.sleep(0.01)
         stop.set()
         await running
 
@@ -349,18 +375,18 @@ def test_tls_is_with_the_name_and_not_with_the_address(tmp_path: Path) -> None:
     server, trust = authority(tmp_path, "hooks.example.org")
     asked: list[str | None] = []
     server.sni_callback = lambda _socket, name, _context: asked.append(name)
-    receiver = Receiver(tls=server)
 
-    def outcome(host: str, *addresses: str, known: ssl.SSLContext = trust) -> str:
-        target = Target(scheme="https", host=host, port=receiver.port, path="/")
-        sending = post(target, addresses, {}, b"{}", timeout_s=10.0, trust=known)
-        return asyncio.run(sending).outcome
+    with closing(Receiver(tls=server)) as receiver:
 
-    # The first address takes no connections: the next one is tried.
-    assert outcome("hooks.example.org", "127.0.0.2", "127.0.0.1") == "delivered"
-    assert asked == ["hooks.example.org"]
-    assert receiver.messages[0].headers["host"] == f"hooks.example.org:{receiver.port}"
-    assert outcome("other.example.org", "127.0.0.1") == "untrusted"
-    assert outcome("hooks.example.org", "127.0.0.1", known=TRUST) == "untrusted"
-    assert len(receiver.messages) == 1
-    receiver.close()
+        def outcome(host: str, *addresses: str, known: ssl.SSLContext = trust) -> str:
+            target = Target(scheme="https", host=host, port=receiver.port, path="/")
+            sending = post(target, addresses, {}, b"{}", timeout_s=60.0, trust=known)
+            return asyncio.run(sending).outcome
+
+        # The first address takes no connections: the next one is tried.
+        assert outcome("hooks.example.org", "127.0.0.2", "127.0.0.1") == "delivered"
+        assert asked == ["hooks.example.org"]
+        assert receiver.messages[0].headers["host"] == f"hooks.example.org:{receiver.port}"
+        assert outcome("other.example.org", "127.0.0.1") == "untrusted"
+        assert outcome("hooks.example.org", "127.0.0.1", known=TRUST) == "untrusted"
+        assert len(receiver.messages) == 1

@@ -54,8 +54,12 @@ def test_webhooks_are_sent_by_a_container_that_reads_no_model(file: str) -> None
     assert deliverer["profiles"] == ["webhooks"]
     assert deliverer["build"]["dockerfile"] == "docker/api.Dockerfile"
     assert deliverer["command"] == ["python", "-m", "service.deliverer", "--alone"]
+    health = ["CMD", "python", "-m", "service.deliverer", "--is-alive"]
+    assert deliverer["healthcheck"]["test"] == health
     said = FILES[file]["services"]["api"]["environment"]
     assert said["LIPCERT_WEBHOOKS"].endswith(":-off}")
+    shared = ("LIPCERT_WEBHOOK_PORTS", "LIPCERT_WEBHOOK_HOSTS", "LIPCERT_PUBLIC_URL")
+    assert [deliverer["environment"][name] for name in shared] == [said[name] for name in shared]
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])

@@ -39,7 +39,7 @@ from docs_blocks import PAGES, ROOT, Block, blocks_of
 from onnx import TensorProto
 from service_process import Service
 
-from service import child, cli
+from service import child, child_work, cli
 from service.child import Outcome
 from service.pytest_plugin import assert_lipschitz
 from tests.onnx_import.graphs import info, model, node
@@ -89,7 +89,7 @@ def lipcert(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             child.take(json.loads(json.dumps(message)), outcome, show)
 
         start = b"" if kept is None else kept.read()
-        child.work({**header, "request": _short(header["request"])}, model, start, answer)
+        child_work.work({**header, "request": _short(header["request"])}, model, start, answer)
         return outcome
 
     def lipcert(line: str) -> Said:

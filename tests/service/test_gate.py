@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import verifier.checker
-from service.child import FAILED, REFUSED, Failure, Outcome, failure_of
+from service.child import Outcome
+from service.failures import FAILED, REFUSED, Failure, failure_of
 from service.gate import Decision, decide, parse_policy
 from service.gate_report import decision_json, junit_text, markdown_text, sarif_json
+from service.links import place_of_file
 from verifier.certificate import Certificate, Claim, ProductProof, Witness, log10_upper, verdict_of
 from verifier.certificate_json import certificate_json
 from verifier.checker import Verdict
@@ -296,7 +298,8 @@ def test_sarif_says_what_to_look_at(
     level: str,
 ) -> None:
     rules = parse_policy(policy({**RULE, "on_undecided": on_undecided}))
-    report = sarif_json(decide(MODEL, rules, certify=answer(bound, lower)), "a model.onnx")
+    decision = decide(MODEL, rules, certify=answer(bound, lower))
+    report = sarif_json(decision, place_of_file("a model.onnx"))
     (run,) = json.loads(json.dumps(report))["runs"]
     (result,) = run["results"]
     assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "one"

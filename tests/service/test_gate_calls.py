@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from service_fakes import model
-from service_process import ROOT, Service
+from service_process import ROOT, Service, free_port
 
 import verifier.checker
 from service import cli
@@ -38,17 +38,55 @@ def policy(name: str, max_bound: float, **members: object) -> Json:
     return {"version": 1, "rules": [{"name": name, "max_bound": max_bound, **members}]}
 
 
-def test_policies_and_gates_in_python(service: Service) -> None:
+def test_policies_and_gates_in_python(service: Service, tmp_path: Path) -> None:
     seen: list[str] = []
+    opened = tmp_path / "opened"
+
+    def show(gate: Json) -> None:
+        seen.append(gate["outcome"])
+        opened.touch()
+
     with Client(service.url) as client:
         stored = client.put_policy("client", policy("one", 5.0))
         text = b"{version: 1, rules: [{name: one, max_bound: 5.0}]}"
         assert client.put_policy("client", text) == stored
         assert client.policy("client@1") == client.policy(stored["digest"]) == stored
         assert "client" in [item["name"] for item in client.policies()]
-        data = model("client gate", ["wait-s", 0.2])
-        gate = client.gate(data, "client", lambda gate: seen.append(gate["outcome"]))
+        gate = client.gate(model(["wait-for", str(opened)]), "client", show)
     assert (gate["outcome"], seen) == ("pass", ["pending", "pass"])
+
+
+def test_a_gate_is_canceled(
+    service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the client, by the command, and where the command that waits for it is interrupted."""
+    data = model(["wait-for", str(tmp_path / "never")])
+    with Client(service.url) as client:
+        client.put_policy("waiting", policy("one", 5.0))
+
+        def gates() -> list[Json]:
+            return [one for one in client.gates() if one["policy"]["name"] == "waiting"]
+
+        def cancel(_: object) -> None:
+            for one in gates():
+                client.cancel_gate(one["id"])
+
+        def interrupt(_: object) -> None:
+            raise KeyboardInterrupt
+
+        assert client.gate(data, "waiting", cancel)["outcome"] == "canceled"
+        with pytest.raises(KeyboardInterrupt):
+            decide_by(client, data, "waiting", interrupt)
+        assert [one["outcome"] for one in gates()] == ["canceled"] * 2
+        with pytest.raises(JobFailed, match="canceled"):
+            decide_by(client, data, "waiting", cancel)
+        gate_id = gates()[0]["id"]
+    server = ["--server", service.url]
+    assert cli.run(["gates", "list", *server]) == 0
+    assert f"{gate_id}  canceled" in capsys.readouterr().out
+    assert cli.run(["gates", "cancel", gate_id, *server]) == 0
+    assert capsys.readouterr().out == "gate: canceled\n"
+    assert cli.run(["gates", "cancel", "0" * 32, *server]) == 3
 
 
 def test_the_same_to_be_awaited(service: Service) -> None:
@@ -58,6 +96,8 @@ def test_the_same_to_be_awaited(service: Service) -> None:
             names = [item["name"] for item in await client.policies()]
             assert (await client.policy("awaited"))["name"] in names
             gate = await client.gate(model("awaited gate"), "awaited")
+            assert (await client.cancel_gate(gate["id"]))["outcome"] == "fail"  # decided already
+            assert gate["id"] in [one["id"] for one in await client.gates()]
             return [rule["outcome"] for rule in gate["rules"]]
 
     assert asyncio.run(gated()) == ["fail"]
@@ -164,7 +204,8 @@ def test_refusals_of_the_service_are_said(
     with Client(service.url) as client, pytest.raises(RequestRefused, match="not-found"):
         decide_by(client, model("x"), "missing", lambda _: None)
     monkeypatch.setattr("service.client.random.uniform", lambda _low, _high: 0.0)  # pyright: ignore[reportUnknownLambdaType]
-    with Client("http://127.0.0.1:9") as client, pytest.raises(JobFailed, match="reached"):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with Client(nobody) as client, pytest.raises(JobFailed, match="reached"):
         decide_by(client, model("x"), "missing", lambda _: None)
 
 

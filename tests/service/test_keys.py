@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,9 +29,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that has keys."""
     settings = settings_in(tmp_path_factory.mktemp("guarded"))
     make(settings, "admin", tenant="nobody")
-    running = Service(settings)
-    yield running
-    running.close()
+    with closing(Service(settings)) as running:
+        yield running
 
 
 def make(

@@ -41,11 +41,11 @@ def test_models_are_found_by_their_labels(service: Service) -> None:
 def test_jobs_are_found_by_their_labels(service: Service) -> None:
     model_id = service.upload(model("labelled"))
     made = {
-        run: service.submit(model_id, wait=20, labels={"run": run, "who": "me"})["id"]
+        run: service.submit(model_id, wait=20, labels={"labelled": run, "who": "me"})["id"]
         for run in ("1", "2")
     }
-    assert _found(service, "/v1/jobs", "run:1") == {made["1"]}
-    assert _found(service, "/v1/jobs", "who:me", "run:2") == {made["2"]}
+    assert _found(service, "/v1/jobs", "labelled:1") == {made["1"]}
+    assert _found(service, "/v1/jobs", "who:me", "labelled:2") == {made["2"]}
     assert _found(service, "/v1/jobs", "who:you") == set()
 
 

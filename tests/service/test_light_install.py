@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,11 +78,9 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that proves."""
     settings = settings_in(tmp_path_factory.mktemp("real"))
-    running = Service(
-        replace(settings, entry_points=EntryPoints(), memory_bytes=4 * 2**30, check_s=60.0)
-    )
-    yield running
-    running.close()
+    more = {"entry_points": EntryPoints(), "memory_bytes": 4 * 2**30, "check_s": 60.0}
+    with closing(Service(replace(settings, **more))) as running:
+        yield running
 
 
 def test_nothing_heavy_is_installed(light: Run) -> None:
@@ -111,6 +110,9 @@ def test_the_client_proves_elsewhere_and_checks_here(
     policy.write_text(json.dumps(POLICY), encoding="utf-8")
     gate = light("lipcert", "gate", MODEL, "--policy", policy, "--server", real.url)
     assert gate.returncode == 0, gate.stderr
+    for group in ("gates", "webhooks"):
+        listed = light("lipcert", group, "list", "--server", real.url)
+        assert (listed.returncode, listed.stdout) == (0, ""), listed.stderr
 
 
 def test_what_the_pages_say_of_the_client_runs_here(light: Run, real: Service) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from service_fakes import model
-from service_process import ROOT, Service, eventually, free_port, processes
+from service_process import ROOT, Service, eventually, free_port, processes, slowness
 
 from service.serve import listen, require_safe_bind
 from service.settings import EntryPoints, Settings, from_environment
@@ -47,7 +47,7 @@ def test_the_api_is_light(service: Service) -> None:
 
 
 def test_the_api_starts_fast(tmp_path: Path) -> None:
-    """In processor time, which other work on the machine does not stretch."""
+    """In processor time, as other processes share the machine; more on a slower one."""
     code = (
         "import time\n"
         "from pathlib import Path\n"
@@ -60,7 +60,7 @@ def test_the_api_starts_fast(tmp_path: Path) -> None:
         "print(time.process_time())\n"
     )
     _python(code)  # makes the database, as the very first start does
-    assert float(_python(code)) < 1.5
+    assert float(_python(code)) < 1.5 * slowness()
 
 
 def test_readiness_names_what_is_missing(own_service: Callable[..., Service]) -> None:
@@ -84,7 +84,7 @@ def test_one_dispatcher_for_a_data_directory(own_service: Callable[..., Service]
     """A second service on the same data waits with its jobs until the first is gone."""
     first = own_service()
     second = own_service(port=free_port())
-    (waiting,) = [pid for pid, text in processes(second.process.pid) if "dispatcher" in text]
+    waiting = second.dispatcher()
     second.submit(second.upload(model("first")), wait=30)  # done by the first
     assert not any("forkserver" in text for _, text in processes(waiting))
     first.stop()
@@ -154,16 +154,17 @@ def test_a_full_queue_takes_no_more(own_service: Callable[..., Service], tmp_pat
     gate.touch()
 
 
-def test_validation_waits_for_the_model(own_service: Callable[..., Service]) -> None:
-    service = own_service()
+def test_validation_waits_for_the_model(service: Service, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     response = service.client.post(
         "/v1/models",
-        content=model("read-slowly"),
+        content=model(["read-after", str(gate)]),
         headers={"Content-Type": "application/octet-stream"},
     )
     body = {"model": response.json()["id"]}
     answer = service.client.post("/v1/jobs?validate_only=true", json=body)
     assert (answer.json()["code"], answer.status_code) == ("model-not-ready", 409)
+    gate.touch()
 
 
 @pytest.mark.parametrize(("name", "text"), [("webhooks", "maybe"), ("port", "x"), ("slots", "")])

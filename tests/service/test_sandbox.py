@@ -91,7 +91,7 @@ def attempt(request: pytest.FixtureRequest, copied: Path) -> Attempt:
             capture_output=True,
             check=False,
             text=True,
-            timeout=60,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         held, outcome = json.loads(done.stdout)

@@ -2,12 +2,11 @@
 
 import signal
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from service_fakes import model
-from service_process import Service, eventually
+from service_process import Service, eventually, pids_in
 
 from service.store import jobs
 from service.store.engine import open_database
@@ -29,15 +28,13 @@ def test_a_stop_hands_leases_back_under_streams_and_long_polls(
     service = own_service()
     job = service.submit(service.upload(model(["count", str(workers)], "hang")))
     path = f"/v1/jobs/{job['id']}"
-    eventually(workers.exists)
+    pids_in(workers)
     version = service.job(job["id"])["version"]
     stream = _listen(service, f"{path}/events", "Accept: text/event-stream")
     poll = _listen(service, path, f'If-None-Match: "{version}"\r\nPrefer: wait=60')
     assert stream.recv(4096).startswith(b"HTTP/1.1 200")
-    began = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
     assert service.process.wait(GRACE_S) == 0
-    assert time.monotonic() - began < GRACE_S
     stream.close()
     poll.close()
     database = open_database(service.settings.database)
