@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.attempts import FIRST_ORDER, LIPSDP, PRODUCT, PROPAGATION, Attempt
+from tests.attempts import BRANCH, FIRST_ORDER, LIPSDP, PRODUCT, PROPAGATION, Attempt
 from tests.exact import fractions, growth_below
 from tests.exact_graph import exact_output
 from tests.mutations import CHANGES, mutants
@@ -281,3 +281,10 @@ def test_a_region_that_leaves_the_domain_is_refused_by_the_nodes_name(op: str) -
     assert (
         verify(data, Request(property=inside, budget=Budget(seconds=5.0))).claim.bound is not None
     )
+
+
+@pytest.mark.parametrize("norm", [Norm.L1, Norm.L2])
+def test_branching_leaves_products_to_propagation(norm: Norm) -> None:
+    asked = replace(_asked(0, 0.125), norm=NormPair(norm, norm))
+    certificate = BRANCH.answer(product_network(0), asked)
+    assert certificate.proof.kind == "propagation"

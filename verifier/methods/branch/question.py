@@ -128,10 +128,10 @@ class Question:
         norm = plain_norms(asked.norm)
         region = asked.place
         items = items_of(asked, network.output_size)
-        if isinstance(region, Everywhere) or norm.input is Norm.L1:
-            return None
         lowered = network.lowered("compare")
         _refuse_products(lowered)
+        if isinstance(region, Everywhere) or norm.input is Norm.L1:
+            return None
         widened, forward = local_slopes(lowered, region)
         slopes = _exact(lowered, widened)
         domain = Domain.of(region, network.input_size)
