@@ -29,9 +29,9 @@ from verifier.checker import (
 )
 from verifier.checker.builder import Builder
 from verifier.checker.classical import ZIP_MAP
+from verifier.checker.direct import direct
 from verifier.checker.ends import MAPPING
 from verifier.checker.folding import FOLDS
-from verifier.checker.identities import identities
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.moved import moved_by
@@ -41,9 +41,7 @@ from verifier.checker.nodes import Node
 from verifier.checker.operands import Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
 from verifier.checker.reader import Model, in_order, read_model
-from verifier.checker.scalars import soft_shrink
-from verifier.checker.shrinks import shrinks
-from verifier.checker.tensors import FLOATS, Tensor
+from verifier.checker.tensors import FLOATS
 from verifier.errors import (
     ControlFlow,
     DiscontinuousOp,
@@ -58,7 +56,6 @@ from verifier.property import Reading
 if TYPE_CHECKING:
     from verifier.certificate import Pattern
     from verifier.checker.ends import Declared
-    from verifier.checker.network import Scalar
 
 MAX_FOLDED = 2**26  #: entries of all folded constants together
 OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
@@ -92,13 +89,7 @@ class _Pass:
         self.model = model
         self.hints = {pattern.output: pattern for pattern in patterns}
         self.makers = {name: node for node in model.nodes for name in node.outputs if name}
-        #: By tensor, the earlier one that it is a function of, or that it is (None).
-        self.direct: Mapping[str, tuple[str, Scalar | None]] = {
-            name: (x, None) for name, x in identities(self.makers).items()
-        } | {
-            name: (x, soft_shrink(limit))
-            for name, (x, limit) in shrinks(self.makers, self._number).items()
-        }
+        self.direct = direct(model, self.makers)
         self.values: Values = {}
         shapes = [self._input_shape(name) for name in model.ends.inputs]
         self.builder = Builder(sum(math.prod(shape) for shape in shapes))
@@ -157,7 +148,7 @@ class _Pass:
             if name in self.hints:
                 pending.append(self.hints[name].input)
             elif name in self.direct:
-                pending.append(self.direct[name][0])
+                pending.extend((self.direct[name].x, *self.direct[name].constants))
             elif name in self.makers:
                 pending.extend(self.makers[name].reads)
         return found
@@ -253,25 +244,18 @@ class _Pass:
         self.values[name] = Signal(name, found.shape, found.dtype)
         self._check_declared(name)
 
-    def _number(self, name: str) -> float | None:
-        """A stored number, of at most one axis."""
-        maker = self.makers.get(name)
-        stored = self.model.constants.get(name)
-        if maker is not None and maker.op == "Constant":
-            value = maker.attributes.get("value")
-            stored = value if isinstance(value, Tensor) else None
-        if stored is None or stored.dtype not in FLOATS or stored.array.shape not in ((), (1,)):
-            return None
-        return float(stored.array.reshape(-1)[0])
-
     def _direct(self, name: str) -> None:
-        source, function = self.direct[name]
-        signal = self.values[source]
+        found = self.direct[name]
+        signal = self.values[found.x]
         if not isinstance(signal, Signal) or not signal.shape:
             raise NotCheckable("a function of a constant", fix="fold it", node=name)
-        if function is not None:
+        if not found.leaves_shape(signal, self.values):
+            raise NotCheckable("constants spread it out", fix="use numbers", node=name)
+        if found.function is not None:
             self.builder.add(
-                Elementwise(name=name, size=signal.size, source=signal.source, function=function)
+                Elementwise(
+                    name=name, size=signal.size, source=signal.source, function=found.function
+                )
             )
             signal = Signal(name, signal.shape, signal.dtype)
         self.values[name] = signal
