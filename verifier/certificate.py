@@ -29,7 +29,9 @@ FORMAT = "lipcert/1"
 Soundness: TypeAlias = Literal["exact", "rigorous"]
 Verdict: TypeAlias = Literal["certified", "violated", "undecided"]
 
-PatternKind: TypeAlias = Literal["maxmin", "groupsort", "householder", "normalise", "turned-mirror"]
+PatternKind: TypeAlias = Literal[
+    "maxmin", "groupsort", "householder", "normalise", "second-order-mirror", "turned-mirror"
+]
 
 # --- Proofs --------------------------------------------------------------------------------------
 

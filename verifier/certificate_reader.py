@@ -321,8 +321,7 @@ def _patterns(members: Object) -> tuple[Pattern, ...]:
 
 def _pattern(value: object, at: str) -> Pattern:
     members = _exact(value, at, "kind input output")
-    known = ("maxmin", "groupsort", "householder", "normalise", "turned-mirror")
-    kind = _one_of(members["kind"], known, at)
+    kind = _one_of(members["kind"], get_args(PatternKind), at)
     return Pattern(
         kind=cast("PatternKind", kind),
         input=_text(members["input"], at),

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 SUPPORTED_LATER = {
-    "orthogonium_hh2.legacy",
     "skl_mlp_classifier.skl2onnx",
 }  #: Lipschitz functions that are refused, or blocked, as long as nothing recognises them
 

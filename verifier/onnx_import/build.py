@@ -29,6 +29,7 @@ from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
 from verifier.onnx_import.patterns.jumps import known_jump
 from verifier.onnx_import.patterns.normals import normal
+from verifier.onnx_import.patterns.seconds import second_order
 from verifier.onnx_import.patterns.turns import turned
 from verifier.onnx_import.ports import Port, input_ports, output_ports, refuse_unreadable
 from verifier.onnx_import.reader import in_order
@@ -164,8 +165,9 @@ class _Builder:
             self.patterns.append(pattern)
             return [self._emit(call, written_out.emitted, _dtype(call), {})]
         mirror = turned(call, written, self.graph.inputs[0].name)
+        mirror = mirror or second_order(call, written, self.graph.inputs[0].name)
         if mirror is not None:
-            pattern = Pattern(kind="turned-mirror", input=mirror.source, output=call.output)
+            pattern = Pattern(kind=mirror.kind, input=mirror.source, output=call.output)
             self.patterns.append(pattern)
             call.attributes.ignore(*call.attributes.values)
             return [self._emit(call, mirror.emitted, self._dtype_of(mirror.emitted), {})]
