@@ -115,6 +115,10 @@ def certify(
     option: Annotated[
         list[str] | None, typer.Option(help="An option of the method: name=value. Repeatable.")
     ] = None,
+    semantics: Annotated[
+        str | None,
+        typer.Option(help="real, or real-idealised: nodes that jump by little are replaced."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here.")] = None,
     checkpoint: Annotated[
         Path | None,
@@ -142,6 +146,7 @@ def certify(
         gap=gap,
         target=target,
         options=option or (),
+        semantics=semantics,
     )
     request = request_from(flags)
     data = read_bytes(model, "the model", MODEL_BYTES)

@@ -7,7 +7,7 @@ checker said. A certificate that was there before is checked again, from the sto
 model's, in a child of its own: a disk can fail, and the checker that accepted it may have been
 another version's. That costs one process and one check, and spares the solving. What rests on
 assumptions, as on frozen initialisers, passes no gate here, whatever the rule allows: `lipcert
-gate` reads the certificate itself and can tell. Other semantics than `real` no checker here reads.
+gate` reads the certificate itself and can tell. The same holds of other semantics than `real`.
 
 Nothing is kept on the way to a decision: a gate that a crash left behind is ripe again.
 """
@@ -121,6 +121,8 @@ class Case:
             return unanswered(rule.limit, failure_of_job(job.state, job.error))
         if job.request["options"].get("freeze_initializers"):
             return unanswered(rule.limit, uncounted("the bound rests on frozen initialisers"))
+        if job.request.get("semantics", "real") != "real":
+            return unanswered(rule.limit, uncounted("the bound is of idealised nodes"))
         is_old = job.cached or job.incumbent is None
         said = self._checked_again(job, may_check=may_check) if is_old else job.incumbent
         return None if said is None else _by_what_was_said(rule.limit, said)

@@ -41,6 +41,7 @@ class Flags:
     gap: float | None = None
     target: float | None = None
     options: Sequence[str] = ()  #: `name=value`
+    semantics: str | None = None
 
 
 def request_from(flags: Flags) -> Request:
@@ -62,6 +63,7 @@ def request_from(flags: Flags) -> Request:
     _put(budget, "seconds", flags.seconds)
     _put(budget, "gap", flags.gap)
     _put(request, "method", flags.method)
+    _put(request, "semantics", flags.semantics)
     _put(request, "target", None if flags.target is None else {"upper": flags.target})
     options = {**_member(request, "options"), **dict(map(_option, flags.options))}
     return parse_request({**request, "property": asked, "budget": budget, "options": options})

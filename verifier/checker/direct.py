@@ -3,6 +3,7 @@
     sign(x) |x|                      x itself, see `identities`
     soft shrinkage                   see `shrinks`
     two lines that meet at a test    see `bends`
+    softplus that jumps              see `softplus_steps`; only where the reading idealises
 
 They are read from the nodes alone, before anything is evaluated. What stands between is not looked
 at again: shapes and types of the constants met there have to be those that leave x's as they are.
@@ -20,6 +21,7 @@ from verifier.checker.bends import bends
 from verifier.checker.identities import identities
 from verifier.checker.scalars import soft_shrink
 from verifier.checker.shrinks import shrinks
+from verifier.checker.softplus_steps import softplus_steps
 from verifier.checker.tensors import FLOATS, Tensor
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class Direct:
     x: str
     function: Scalar | None  #: None where it is x
     constants: tuple[str, ...] = ()  #: what x is compared and combined with
+    step: float | None = None  #: how far an entry may be from the function, where it jumps
 
     def leaves_shape(self, signal: Signal, values: Mapping[str, Operand]) -> bool:
         """Whether no constant spreads x out or has another type."""
@@ -56,8 +59,12 @@ def direct(model: Model, makers: Mapping[str, Node]) -> Mapping[str, Direct]:
     found = {name: Direct(x, None) for name, x in identities(makers).items()}
     for name, (x, limit) in shrinks(makers, numbers.single).items():
         found[name] = Direct(x, soft_shrink(limit))
-    for name, bend in bends(makers, numbers.repeated, _varying(model)).items():
+    varying = _varying(model)
+    for name, bend in bends(makers, numbers.repeated, varying).items():
         found.setdefault(name, Direct(bend.x, bend.function, bend.constants))
+    if model.ends.idealises:
+        for name, soft in softplus_steps(makers, numbers.repeated, varying).items():
+            found.setdefault(name, Direct(soft.x, soft.function, soft.constants, soft.step))
     return found
 
 

@@ -62,6 +62,7 @@ class Ends:
     chosen: frozenset[str]  #: of the outputs
     held: Mapping[str, Tensor]  #: inputs that are held constant
     assumptions: tuple[Assumption, ...]
+    idealises: bool  #: whether known functions that jump stand for continuous ones
     declared: Mapping[str, Declared]  #: of ends, and of tensors between
 
 
@@ -111,6 +112,7 @@ def read_ends(
             Assumption.of_weight(name, initialisers[name].array) for name in weights if is_free
         ),
         declared=declared,
+        idealises=reading.idealises,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from verifier.certificate import Idealised
 from verifier.checker import (
     activations,
     attention,
@@ -27,6 +28,7 @@ from verifier.checker import (
     selections,
     windows,
 )
+from verifier.checker.arithmetic import root_up, up
 from verifier.checker.builder import Builder
 from verifier.checker.classical import ZIP_MAP
 from verifier.checker.direct import direct
@@ -54,7 +56,7 @@ from verifier.errors import (
 from verifier.property import Reading
 
 if TYPE_CHECKING:
-    from verifier.certificate import Pattern
+    from verifier.certificate import Idealisation, Pattern
     from verifier.checker.ends import Declared
 
 MAX_FOLDED = 2**26  #: entries of all folded constants together
@@ -90,6 +92,7 @@ class _Pass:
         self.hints = {pattern.output: pattern for pattern in patterns}
         self.makers = {name: node for node in model.nodes for name in node.outputs if name}
         self.direct = direct(model, self.makers)
+        self.idealised: list[Idealised] = []
         self.values: Values = {}
         shapes = [self._input_shape(name) for name in model.ends.inputs]
         self.builder = Builder(sum(math.prod(shape) for shape in shapes))
@@ -240,6 +243,8 @@ class _Pass:
         pattern = self.hints[name]
         source = self.values.get(pattern.input)
         found = recognised(pattern, source, self.model, self.makers, self.fold)
+        if pattern.kind == "folded-mirror":
+            self._idealise(name, pattern.kind, relative=found.deviation)
         self.builder.add(found.node)
         self.values[name] = Signal(name, found.shape, found.dtype)
         self._check_declared(name)
@@ -251,6 +256,9 @@ class _Pass:
             raise NotCheckable("a function of a constant", fix="fold it", node=name)
         if not found.leaves_shape(signal, self.values):
             raise NotCheckable("constants spread it out", fix="use numbers", node=name)
+        if found.step is not None:
+            total = up(root_up(float(signal.size)) * found.step)
+            self._idealise(name, "thresholded-softplus", absolute=total)
         if found.function is not None:
             self.builder.add(
                 Elementwise(
@@ -260,6 +268,22 @@ class _Pass:
             signal = Signal(name, signal.shape, signal.dtype)
         self.values[name] = signal
         self._check_declared(name)
+
+    def _idealise(
+        self, name: str, pattern: Idealisation, *, absolute: float = 0.0, relative: float = 0.0
+    ) -> None:
+        """Notes that the tensor is not quite what stands for it.
+
+        Raises:
+            DiscontinuousOp: the reading is of the file's own function.
+        """
+        if not self.model.ends.idealises:
+            raise DiscontinuousOp(
+                f"it jumps, as a {pattern}", fix="ask for semantics real-idealised", node=name
+            )
+        self.idealised.append(
+            Idealised(node=name, pattern=pattern, absolute=absolute, relative=relative)
+        )
 
     def _check_declared(self, name: str) -> None:
         declared = self.model.ends.declared.get(name)
@@ -307,6 +331,9 @@ class _Pass:
             shapes={key: shape for key, shape in shapes.items() if not key or key in reached},
             outputs=places,
             assumptions=self.model.ends.assumptions,
+            idealised=tuple(
+                sorted((one for one in self.idealised if one.node in reached), key=_by_node)
+            ),
         )
 
     def _joined(self) -> tuple[Signal, dict[str, tuple[int, int]]]:
@@ -347,6 +374,10 @@ class _Pass:
         if value.dtype not in FLOATS:
             raise DtypeUnsupported(f"output {name!r} is {value.dtype}", fix="choose", node=name)
         return math.prod(value.shape)
+
+
+def _by_node(idealised: Idealised) -> str:
+    return idealised.node
 
 
 def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:

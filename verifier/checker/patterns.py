@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from verifier.checker.folded_turns import FoldedTurns
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL
 from verifier.checker.operands import Anything, Call, Constant, Operand, Signal, Symbols
 from verifier.checker.pattern_mirrors import Mirrors
@@ -45,6 +46,7 @@ class Recognised:
     node: Blocks | Reflection | Sort
     shape: tuple[int, ...]
     dtype: str
+    deviation: float = 0.0  #: |pattern(v) - node(v)|_2 <= this |v|_2
 
 
 def recognised(
@@ -83,7 +85,10 @@ def recognised(
     if not isinstance(result, Symbols):
         raise refuted(pattern, "its output does not depend on its input")
     return Recognised(
-        node=algebra.node(source.source, result.array), shape=result.shape, dtype=result.dtype
+        node=algebra.node(source.source, result.array),
+        shape=result.shape,
+        dtype=result.dtype,
+        deviation=algebra.deviation if isinstance(algebra, FoldedTurns) else 0.0,
     )
 
 
@@ -159,6 +164,7 @@ def _shape(call: Call) -> list[Constant]:
 
 
 _ALGEBRAS: Mapping[str, Callable[[Pattern], Algebra]] = {
+    "folded-mirror": FoldedTurns,
     "groupsort": Sorts,
     "householder": Mirrors,
     "maxmin": Pairs,

@@ -91,6 +91,33 @@ def turned(call: Call, written: Written, graph_input: str) -> Turned | None:
     return _emitted(call, written, (a, b), half, graph_input)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """(a, b) where g.(a, b) <= 0, else the matrix of `rows` times it: numbers for the angles."""
+
+    names: tuple[str, str]
+    gate: tuple[Array, Array]
+    rows: tuple[tuple[Array, Array], tuple[Array, Array]]
+
+
+def folded_turn(call: Call, written: Written) -> Folded | None:
+    """The numbers of a mirror whose sines and cosines were folded."""
+    reader = _Reader(written)
+    found = [sides for name in call.operator.inputs if (sides := reader.sides(name)) is not None]
+    if len(found) != 2:
+        return None
+    (above_a, kept_a), (above_b, kept_b) = found
+    names = kept_a.value, kept_b.value
+    gates = {side.gate for side in (above_a, kept_a, above_b, kept_b)}
+    if len(gates) != 1 or names[0] == names[1]:
+        return None
+    sums = [reader.weights(name) for name in (gates.pop(), above_a.value, above_b.value)]
+    if any(weights.keys() != set(names) for weights in sums):
+        return None
+    gate, *rows = [(weights[names[0]], weights[names[1]]) for weights in sums]
+    return Folded(names, gate, (rows[0], rows[1]))
+
+
 def is_folded_mirror(call: Call, written: Written) -> bool:
     """Whether it is the same with numbers in the place of sines and cosines."""
     reader = _Reader(written)
@@ -209,6 +236,21 @@ class _Reader:
                 break
             name = cast.inputs[0]
         return name
+
+    def weights(self, name: str) -> dict[str, Array]:
+        """Two products with constants, added or subtracted; empty else."""
+        total = self.written.producers.get(name)
+        if total is None or total.op not in {"Add", "Sub"}:
+            return {}
+        signs = (1.0, 1.0 if total.op == "Add" else -1.0)
+        found: dict[str, Array] = {}
+        for part, sign in zip(total.inputs, signs, strict=True):
+            product = self.written.operator(part, "Mul")
+            for x, factor in (product.inputs, product.inputs[::-1]) if product is not None else ():
+                number = self.written.values.get(factor)
+                if isinstance(number, Constant):
+                    found[x] = sign * number.array
+        return found
 
     def terms(self, name: str) -> Terms | None:
         """Two products with sines and cosines, added or subtracted."""
