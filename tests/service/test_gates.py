@@ -220,7 +220,9 @@ def test_a_crash_before_the_decision_is_made_good(
     assert (decided["outcome"], decided["version"]) == ("pass", 2)
 
 
-def test_what_rests_on_frozen_weights_passes_no_gate(service: Service) -> None:
+def test_what_rests_on_frozen_weights_or_idealised_nodes_passes_no_gate(service: Service) -> None:
     put(service, "frozen", {**rule("one", 5.0), "options": {"freeze_initializers": True}})
-    told = ask(service, service.upload(model("frozen")), "frozen").json()
-    assert (told["outcome"], told["rules"][0]["outcome"]) == ("fail", "error")
+    put(service, "ideal", {**rule("one", 5.0), "semantics": "real-idealised"})
+    for policy in ("frozen", "ideal"):
+        told = ask(service, service.upload(model(policy)), policy).json()
+        assert (told["outcome"], told["rules"][0]["outcome"]) == ("fail", "error")

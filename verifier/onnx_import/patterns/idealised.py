@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ROOM = 1 + 1e-9  #: for what the checker rounds up
 _LEAST = 1e-15  #: relative: below, rounding is all there is
+_SMALL = 1e-6  #: how far, absolutely, a softplus may be from one: more is another function
 _NEAR = 1e-5  #: how far, relatively, a folded mirror may be from one
 
 
@@ -58,6 +59,8 @@ def _softplus(call: Call, written: Written) -> Ideal | None:
     if not math.isclose(found.scale * found.steepness, 1.0, rel_tol=1e-15):
         return None
     step = found.scale * math.log1p(math.exp(-found.threshold))
+    if _SMALL < step:
+        return None
     base = functions.Softplus(x.size)
     is_plain = found.steepness == 1.0
     function = base if is_plain else functions.Scaled(x.size, base, found.scale, found.steepness)
