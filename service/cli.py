@@ -184,6 +184,10 @@ def radius(
         str | None, typer.Option(help="The input domain, `lower,upper`; for linf.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="For all points together.")] = 60.0,
+    bind: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file: {shapes, values}, of symbolic dimensions and inputs."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the answer here, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -192,7 +196,7 @@ def radius(
     from service.files import read_bytes, write_text
     from service.request_flags import question_from
 
-    question = question_from(center, centers, norm, label, clip, seconds)
+    question = question_from(center, centers, norm, label, clip, seconds, bind)
     data = read_bytes(model, "the model", MODEL_BYTES)
     with terminal.progress_lines() as show:
         outcome = child.radii(data, question, seconds, show)

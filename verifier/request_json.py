@@ -97,7 +97,7 @@ def parse_property(value: object, at: str = "/property") -> Property:
         region=region,
         inputs=_inputs(members.get("inputs", "all"), f"{at}/inputs"),
         outputs=_outputs(members.get("outputs", "all"), f"{at}/outputs"),
-        bind=_bind(members.get("bind", {}), f"{at}/bind"),
+        bind=read_bind(members.get("bind", {}), f"{at}/bind"),
     )
     return _of_kind(kind, asked, members.get("monotone"), at)
 
@@ -114,15 +114,20 @@ def property_json(asked: Property) -> dict[str, object]:
     }
     # What does not apply is absent: claims that were written before have no such members.
     if asked.bind != Bind():
-        members["bind"] = {
-            "shapes": dict(asked.bind.shapes),
-            "values": {name: list(values) for name, values in asked.bind.values},
-        }
+        members["bind"] = bind_json(asked.bind)
     if asked.monotone is not None:
         sign = asked.monotone
         named = {"input": sign.input, "output": sign.output, "direction": sign.direction}
         members["monotone"] = named
     return members
+
+
+def bind_json(bind: Bind) -> dict[str, object]:
+    """The JSON that `read_bind` reads."""
+    return {
+        "shapes": dict(bind.shapes),
+        "values": {name: list(values) for name, values in bind.values},
+    }
 
 
 def request_json(request: Request) -> dict[str, object]:
@@ -271,7 +276,8 @@ def _name(value: object, at: str) -> str:
     return value
 
 
-def _bind(value: object, at: str) -> Bind:
+def read_bind(value: object, at: str) -> Bind:
+    """What a JSON object binds: sizes of symbolic dimensions, and inputs held constant."""
     members = read_object(value, at, {"shapes", "values"})
     shapes = read_object(members.get("shapes", {}), f"{at}/shapes", None)
     values = read_object(members.get("values", {}), f"{at}/values", None)

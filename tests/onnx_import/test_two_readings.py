@@ -13,9 +13,10 @@ from tests.onnx_import.graphs import floats, integers, model, node
 from tests.onnx_import.lengths_and_states import LATER
 from verifier.checker import network as checked
 from verifier.checker.graph import read_network
-from verifier.errors import CapabilityBlocked
+from verifier.errors import CapabilityBlocked, DynamicShape, InvalidRequest
 from verifier.network.nodes import Affine
 from verifier.onnx_import import load
+from verifier.property import Bind, Reading
 
 LIMIT = np.array(0.25, np.float32)
 NUMBERS = {
@@ -149,6 +150,18 @@ def test_both_readings_compute_what_onnxruntime_computes(form: str) -> None:
     searched = load(FORMS[form]).require_network()
     ours = {node.name for node in searched.nodes if not isinstance(node, Affine)}
     assert ours == {node.name for node in read.nodes if not isinstance(node, checked.Affine)}
+
+
+def test_a_dimension_without_a_name_is_bound_by_its_place() -> None:
+    data = model([node("Relu", ["x"], ["y"])], shape=(None, 3, None))
+    bind = Bind(shapes=(("x[2]", 5),))
+    assert read_network(data, (), Reading(bind=bind)).input_size == 15
+    assert load(data, Reading(bind=bind)).require_network().input_size == 15
+    for read in (lambda: load(data), lambda: read_network(data)):
+        with pytest.raises(DynamicShape):
+            read()
+    with pytest.raises(InvalidRequest, match=r"x\[0\], x\[2\]"):
+        load(data, Reading(bind=Bind(shapes=(("x[1]", 5),))))
 
 
 @pytest.mark.parametrize("form", LOOK_ALIKE)
