@@ -64,13 +64,14 @@ class BoundAnswer:
         return self._best
 
     def asked(self, place: int) -> Mapping[str, Any]:
-        """The model, the property and the target."""
+        """The model, the property, the target and the semantics."""
         del place  # there is one
         request = self._claim.request
         return {
             "model": self._claim.model,
             "property": request["property"],
             "target": request["target"],
+            "semantics": request.get("semantics", "real"),
         }
 
     def is_better(self, place: int, outcome: Outcome) -> bool:

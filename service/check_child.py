@@ -36,10 +36,10 @@ from verifier.certificate_reader import (
     certificate_from_json,
     parse_certificate,
 )
-from verifier.radius_json import parse_question
+from verifier.radius_json import Question, parse_question
 from verifier.region_json import region_json
 from verifier.regions import Region
-from verifier.request_json import property_json
+from verifier.request_json import bind_json, property_json
 
 Outcome: TypeAlias = dict[str, object]
 Check: TypeAlias = Callable[[Certificate, bytes], Any]  # Any: found by name
@@ -212,9 +212,14 @@ def _differs(certificate: Certificate, asked: Mapping[str, Any]) -> str | None:
     target = None if certificate.target is None else {"upper": certificate.target}
     claimed: dict[str, object] = {"model": claim.model}
     wanted = {"model": asked["model"]}
+    if claim.idealised and asked.get("semantics", "real") == "real":
+        return "the certificate is of idealised nodes, which was not asked for"
     if "question" in asked:
+        question = parse_question(asked["question"])
         claimed["region"] = region_json(claim.property.region)
-        wanted["region"] = region_json(_ball(certificate, asked["question"]))
+        wanted["region"] = region_json(_ball(certificate, question))
+        claimed["bind"] = bind_json(claim.property.bind)
+        wanted["bind"] = bind_json(question.bind)
     else:
         claimed |= {"property": property_json(claim.property), "target": target}
         wanted |= {"property": asked["property"], "target": asked["target"]}
@@ -225,11 +230,11 @@ def _differs(certificate: Certificate, asked: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _ball(certificate: Certificate, question: Mapping[str, Any]) -> Region:
+def _ball(certificate: Certificate, question: Question) -> Region:
     """The ball around the asked point with the radius that the certificate has."""
     radius = getattr(certificate.claim.property.region, "radius", None)
     # Any other ball than the claimed one is a mismatch.
-    return parse_question(question).ball(0, radius if isinstance(radius, float) else 1.0)
+    return question.ball(0, radius if isinstance(radius, float) else 1.0)
 
 
 def _place(models: Path, model_id: str) -> Path | None:

@@ -119,6 +119,10 @@ def certify(
     option: Annotated[
         list[str] | None, typer.Option(help="An option of the method: name=value. Repeatable.")
     ] = None,
+    semantics: Annotated[
+        str | None,
+        typer.Option(help="real, or real-idealised: nodes that jump by little are replaced."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the certificate here.")] = None,
     checkpoint: Annotated[
         Path | None,
@@ -146,6 +150,7 @@ def certify(
         gap=gap,
         target=target,
         options=option or (),
+        semantics=semantics,
     )
     request = request_from(flags)
     data = read_bytes(model, "the model", MODEL_BYTES)
@@ -183,6 +188,10 @@ def radius(
         str | None, typer.Option(help="The input domain, `lower,upper`; for linf.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="For all points together.")] = 60.0,
+    bind: Annotated[
+        Path | None,
+        typer.Option(help="A JSON file: {shapes, values}, of symbolic dimensions and inputs."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the answer here, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> int:
@@ -191,7 +200,7 @@ def radius(
     from service.files import read_bytes, write_text
     from service.request_flags import question_from
 
-    question = question_from(center, centers, norm, label, clip, seconds)
+    question = question_from(center, centers, norm, label, clip, seconds, bind)
     data = read_bytes(model, "the model", MODEL_BYTES)
     with terminal.progress_lines() as show:
         outcome = child.radii(data, question, seconds, show)

@@ -34,7 +34,7 @@ def require_fit(request: Request | Question, summary: Summary) -> None:
         _require_request(request, inputs, outputs)
         if isinstance(request.property.outputs, Names):
             _require_named(request.property.outputs.names, summary)
-    elif inputs is not None and outputs is not None:
+    elif request.bind == Bind() and inputs is not None and outputs is not None:
         try:
             refuse_misfit(request, inputs, outputs)
         except LipcertError as error:

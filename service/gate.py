@@ -44,7 +44,7 @@ Certify: TypeAlias = Callable[
 
 POLICY_BYTES = 2**18
 POLICY_DEPTH = 20
-REQUEST_MEMBERS = frozenset({"property", "method", "options", "budget"})
+REQUEST_MEMBERS = frozenset({"property", "method", "options", "budget", "semantics"})
 RULE_MEMBERS = frozenset({"name", "max_bound", "on_undecided", "allow_assumptions"})
 ASSUMPTIONS = frozenset({"overridable-initializer"})  #: codes that there are
 RULES = 200  #: the most that a policy may have
@@ -170,7 +170,11 @@ def policy_json(rules: Sequence[Rule]) -> dict[str, object]:
         "rules": [
             {
                 "name": rule.name,
-                **{name: request_json(rule.request)[name] for name in sorted(REQUEST_MEMBERS)},
+                **{
+                    name: member
+                    for name, member in sorted(request_json(rule.request).items())
+                    if name in REQUEST_MEMBERS
+                },
                 "max_bound": rule.max_bound,
                 "on_undecided": rule.on_undecided,
                 **_allowances(rule),
@@ -345,6 +349,9 @@ def _fault(rule: Rule, model: bytes, certificate: Certificate) -> str | None:
         return "the certificate is about another model"
     if certificate.claim.property != rule.request.property:
         return "the certificate is about another property"
+    if certificate.claim.idealised and rule.request.semantics == "real":
+        (first, *_) = certificate.claim.idealised
+        return f"the certificate is of real-idealised semantics: {first.node!r} jumps in the file"
     return unallowed(rule, [(one.code, one.node) for one in certificate.claim.assumptions])
 
 

@@ -6,8 +6,8 @@ What a job of the gate itself has proved was checked a moment ago, and its row k
 checker said. A certificate that was there before is checked again, from the stored bytes and the
 model's, in a child of its own: a disk can fail, and the checker that accepted it may have been
 another version's. That costs one process and one check, and spares the solving. What rests on
-assumptions, as on frozen initialisers, passes where the rule allows them, as in `lipcert gate`.
-Other semantics than `real` no checker here reads.
+assumptions, as on frozen initialisers, passes where the rule allows them, as in `lipcert gate`;
+idealised nodes are in no certificate but of a rule that asks for them.
 
 Nothing is kept on the way to a decision: a gate that a crash left behind is ripe again.
 """

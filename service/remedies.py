@@ -16,7 +16,7 @@ def lifts(request: Members, code: str) -> bool:
 
 
 def _bind(request: Members, member: str) -> object:
-    asked = cast("Members", request.get("property", {}))
+    asked = cast("Members", request.get("property", request))  # a question is its own
     return cast("Members", asked.get("bind", {})).get(member)
 
 

@@ -41,6 +41,7 @@ class Flags:
     gap: float | None = None
     target: float | None = None
     options: Sequence[str] = ()  #: `name=value`
+    semantics: str | None = None
 
 
 def request_from(flags: Flags) -> Request:
@@ -62,6 +63,7 @@ def request_from(flags: Flags) -> Request:
     _put(budget, "seconds", flags.seconds)
     _put(budget, "gap", flags.gap)
     _put(request, "method", flags.method)
+    _put(request, "semantics", flags.semantics)
     _put(request, "target", None if flags.target is None else {"upper": flags.target})
     options = {**_member(request, "options"), **dict(map(_option, flags.options))}
     return parse_request({**request, "property": asked, "budget": budget, "options": options})
@@ -74,6 +76,7 @@ def question_from(
     label: int | None,
     clip: str | None,
     seconds: float,
+    bind: Path | None = None,
 ) -> dict[str, object]:
     """The question of `lipcert radius`, as `verifier.radius` reads it.
 
@@ -88,12 +91,21 @@ def question_from(
     elif centers is not None:
         question["centers"] = read_rows(centers)
     _put(question, "label", label)
+    _put(question, "bind", None if bind is None else _bound(bind))
     if clip is not None:
         ends = [_number(end) for end in clip.split(",")]
         if len(ends) != 2:
             raise InvalidRequest(f"--clip {clip!r}", fix="write --clip lower,upper")
         question["clip"] = {"lower": ends[0], "upper": ends[1]}
     return question
+
+
+def _bound(path: Path) -> dict[str, object]:
+    """What a file binds, with every array that it names by file in place of the name."""
+    value = _json(read_bytes(path, "the file of --bind"), path)
+    if not isinstance(value, dict):
+        raise _unusable(path, "is not a JSON object", "write shapes and values, by name")
+    return dict(_with_values(cast("dict[str, object]", value), path))
 
 
 def _number(text: str) -> float:

@@ -79,7 +79,7 @@ class Submission:
                 "method": asked["method"],
                 "options": asked["options"],
                 "target": asked["target"],
-                "semantics": "real",
+                "semantics": asked.get("semantics", "real"),
                 "version": VERSION,
             }
         )

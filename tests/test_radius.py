@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from tests.exact import fractions
+from tests.onnx_import.graphs import info, node
+from tests.onnx_import.graphs import model as graph_model
 from tests.random_networks import maxmin, relu
 from tests.tiny_networks import TinyBuilder, TinyNetwork
 from tests.tiny_topologies import gemm
@@ -82,6 +84,20 @@ def test_a_label_that_is_not_the_greatest_has_no_ball() -> None:
     question = replace(found.question, label=other, seconds=2.0)
     (ring,) = radii(network(1).network.model, question).rings
     assert (ring.label, ring.radius, ring.certificate) == (other, 0.0, None)
+
+
+def test_what_a_question_binds_is_bound() -> None:
+    """y = w x, the second axis without a name, w an input that is held constant."""
+    x, w = info("x", (1, None)), info("w", (2, 2))
+    data = graph_model([node("MatMul", ["x", "w"], ["y"])], inputs=[x, w])
+    bind = {"shapes": {"x[1]": 2}, "values": {"w": [3.0, 0.0, 0.0, 4.0]}}
+    question = parse_question({"centers": [[2.0, 0.0]], "norm": "l2", "seconds": 2.0, "bind": bind})
+    assert parse_question(question_json(question)) == question
+    (ring,) = radii(data, question).rings
+    assert ring.certificate is not None
+    assert check_radius(ring.certificate, data).valid
+    # 3 x_0 - 4 x_1 at (2, 0): 6/5 from its plane.
+    assert 1.2 * (1 - 2e-3) <= ring.radius < 1.2
 
 
 def test_many_points_have_one_answer_each_and_quantiles() -> None:

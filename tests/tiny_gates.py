@@ -61,6 +61,15 @@ def _two_slopes(op: str, slopes: tuple[float, float], **attributes: float) -> At
     return attach
 
 
+def _bent(b: TinyBuilder) -> None:
+    """Leaky ReLU written as a choice; the exact twin of the test is what it tests."""
+    source, size = b.last, b.size_of(b.last)
+    (tested,) = b.node("Greater", [source, b.constant(0.0)], lambda x: x)
+    b.node("Mul", [source, b.constant(LEAK)], lambda x: x * Fraction(LEAK))
+    b.node("Where", [tested, source, b.last], entrywise(leaky(LEAK)))
+    _scalars(b, source, [(LEAK, 1.0)] * size)
+
+
 def _smooth(b: TinyBuilder) -> None:
     """Slopes between two that it comes near to: there are no pieces, but there are vertices."""
     names = sorted(REACHED)
@@ -270,6 +279,7 @@ def _to_shape(shape: tuple[int, ...]) -> Callable[[Exact], Exact]:
 #: Functions of every entry, of any shape.
 ELEMENTWISE: Mapping[str, Attach] = {
     "abs": _two_slopes("Abs", (-1.0, 1.0)),
+    "bent": _bent,
     "clip": _clip,
     "leaky": _two_slopes("LeakyRelu", (LEAK, 1.0), alpha=LEAK),
     "prelu": _prelu,

@@ -22,14 +22,22 @@ if TYPE_CHECKING:
     from jaxtyping import Float64
 
     from verifier.norms import Norm
-    from verifier.property import Property
+    from verifier.property import Property, Semantics
 
 FORMAT = "lipcert/1"
 
 Soundness: TypeAlias = Literal["exact", "rigorous"]
 Verdict: TypeAlias = Literal["certified", "violated", "undecided"]
 
-PatternKind: TypeAlias = Literal["maxmin", "groupsort", "householder", "normalise", "turned-mirror"]
+PatternKind: TypeAlias = Literal[
+    "folded-mirror",  # under real-idealised only
+    "groupsort",
+    "householder",
+    "maxmin",
+    "normalise",
+    "second-order-mirror",
+    "turned-mirror",
+]
 
 # --- Proofs --------------------------------------------------------------------------------------
 
@@ -334,6 +342,22 @@ class Assumption:
         return Assumption(code="overridable-initializer", node=name, value=f"sha256:{digest}")
 
 
+Idealisation: TypeAlias = Literal["folded-mirror", "thresholded-softplus"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idealised:
+    """A node that jumps, for which a continuous function g stands in the claim.
+
+    |node(v) - g(v)|_2 <= absolute + relative |v|_2 for every v.
+    """
+
+    node: str  #: the tensor that leaves it
+    pattern: Idealisation
+    absolute: float
+    relative: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What the property asks, answered; numbers where the kind has some.
@@ -350,6 +374,12 @@ class Claim:
     bounds: tuple[ItemBound, ...] | None = None  #: for lists of centers, outputs or margins
     entries: Entries | None = None  #: of a Jacobian
     assumptions: tuple[Assumption, ...] = ()
+    idealised: tuple[Idealised, ...] = ()  #: by node
+
+
+def semantics_of(claim: Claim) -> Semantics:
+    """Which function the claim is about: the file's, or that with its jumps idealised."""
+    return "real-idealised" if claim.idealised else "real"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

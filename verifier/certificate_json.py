@@ -19,6 +19,7 @@ from verifier.certificate import (
     Claim,
     ForwardProof,
     GateLmiProof,
+    Idealised,
     LmiItem,
     LmiProof,
     LmiRow,
@@ -34,6 +35,7 @@ from verifier.certificate import (
     Tree,
     TreeItem,
     TreeProof,
+    semantics_of,
 )
 from verifier.request_json import property_json
 
@@ -105,7 +107,7 @@ def _claim_json(claim: Claim) -> dict[str, object]:
     return {
         "model": claim.model,
         **property_json(claim.property),
-        "semantics": "real",
+        "semantics": semantics_of(claim),
         "bound": claim.bound,
         "bound_hex": _hex(claim.bound),
         "log10_bound": claim.log10_bound,
@@ -114,7 +116,17 @@ def _claim_json(claim: Claim) -> dict[str, object]:
             for item in claim.assumptions
         ],
         "bounds": bounds,
+        **(
+            {"idealised": [_idealised_json(one) for one in claim.idealised]}
+            if claim.idealised
+            else {}
+        ),
     }
+
+
+def _idealised_json(idealised: Idealised) -> dict[str, object]:
+    deviation = {"absolute": idealised.absolute, "relative": idealised.relative}
+    return {"node": idealised.node, "pattern": idealised.pattern, "deviation": deviation}
 
 
 def proof_json(proof: Proof) -> dict[str, object]:

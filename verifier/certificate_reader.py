@@ -22,6 +22,8 @@ from verifier.certificate import (
     FactorNorm,
     ForwardProof,
     GateLmiProof,
+    Idealisation,
+    Idealised,
     ItemBound,
     Lines,
     LmiItem,
@@ -47,6 +49,7 @@ from verifier.certificate import (
     TreeProof,
     Verdict,
     Witness,
+    semantics_of,
 )
 from verifier.certificate_json import certificate_id
 from verifier.errors import InvalidRequest, RegionEmptyInterior
@@ -122,10 +125,9 @@ def _claim(value: object) -> Claim:
         "claim",
         "model kind scope norm region inputs outputs semantics bound bound_hex log10_bound"
         " assumptions bounds",
-        optional="monotone bind",
+        optional="monotone bind idealised",
     )
-    if members["semantics"] != "real":
-        raise MalformedCertificate(f"claim.semantics {members['semantics']!r} is unknown")
+    idealised = _list(members.get("idealised", []), "claim.idealised", _idealised)
     names = ("kind", "scope", "norm", "region", "inputs", "outputs", "monotone", "bind")
     asked = {name: members[name] for name in names if name in members}
     try:
@@ -137,7 +139,7 @@ def _claim(value: object) -> Claim:
         raise MalformedCertificate("claim: not in canonical form")
     is_matrix = claimed.kind == "jacobian"
     bounds = None if is_matrix else members["bounds"]
-    return Claim(
+    claim = Claim(
         model=_text(members["model"], "claim.model"),
         property=claimed,
         bound=_bound(members, "claim"),
@@ -145,6 +147,23 @@ def _claim(value: object) -> Claim:
         bounds=None if bounds is None else _list(bounds, "claim.bounds", _item_bound),
         entries=_entries(members["bounds"]) if is_matrix else None,
         assumptions=_list(members["assumptions"], "claim.assumptions", _assumption),
+        idealised=idealised,
+    )
+    # The list is there exactly under its semantics.
+    if members["semantics"] != semantics_of(claim) or ("idealised" in members and not idealised):
+        raise MalformedCertificate(f"claim.semantics {members['semantics']!r} does not fit")
+    return claim
+
+
+def _idealised(value: object, at: str) -> Idealised:
+    members = _exact(value, at, "node pattern deviation")
+    deviation = _exact(members["deviation"], f"{at}.deviation", "absolute relative")
+    pattern = _one_of(members["pattern"], get_args(Idealisation), f"{at}.pattern")
+    return Idealised(
+        node=_text(members["node"], f"{at}.node"),
+        pattern=cast("Idealisation", pattern),
+        absolute=_number(deviation["absolute"], f"{at}.deviation.absolute"),
+        relative=_number(deviation["relative"], f"{at}.deviation.relative"),
     )
 
 
@@ -321,8 +340,7 @@ def _patterns(members: Object) -> tuple[Pattern, ...]:
 
 def _pattern(value: object, at: str) -> Pattern:
     members = _exact(value, at, "kind input output")
-    known = ("maxmin", "groupsort", "householder", "normalise", "turned-mirror")
-    kind = _one_of(members["kind"], known, at)
+    kind = _one_of(members["kind"], get_args(PatternKind), at)
     return Pattern(
         kind=cast("PatternKind", kind),
         input=_text(members["input"], at),

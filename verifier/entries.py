@@ -116,8 +116,13 @@ class EntryRun:
         spent = Clock.start(0.0)
         try:
             proof = find()
-            frozen = bool(self.case.assumptions)
-            proved = entry_bounds(self.case.model, self.case.asked, proof, freezes=frozen)
+            proved = entry_bounds(
+                self.case.model,
+                self.case.asked,
+                proof,
+                freezes=bool(self.case.assumptions),
+                idealises=bool(self.case.idealised),
+            )
             if self._is_better(proved):
                 self._keep(proof, proved)
         except LipcertError as trouble:
@@ -193,6 +198,7 @@ class EntryRun:
                 log10_bound=None,
                 entries=_entries(proved) if asked.kind == "jacobian" else None,
                 assumptions=self.case.assumptions,
+                idealised=self.case.idealised,
             ),
             proof=proof,
             lower_bound=self._witness,

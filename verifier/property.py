@@ -17,6 +17,8 @@ Kind: TypeAlias = Literal["lipschitz", "jacobian", "monotone"]
 Direction: TypeAlias = Literal["increasing", "decreasing"]
 Scope: TypeAlias = Literal["global", "local"]
 Method: TypeAlias = Literal["auto", "product", "lipsdp", "propagation"]
+#: real: of the file's function; real-idealised: of it without its known small jumps
+Semantics: TypeAlias = Literal["real", "real-idealised"]
 OptionValue: TypeAlias = str | int | float | bool
 
 
@@ -149,11 +151,14 @@ class Reading:
     bind: Bind = field(default_factory=Bind)
     outputs: Outputs = field(default_factory=All)  #: what none of them needs is not looked at
     freezes: bool = False  #: whether weights that a caller may replace count as they are stored
+    #: whether functions that jump, and are known, stand for the continuous ones next to them
+    idealises: bool = False
 
     @staticmethod
-    def of(asked: Property, *, freezes: bool) -> Reading:
+    def of(asked: Property, *, freezes: bool, idealises: bool = False) -> Reading:
         """The function that a property is about."""
-        return Reading(bind=asked.bind, outputs=asked.entries.outputs, freezes=freezes)
+        outputs = asked.entries.outputs
+        return Reading(bind=asked.bind, outputs=outputs, freezes=freezes, idealises=idealises)
 
     def chosen(self, sizes: Mapping[str, int | None]) -> frozenset[str]:
         """The outputs that count, of all outputs with the sizes that a file declares.
@@ -204,3 +209,4 @@ class Request:
     options: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
     budget: Budget = field(default_factory=Budget)
     target: float | None = None  #: stop as soon as "is the constant <= target?" is answered
+    semantics: Semantics = "real"  #: whether nodes that jump may be idealised

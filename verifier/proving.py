@@ -22,6 +22,7 @@ from verifier.certificate import (
     Certificate,
     Claim,
     GateLmiProof,
+    Idealised,
     ItemBound,
     LmiItem,
     LmiProof,
@@ -70,6 +71,7 @@ class Case:
     patterns: tuple[Pattern, ...]
     target: float | None
     assumptions: tuple[Assumption, ...] = ()
+    idealised: tuple[Idealised, ...] = ()
     producer: Mapping[str, str | int | None]
 
 
@@ -166,6 +168,7 @@ def claiming(
             log10_bound=log10 if largest is None else log10_upper(largest),
             bounds=_item_bounds(case, bounds),
             assumptions=case.assumptions,
+            idealised=case.idealised,
         ),
         proof=proof,
         lower_bound=witness,
@@ -237,7 +240,12 @@ def _larger_leaves(item: TreeItem, share: float) -> TreeItem:
 def confirmed(case: Case, witness: Witness) -> Witness | None:
     """The witness with the value that the checker proves of its pair; None where it proves none."""
     value = witness_value(
-        case.model, case.asked, witness, case.patterns, freezes=bool(case.assumptions)
+        case.model,
+        case.asked,
+        witness,
+        case.patterns,
+        freezes=bool(case.assumptions),
+        idealises=bool(case.idealised),
     )
     return None if value is None else replace(witness, value=decimal_lower(value))
 

@@ -28,7 +28,7 @@ from verifier.methods.progress import NO_AIM
 from verifier.network.graph import Network
 from verifier.norms import Norm, NormPair
 from verifier.onnx_import import load
-from verifier.property import Margins, Method, Property, Request
+from verifier.property import Margins, Method, Property, Reading, Request
 from verifier.proving import Case, Unproved, finished, prove
 from verifier.radius_json import Question, RingJson, answer_json, refuse_misfit
 from verifier.tiers import tiers_of
@@ -88,7 +88,7 @@ def radii(
         InvalidRequest: the question does not fit the model.
     """
     clock = Clock.start(question.seconds)
-    imported = load(model)
+    imported = load(model, Reading(bind=question.bind))
     network = imported.require_network()
     refuse_misfit(question, network.input_size, network.output_size)
     rings: list[Ring] = []
@@ -136,6 +136,7 @@ class _Search:
         label = int(values.argmax()) if question.label is None else question.label
         pairs = tuple((label, j) for j in range(len(values)) if j != label)
         asked = Property(
+            bind=question.bind,
             scope="local",
             norm=NormPair(question.norm, Norm.LINF),
             region=question.ball(place, 1.0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from verifier.errors import InvalidRequest
 from verifier.json_shapes import (
@@ -17,8 +17,10 @@ from verifier.json_shapes import (
 )
 from verifier.norm_json import read_norm
 from verifier.norms import Norm
+from verifier.property import Bind
 from verifier.quantiles import quantiles_of
 from verifier.regions import Ball, CenterBox, Clip, Vector
+from verifier.request_json import bind_json, read_bind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Question:
     norm: Norm = Norm.LINF  #: linf or l2
     label: int | None = None  #: of all of them; None: the greatest output of each
     clip: Clip | None = None  #: the input domain, for linf
+    bind: Bind = field(default_factory=Bind)  #: symbolic dimensions and constant inputs, by name
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ def parse_question(value: object) -> Question:
     Raises:
         InvalidRequest: a member is unknown, of the wrong type or out of range.
     """
-    known = {"centers", "norm", "label", "clip", "seconds"}
+    known = {"centers", "norm", "label", "clip", "bind", "seconds"}
     members = read_object(value, "", known)
     centers = read_list(members.get("centers"), "/centers", read_vector)
     label, clip = members.get("label"), members.get("clip")
@@ -75,18 +78,20 @@ def parse_question(value: object) -> Question:
         norm=read_norm(members.get("norm", "linf"), "/norm"),
         label=None if label is None else read_index(label, "/label"),
         clip=None if clip is None else _clip(clip),
+        bind=read_bind(members.get("bind", {}), "/bind"),
         seconds=read_number(members.get("seconds", 60.0), "/seconds"),
     )
 
 
 def question_json(question: Question) -> dict[str, object]:
-    """The JSON that `parse_question` reads, every member present."""
+    """The JSON that `parse_question` reads, every member present; `bind` where there is one."""
     clip = question.clip
     return {
         "centers": [list(center) for center in question.centers],
         "norm": question.norm.value,
         "label": question.label,
         "clip": None if clip is None else {"lower": clip.lower, "upper": clip.upper},
+        **({} if question.bind == Bind() else {"bind": bind_json(question.bind)}),
         "seconds": question.seconds,
     }
 

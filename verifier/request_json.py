@@ -34,6 +34,7 @@ from verifier.property import (
     Outputs,
     Property,
     Request,
+    Semantics,
 )
 from verifier.region_json import parse_region, region_json
 from verifier.regions import Centers, Everywhere
@@ -41,6 +42,7 @@ from verifier.regions import Centers, Everywhere
 METHODS = ("auto", "product", "lipsdp", "propagation")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+SEMANTICS: tuple[Semantics, ...] = get_args(Semantics)
 SELECTIONS = "indices, names, each, margins"  #: of outputs
 MAX_DIMENSION = 2**31
 
@@ -52,7 +54,8 @@ def parse_request(value: object) -> Request:
         InvalidRequest: a member is unknown, of the wrong type or out of range.
         RegionEmptyInterior: the region has no two points.
     """
-    members = read_object(value, "", {"property", "method", "options", "budget", "target"})
+    known = {"property", "method", "options", "budget", "target", "semantics"}
+    members = read_object(value, "", known)
     method = members.get("method", "auto")
     if method not in METHODS:
         raise invalid("/method", f"method {method!r} is unknown", f"use {', '.join(METHODS)}")
@@ -66,6 +69,7 @@ def parse_request(value: object) -> Request:
         options=_options(members.get("options", {})),
         budget=_budget(members.get("budget", {})),
         target=target,
+        semantics=_semantics(members.get("semantics", "real")),
     )
 
 
@@ -93,7 +97,7 @@ def parse_property(value: object, at: str = "/property") -> Property:
         region=region,
         inputs=_inputs(members.get("inputs", "all"), f"{at}/inputs"),
         outputs=_outputs(members.get("outputs", "all"), f"{at}/outputs"),
-        bind=_bind(members.get("bind", {}), f"{at}/bind"),
+        bind=read_bind(members.get("bind", {}), f"{at}/bind"),
     )
     return _of_kind(kind, asked, members.get("monotone"), at)
 
@@ -110,15 +114,20 @@ def property_json(asked: Property) -> dict[str, object]:
     }
     # What does not apply is absent: claims that were written before have no such members.
     if asked.bind != Bind():
-        members["bind"] = {
-            "shapes": dict(asked.bind.shapes),
-            "values": {name: list(values) for name, values in asked.bind.values},
-        }
+        members["bind"] = bind_json(asked.bind)
     if asked.monotone is not None:
         sign = asked.monotone
         named = {"input": sign.input, "output": sign.output, "direction": sign.direction}
         members["monotone"] = named
     return members
+
+
+def bind_json(bind: Bind) -> dict[str, object]:
+    """The JSON that `read_bind` reads."""
+    return {
+        "shapes": dict(bind.shapes),
+        "values": {name: list(values) for name, values in bind.values},
+    }
 
 
 def request_json(request: Request) -> dict[str, object]:
@@ -129,6 +138,8 @@ def request_json(request: Request) -> dict[str, object]:
         "options": dict(request.options),
         "budget": {"seconds": request.budget.seconds, "gap": request.budget.gap},
         "target": None if request.target is None else {"upper": request.target},
+        # As in claims: what is not said otherwise has no member.
+        **({} if request.semantics == "real" else {"semantics": request.semantics}),
     }
 
 
@@ -265,7 +276,8 @@ def _name(value: object, at: str) -> str:
     return value
 
 
-def _bind(value: object, at: str) -> Bind:
+def read_bind(value: object, at: str) -> Bind:
+    """What a JSON object binds: sizes of symbolic dimensions, and inputs held constant."""
     members = read_object(value, at, {"shapes", "values"})
     shapes = read_object(members.get("shapes", {}), f"{at}/shapes", None)
     values = read_object(members.get("values", {}), f"{at}/values", None)
@@ -310,6 +322,13 @@ def _budget(value: object) -> Budget:
     if gap < 0:
         raise invalid("/budget/gap", f"gap {gap}", "give a number of 0 or more")
     return Budget(seconds=seconds, gap=gap)
+
+
+def _semantics(value: object) -> Semantics:
+    if value not in SEMANTICS:
+        known = " or ".join(SEMANTICS)
+        raise invalid("/semantics", f"semantics {value!r} is unknown", f"use {known}")
+    return value
 
 
 def _target(value: object) -> float | None:

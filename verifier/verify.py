@@ -85,7 +85,8 @@ def inspect(model: bytes, request: Request | None = None) -> dict[str, object]:
 def reading_of(request: Request) -> Reading:
     """The function of a file that a request is about."""
     freezes = read_options(RunOptions, request.options).freeze_initializers
-    return Reading.of(request.property, freezes=freezes)
+    idealises = request.semantics == "real-idealised"
+    return Reading.of(request.property, freezes=freezes, idealises=idealises)
 
 
 def verify(
@@ -127,6 +128,7 @@ def verify(
         model_id=imported.sha256,
         asked=claimed,
         assumptions=imported.assumptions,
+        idealised=network.idealised,
         items=items_of(asked.entries, network.output_size),
         patterns=network.patterns,
         target=request.target,

@@ -217,6 +217,7 @@ class RequestBody(Body):
     options: dict[str, Option] = Field(default_factory=dict[str, Option])
     budget: BudgetBody = Field(default_factory=BudgetBody)
     target: TargetBody | None = None
+    semantics: Literal["real", "real-idealised"] = "real"
 
     @model_validator(mode="after")
     def _bounds_something(self) -> "RequestBody":

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from service.schemas.request import (
+    BindBody,
     Body,
     BudgetBody,
     Centers,
@@ -58,6 +59,7 @@ class QuestionBody(Body):
         default=None, description="of all points; default: the greatest output of each"
     )
     clip: ClipBody | None = Field(default=None, description="the input domain, for linf")
+    bind: BindBody = Field(default_factory=BindBody)
     seconds: Positive = Field(default=60.0, description="for all points together")
 
 

@@ -61,6 +61,7 @@ def sine(x: Decimal) -> Decimal:
 
 CURVES: dict[str, tuple[Curve, Oracle]] = {
     "abs": (scalars.absolute(), abs),
+    "bent": (scalars.PiecewiseLinear(((0.5, 0.5),), ((-2.0, 0.0), (0.25, -1.125))), lambda x: -2 * x if x < HALF else x / 4 - Decimal(1.125)),
     "celu": (compounds.celu(0.75), lambda x: x if x >= 0 else ((x / Decimal(0.75)).exp() - 1) * Decimal(0.75)),
     "clip": (scalars.clip(-1.0, 2.5), lambda x: min(max(x, -ONE), Decimal(2.5))),
     "cos": (waves.cosine(), lambda x: sine(x + PI / 2)),

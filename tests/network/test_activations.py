@@ -25,6 +25,7 @@ from tests.oracles import run_node
 from verifier.network.activations.piecewise import Piecewise
 from verifier.network.elementwise import (
     Abs,
+    Bent,
     Celu,
     Clip,
     Cos,
@@ -111,6 +112,13 @@ CASES = (
         slopes=(-0.5, 1),
         op="LeakyRelu",
         attributes={"alpha": -0.5},
+        straight=True,
+    ),
+    Case(
+        name="bent",
+        make=lambda n: Bent(n, 0.5, -1.0, -2.0, 0.25),
+        value=lambda x: -2 * x if x < 0.5 else x / 4 - 1.125,
+        slopes=(-2, 0.25),
         straight=True,
     ),
     Case(

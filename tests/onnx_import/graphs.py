@@ -18,7 +18,9 @@ def node(op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: A
     return helper.make_node(op, list(inputs), list(outputs), **attributes)
 
 
-def info(name: str, shape: Sequence[int | str] | None, dtype: int = TensorProto.FLOAT) -> Any:  # noqa: ANN401 (a protobuf class)
+def info(
+    name: str, shape: Sequence[int | str | None] | None, dtype: int = TensorProto.FLOAT
+) -> Any:  # noqa: ANN401 (a protobuf class)
     """A graph input or output."""
     return helper.make_tensor_value_info(name, dtype, None if shape is None else list(shape))
 
@@ -29,7 +31,7 @@ def proto(
     *,
     inputs: Sequence[Any] | None = None,
     outputs: Sequence[Any] | None = None,
-    shape: Sequence[int | str] = (1, 4),
+    shape: Sequence[int | str | None] = (1, 4),
     opset: int = 17,
     ir: int = 8,
     domains: Sequence[str] = (),

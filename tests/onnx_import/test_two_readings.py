@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from tests.onnx_import.graphs import floats, integers, model, node
 from tests.onnx_import.lengths_and_states import LATER
 from verifier.checker import network as checked
 from verifier.checker.graph import read_network
-from verifier.errors import CapabilityBlocked
+from verifier.errors import CapabilityBlocked, DynamicShape, InvalidRequest
 from verifier.network.nodes import Affine
 from verifier.onnx_import import load
+from verifier.property import Bind, Reading
 
 LIMIT = np.array(0.25, np.float32)
 NUMBERS = {
@@ -57,6 +59,19 @@ def shrunk_by_sign(zero: str = "0") -> bytes:
     return model(nodes, NUMBERS)
 
 
+def bent(
+    test: tuple[str, str, str], *, yes: str = "x", no: str = "0", nodes: Sequence[Any] = ()
+) -> bytes:
+    """where(test, yes, no); m is -x/2, s is x - t."""
+    lines = [
+        node("Neg", ["x"], ["n"]),
+        node("Mul", ["1/2", "n"], ["m"]),
+        node("Sub", ["x", "t"], ["s"]),
+    ]
+    compared = [node(test[0], test[1:], ["g"])]
+    return model([*lines, *compared, *nodes, node("Where", ["g", yes, no], ["y"])], NUMBERS)
+
+
 def pooled(guard: str) -> bytes:
     """The l2 pooling of torch: powers, means, a guarded root."""
     nodes = [
@@ -86,7 +101,25 @@ def rooted(*, shift: bool) -> bytes:
     return model(nodes, NUMBERS | {"W": floats(4, 4)})
 
 
+DENIED = model(
+    [
+        node("LessOrEqual", ["x", "0"], ["l"]),
+        node("Not", ["l"], ["g"]),
+        node("Shape", ["x"], ["n"]),
+        node("ConstantOfShape", ["n"], ["zeros"]),
+        node("Where", ["g", "x", "zeros"], ["y"]),
+    ],
+    NUMBERS,
+)
 FORMS: Mapping[str, bytes] = {
+    "relu": bent(("Greater", "x", "0")),
+    "relu with a mirrored test": bent(("Less", "0", "x")),
+    "relu with its branches exchanged": bent(("LessOrEqual", "x", "0"), yes="0", no="x"),
+    "relu denied, of zeros in x's shape": DENIED,
+    "leaky relu that falls": bent(("GreaterOrEqual", "x", "0"), no="m"),
+    "leaky relu upside down": bent(("Less", "x", "0"), no="m"),
+    "a maximum with a number": bent(("GreaterOrEqual", "t", "x"), yes="t", no="x"),
+    "a line cut off": bent(("Greater", "x", "t"), yes="s"),
     "soft shrinkage by sides": shrunk(),
     "soft shrinkage by the sign": shrunk_by_sign(),
     "l2 pooling": pooled("m"),
@@ -94,6 +127,15 @@ FORMS: Mapping[str, bytes] = {
     "a modulus above 0": rooted(shift=True),
 } | {str(case): case.data for case in LATER}
 LOOK_ALIKE: Mapping[str, bytes] = {
+    "a test at another number": bent(("Greater", "x", "t")),
+    "a branch that is shifted": bent(("Greater", "x", "0"), yes="s"),
+    "a branch of another tensor": bent(
+        ("Greater", "x", "0"), yes="sin", nodes=[node("Sin", ["x"], ["sin"])]
+    ),
+    "a test of another tensor": bent(("Greater", "s", "0")),
+    "a slope that is no float64": bent(
+        ("Greater", "x", "0"), no="third", nodes=[node("Div", ["x", "c"], ["third"])]
+    ),
     "another limit": shrunk(limit="c"),
     "limits that do not meet": shrunk(other="0"),
     "a slope between": shrunk_by_sign(zero="c"),
@@ -108,6 +150,18 @@ def test_both_readings_compute_what_onnxruntime_computes(form: str) -> None:
     searched = load(FORMS[form]).require_network()
     ours = {node.name for node in searched.nodes if not isinstance(node, Affine)}
     assert ours == {node.name for node in read.nodes if not isinstance(node, checked.Affine)}
+
+
+def test_a_dimension_without_a_name_is_bound_by_its_place() -> None:
+    data = model([node("Relu", ["x"], ["y"])], shape=(None, 3, None))
+    bind = Bind(shapes=(("x[2]", 5),))
+    assert read_network(data, (), Reading(bind=bind)).input_size == 15
+    assert load(data, Reading(bind=bind)).require_network().input_size == 15
+    for read in (lambda: load(data), lambda: read_network(data)):
+        with pytest.raises(DynamicShape):
+            read()
+    with pytest.raises(InvalidRequest, match=r"x\[0\], x\[2\]"):
+        load(data, Reading(bind=Bind(shapes=(("x[1]", 5),))))
 
 
 @pytest.mark.parametrize("form", LOOK_ALIKE)

@@ -19,7 +19,15 @@ from service.failures import FAILED, REFUSED, Failure, failure_of
 from service.gate import Decision, decide, parse_policy
 from service.gate_report import decision_json, junit_text, markdown_text, sarif_json
 from service.links import place_of_file
-from verifier.certificate import Certificate, Claim, ProductProof, Witness, log10_upper, verdict_of
+from verifier.certificate import (
+    Certificate,
+    Claim,
+    Idealised,
+    ProductProof,
+    Witness,
+    log10_upper,
+    verdict_of,
+)
 from verifier.certificate_json import certificate_json
 from verifier.checker import Verdict
 from verifier.errors import InvalidRequest, NotLipschitzGlobally, WorkerLost
@@ -40,7 +48,10 @@ def policy(*rules: Mapping[str, object]) -> bytes:
 
 
 def answer(
-    bound: float, lower: float = 0.5, model: str = MODEL_ID
+    bound: float,
+    lower: float = 0.5,
+    model: str = MODEL_ID,
+    idealised: tuple[Idealised, ...] = (),
 ) -> Callable[[bytes, Request, Progress], Outcome]:
     """A run that ends with a certificate of this bound and lower bound."""
 
@@ -52,6 +63,7 @@ def answer(
                 property=request.property,
                 bound=bound,
                 log10_bound=log10_upper(bound),
+                idealised=idealised,
             ),
             proof=ProductProof(patterns=(), items=()),
             lower_bound=witness,
@@ -72,6 +84,18 @@ def accepting(monkeypatch: pytest.MonkeyPatch) -> None:
         return verdict
 
     monkeypatch.setattr(verifier.checker, "check", check)
+
+
+@pytest.mark.usefixtures("accepting")
+@pytest.mark.parametrize(
+    ("said", "outcome"), [({}, "fail"), ({"semantics": "real-idealised"}, "pass")]
+)
+def test_idealised_nodes_count_only_where_the_rule_says_so(
+    said: dict[str, object], outcome: str
+) -> None:
+    one = Idealised(node="y", pattern="folded-mirror", absolute=0.0, relative=1e-7)
+    rules = parse_policy(policy({**RULE, **said}))
+    assert decide(MODEL, rules, certify=answer(9.0, idealised=(one,))).outcome == outcome
 
 
 @pytest.mark.usefixtures("accepting")

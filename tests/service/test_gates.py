@@ -248,6 +248,19 @@ def test_a_rule_says_what_a_bound_may_rest_on(
         assert service.job(told["job"])["cached"] == is_cached
 
 
+def test_a_rule_says_which_function_counts(service: Service) -> None:
+    """What was proved of one is no answer about the other."""
+    model_id = service.upload(model("semantics"))
+    put(service, "own", rule("own", 5.0))
+    put(service, "near", rule("own", 5.0), rule("near", 5.0, semantics="real-idealised"))
+    stored = service.client.get("/v1/policies/near").json()["policy"]["rules"]
+    assert [one.get("semantics") for one in stored] == [None, "real-idealised"]
+    assert ask(service, model_id, "own").json()["outcome"] == "pass"
+    gate = ask(service, model_id, "near").json()
+    assert [one["outcome"] for one in gate["rules"]] == ["pass", "pass"]
+    assert [service.job(one["job"])["cached"] for one in gate["rules"]] == [True, False]
+
+
 def test_a_canceled_gate_ends_with_what_its_jobs_do(service: Service, tmp_path: Path) -> None:
     opened = tmp_path / "opened"
     put(service, "canceled", rule("one", 5.0), rule("two", 6.0), rule("three", 7.0))

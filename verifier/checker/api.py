@@ -79,9 +79,12 @@ def _judged(
         read = read_certificate(certificate)
         _require_model(read, model)
         claim = read.claim
-        reading = Reading.of(claim.property, freezes=bool(claim.assumptions))
+        reading = Reading.of(
+            claim.property, freezes=bool(claim.assumptions), idealises=bool(claim.idealised)
+        )
         network = read_network(model, read.proof.patterns, reading)
         _require_assumptions(claim, network)
+        _require_idealised(claim, network)
         # From here on outputs have indices.
         asked = claim.property.located(network.outputs)
         read = replace(read, claim=replace(claim, property=asked))
@@ -99,6 +102,7 @@ def witness_value(
     patterns: Sequence[Pattern] = (),
     *,
     freezes: bool = False,
+    idealises: bool = False,
 ) -> float | None:
     """The greatest float64 that a pair is shown to reach; None where nothing is shown.
 
@@ -108,11 +112,13 @@ def witness_value(
         witness: the pair; the value that it states is ignored.
         patterns: hints for reading the file, verified as those of a proof are.
         freezes: whether weights that a caller may replace count as they are stored.
+        idealises: whether known functions that jump stand for continuous ones.
     """
     try:
         with np.errstate(all="ignore"):
             require_sound_arithmetic()
-            network = read_network(model, patterns, Reading.of(asked, freezes=freezes))
+            reading = Reading.of(asked, freezes=freezes, idealises=idealises)
+            network = read_network(model, patterns, reading)
             asked = asked.located(network.outputs)
             if asked.kind == "monotone":
                 fall = least_fall(witness, network, asked)
@@ -124,7 +130,14 @@ def witness_value(
         return None
 
 
-def entry_bounds(model: bytes, asked: Property, proof: Proof, *, freezes: bool = False) -> Interval:
+def entry_bounds(
+    model: bytes,
+    asked: Property,
+    proof: Proof,
+    *,
+    freezes: bool = False,
+    idealises: bool = False,
+) -> Interval:
     """What a proof proves of the entries of the Jacobian that a property asks about.
 
     Raises:
@@ -133,7 +146,8 @@ def entry_bounds(model: bytes, asked: Property, proof: Proof, *, freezes: bool =
     """
     with np.errstate(all="ignore"):
         require_sound_arithmetic()
-        network = read_network(model, proof.patterns, Reading.of(asked, freezes=freezes))
+        reading = Reading.of(asked, freezes=freezes, idealises=idealises)
+        network = read_network(model, proof.patterns, reading)
         return prove_entries(proof, network, asked.located(network.outputs))
 
 
@@ -147,6 +161,17 @@ def read_certificate(certificate: Certificate | bytes) -> Certificate:
 def _require_assumptions(claim: Claim, network: Network) -> None:
     if claim.assumptions != network.assumptions:
         raise Rejected("assumptions-mismatch", "the claim's assumptions are not those of the file")
+
+
+def _require_idealised(claim: Claim, network: Network) -> None:
+    """The claim lists what stands for something else, and no deviation is larger than it says."""
+    listed = [(one.node, one.pattern) for one in claim.idealised]
+    found = [(one.node, one.pattern) for one in network.idealised]
+    if listed != found:
+        raise Rejected("idealised-mismatch", f"idealised are {found}, not {listed}")
+    for one, proved in zip(claim.idealised, network.idealised, strict=True):
+        if one.absolute < proved.absolute or one.relative < proved.relative:
+            raise Rejected("idealised-mismatch", f"{one.node!r} deviates by more than is claimed")
 
 
 def _require_model(certificate: Certificate, model: bytes) -> None:

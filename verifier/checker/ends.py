@@ -62,6 +62,7 @@ class Ends:
     chosen: frozenset[str]  #: of the outputs
     held: Mapping[str, Tensor]  #: inputs that are held constant
     assumptions: tuple[Assumption, ...]
+    idealises: bool  #: whether known functions that jump stand for continuous ones
     declared: Mapping[str, Declared]  #: of ends, and of tensors between
 
 
@@ -111,6 +112,7 @@ def read_ends(
             Assumption.of_weight(name, initialisers[name].array) for name in weights if is_free
         ),
         declared=declared,
+        idealises=reading.idealises,
     )
 
 
@@ -162,18 +164,21 @@ def _read_value(parts: Parts, sizes: Mapping[str, int]) -> tuple[str, Declared]:
     if 2 not in tensor:
         return name, Declared(dtype=dtype, shape=None)
     dims = collect(view(tensor[2][0])).get(1, [])
-    shape = tuple(_dimension(view(dim), name, sizes) for dim in dims)
+    # A dimension without a symbol is called by its place.
+    shape = tuple(
+        _dimension(view(dim), name, f"{name}[{axis}]", sizes) for axis, dim in enumerate(dims)
+    )
     return name, Declared(dtype=dtype, shape=shape)
 
 
-def _dimension(message: memoryview, name: str, sizes: Mapping[str, int]) -> int | None:
+def _dimension(message: memoryview, name: str, own: str, sizes: Mapping[str, int]) -> int | None:
     parts = collect(message)
     if 1 in parts and 2 in parts:
         raise not_onnx(f"a dimension of {name!r} is a number and a symbol")
     if 2 in parts:
-        return sizes.get(text(parts[2][0]))
+        return sizes.get(text(parts[2][0]) or own)
     if 1 not in parts:
-        return None
+        return sizes.get(own)
     size = integer(parts, 1, 0)
     if not 0 <= size < 2**31:
         raise ShapeMismatch(f"{name!r} has a dimension {size}", fix="export again", node=name)

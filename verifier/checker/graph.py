@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from verifier.certificate import Idealised
 from verifier.checker import (
     activations,
     attention,
@@ -27,11 +28,12 @@ from verifier.checker import (
     selections,
     windows,
 )
+from verifier.checker.arithmetic import root_up, up
 from verifier.checker.builder import Builder
 from verifier.checker.classical import ZIP_MAP
+from verifier.checker.direct import direct
 from verifier.checker.ends import MAPPING
 from verifier.checker.folding import FOLDS
-from verifier.checker.identities import identities
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.moved import moved_by
@@ -41,9 +43,7 @@ from verifier.checker.nodes import Node
 from verifier.checker.operands import Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
 from verifier.checker.reader import Model, in_order, read_model
-from verifier.checker.scalars import soft_shrink
-from verifier.checker.shrinks import shrinks
-from verifier.checker.tensors import FLOATS, Tensor
+from verifier.checker.tensors import FLOATS
 from verifier.errors import (
     ControlFlow,
     DiscontinuousOp,
@@ -56,9 +56,8 @@ from verifier.errors import (
 from verifier.property import Reading
 
 if TYPE_CHECKING:
-    from verifier.certificate import Pattern
+    from verifier.certificate import Idealisation, Pattern
     from verifier.checker.ends import Declared
-    from verifier.checker.network import Scalar
 
 MAX_FOLDED = 2**26  #: entries of all folded constants together
 OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
@@ -92,13 +91,8 @@ class _Pass:
         self.model = model
         self.hints = {pattern.output: pattern for pattern in patterns}
         self.makers = {name: node for node in model.nodes for name in node.outputs if name}
-        #: By tensor, the earlier one that it is a function of, or that it is (None).
-        self.direct: Mapping[str, tuple[str, Scalar | None]] = {
-            name: (x, None) for name, x in identities(self.makers).items()
-        } | {
-            name: (x, soft_shrink(limit))
-            for name, (x, limit) in shrinks(self.makers, self._number).items()
-        }
+        self.direct = direct(model, self.makers)
+        self.idealised: list[Idealised] = []
         self.values: Values = {}
         shapes = [self._input_shape(name) for name in model.ends.inputs]
         self.builder = Builder(sum(math.prod(shape) for shape in shapes))
@@ -157,7 +151,7 @@ class _Pass:
             if name in self.hints:
                 pending.append(self.hints[name].input)
             elif name in self.direct:
-                pending.append(self.direct[name][0])
+                pending.extend((self.direct[name].x, *self.direct[name].constants))
             elif name in self.makers:
                 pending.extend(self.makers[name].reads)
         return found
@@ -249,33 +243,47 @@ class _Pass:
         pattern = self.hints[name]
         source = self.values.get(pattern.input)
         found = recognised(pattern, source, self.model, self.makers, self.fold)
+        if pattern.kind == "folded-mirror":
+            self._idealise(name, pattern.kind, relative=found.deviation)
         self.builder.add(found.node)
         self.values[name] = Signal(name, found.shape, found.dtype)
         self._check_declared(name)
 
-    def _number(self, name: str) -> float | None:
-        """A stored number, of at most one axis."""
-        maker = self.makers.get(name)
-        stored = self.model.constants.get(name)
-        if maker is not None and maker.op == "Constant":
-            value = maker.attributes.get("value")
-            stored = value if isinstance(value, Tensor) else None
-        if stored is None or stored.dtype not in FLOATS or stored.array.shape not in ((), (1,)):
-            return None
-        return float(stored.array.reshape(-1)[0])
-
     def _direct(self, name: str) -> None:
-        source, function = self.direct[name]
-        signal = self.values[source]
+        found = self.direct[name]
+        signal = self.values[found.x]
         if not isinstance(signal, Signal) or not signal.shape:
             raise NotCheckable("a function of a constant", fix="fold it", node=name)
-        if function is not None:
+        if not found.leaves_shape(signal, self.values):
+            raise NotCheckable("constants spread it out", fix="use numbers", node=name)
+        if found.step is not None:
+            total = up(root_up(float(signal.size)) * found.step)
+            self._idealise(name, "thresholded-softplus", absolute=total)
+        if found.function is not None:
             self.builder.add(
-                Elementwise(name=name, size=signal.size, source=signal.source, function=function)
+                Elementwise(
+                    name=name, size=signal.size, source=signal.source, function=found.function
+                )
             )
             signal = Signal(name, signal.shape, signal.dtype)
         self.values[name] = signal
         self._check_declared(name)
+
+    def _idealise(
+        self, name: str, pattern: Idealisation, *, absolute: float = 0.0, relative: float = 0.0
+    ) -> None:
+        """Notes that the tensor is not quite what stands for it.
+
+        Raises:
+            DiscontinuousOp: the reading is of the file's own function.
+        """
+        if not self.model.ends.idealises:
+            raise DiscontinuousOp(
+                f"it jumps, as a {pattern}", fix="ask for semantics real-idealised", node=name
+            )
+        self.idealised.append(
+            Idealised(node=name, pattern=pattern, absolute=absolute, relative=relative)
+        )
 
     def _check_declared(self, name: str) -> None:
         declared = self.model.ends.declared.get(name)
@@ -323,6 +331,9 @@ class _Pass:
             shapes={key: shape for key, shape in shapes.items() if not key or key in reached},
             outputs=places,
             assumptions=self.model.ends.assumptions,
+            idealised=tuple(
+                sorted((one for one in self.idealised if one.node in reached), key=_by_node)
+            ),
         )
 
     def _joined(self) -> tuple[Signal, dict[str, tuple[int, int]]]:
@@ -363,6 +374,10 @@ class _Pass:
         if value.dtype not in FLOATS:
             raise DtypeUnsupported(f"output {name!r} is {value.dtype}", fix="choose", node=name)
         return math.prod(value.shape)
+
+
+def _by_node(idealised: Idealised) -> str:
+    return idealised.node
 
 
 def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:

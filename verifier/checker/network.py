@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float64, Int64
 
-    from verifier.certificate import Assumption
+    from verifier.certificate import Assumption, Idealised
     from verifier.checker.arithmetic import Magnitude
     from verifier.norms import Norm
 
@@ -285,3 +285,4 @@ class Network:
     #: Where each output of the file starts and ends in the flat output.
     outputs: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, "tuple[int, int]"])
     assumptions: tuple[Assumption, ...] = ()  #: what the function rests on beside the file
+    idealised: tuple[Idealised, ...] = ()  #: what stands for nodes that jump, by node

@@ -16,20 +16,19 @@ the file stores. An entry on the way is a tuple, one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from verifier.checker.network import Reflection
 from verifier.checker.operands import Call, Constant, Symbols
+from verifier.checker.symbol_arrays import Symbol, filled, flat
 from verifier.checker.waves import wave
 from verifier.errors import PatternRefuted
 
 if TYPE_CHECKING:
     from verifier.certificate import Pattern
-
-Symbol: TypeAlias = "tuple[Any, ...]"
 
 _OPPOSITE = {"ge": "lt", "gt": "le", "le": "gt", "lt": "ge"}
 _FLIPPED = {"ge": "le", "gt": "lt", "le": "ge", "lt": "gt"}
@@ -53,19 +52,22 @@ class Turns:
             "Where": self._where,
             **dict.fromkeys(_RELATIONS, self._compare),
         }
+        self.on_constants: Mapping[str, Callable[[Call], list[np.ndarray]]] = dict.fromkeys(
+            ("Cos", "Sin"), self._angles
+        )
 
     def inputs(self, shape: tuple[int, ...]) -> np.ndarray:
         """The input's entries."""
         self.size = int(np.prod(shape))
-        return _filled(shape, [("sum", ((k, 1, "1", 0.0),)) for k in range(self.size)])
+        return filled(shape, [("sum", ((k, 1, "1", 0.0),)) for k in range(self.size)])
 
-    def angles(self, call: Call) -> list[Symbols]:
+    def _angles(self, call: Call) -> list[np.ndarray]:
         """Sin or Cos of exact constants."""
         call.arity(1, 1)
         constant = call.exact(0)
         name = call.node.op.lower()
         angles = [("angle", name, float(a)) for a in constant.value.reshape(-1)]
-        return [Symbols(_filled(constant.shape, angles), constant.dtype)]
+        return [filled(constant.shape, angles)]
 
     def node(self, source: str, result: np.ndarray) -> Reflection:
         """The mirrors, if every entry belongs to one."""
@@ -146,8 +148,8 @@ class Turns:
     def _two(self, call: Call, rule: Callable[[Symbol, Symbol], Symbol]) -> list[np.ndarray]:
         first, second = self._arrays(call, 2)
         shape = call.broadcast(first.shape, second.shape)
-        pairs = zip(_flat(first, shape), _flat(second, shape), strict=True)
-        return [_filled(shape, [rule(one, other) for one, other in pairs])]
+        pairs = zip(flat(first, shape), flat(second, shape), strict=True)
+        return [filled(shape, [rule(one, other) for one, other in pairs])]
 
     def _times(self, one: Symbol, other: Symbol) -> Symbol:
         kinds = one[0], other[0]
@@ -194,16 +196,16 @@ class Turns:
         relation = relation if place == 0 else _FLIPPED[relation]
         shape = call.broadcast(symbols.shape, zero.shape)
         tests: list[Symbol] = []
-        for symbol in _flat(symbols.array, shape):
+        for symbol in flat(symbols.array, shape):
             if symbol[0] != "sum":
                 raise self._refuted(f"{call.node.name!r} tests {symbol[0]}")
             tests.append(("test", symbol[1], relation))
-        return [_filled(shape, tests)]
+        return [filled(shape, tests)]
 
     def _not(self, call: Call) -> list[np.ndarray]:
         (array,) = self._arrays(call, 1)
         found = [(kind, gate, _OPPOSITE[relation]) for kind, gate, relation in self._tests(array)]
-        return [_filled(array.shape, found)]
+        return [filled(array.shape, found)]
 
     def _tests(self, array: np.ndarray) -> list[Symbol]:
         symbols: list[Symbol] = array.reshape(-1).tolist()
@@ -228,26 +230,14 @@ class Turns:
         if np.any(divisor.value != 1) or np.any(divisor.spread):
             raise self._refuted(f"{call.node.name!r} divides by another number than 1")
         shape = call.broadcast(symbols.shape, divisor.shape)
-        return [_filled(shape, _flat(symbols.array, shape))]
+        return [filled(shape, flat(symbols.array, shape))]
 
     def _where(self, call: Call) -> list[np.ndarray]:
         test, yes, no = self._arrays(call, 3)
         shape = call.broadcast(test.shape, yes.shape, no.shape)
         found: list[Symbol] = []
-        for one, value, rest in zip(*(_flat(a, shape) for a in (test, yes, no)), strict=True):
+        for one, value, rest in zip(*(flat(a, shape) for a in (test, yes, no)), strict=True):
             if one[0] != "test" or value[0] != "sum" or rest[0] != "sum":
                 raise self._refuted(f"{call.node.name!r} chooses between other things than sums")
             found.append(self._case(one, value[1], rest[1]))
-        return [_filled(shape, found)]
-
-
-def _flat(array: np.ndarray, shape: tuple[int, ...]) -> list[Symbol]:
-    return np.broadcast_to(array, shape).reshape(-1).tolist()
-
-
-def _filled(shape: tuple[int, ...], symbols: Sequence[Symbol]) -> np.ndarray:
-    """An array of tuples, which numpy would take for further axes."""
-    found = np.empty(len(symbols), dtype=object)
-    for place, symbol in enumerate(symbols):
-        found[place] = symbol
-    return found.reshape(shape)
+        return [filled(shape, found)]

@@ -12,13 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
+from verifier.checker.folded_turns import FoldedTurns
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL
 from verifier.checker.operands import Anything, Call, Constant, Operand, Signal, Symbols
 from verifier.checker.pattern_mirrors import Mirrors
 from verifier.checker.pattern_normals import Normals
 from verifier.checker.pattern_pairs import Pairs
+from verifier.checker.pattern_second import Second
 from verifier.checker.pattern_sorts import Sorts
 from verifier.checker.pattern_turns import Turns
+from verifier.checker.tensors import FLOATS
 from verifier.errors import PatternRefuted
 
 if TYPE_CHECKING:
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from verifier.checker.reader import Model
 
 Fold: TypeAlias = "Callable[[Call], Sequence[Operand]]"
-Algebra: TypeAlias = "Mirrors | Normals | Pairs | Sorts | Turns"
+Rules: TypeAlias = "Mapping[str, Callable[[Call], list[np.ndarray]]]"
+Algebra: TypeAlias = "Mirrors | Normals | Pairs | Second | Sorts | Turns"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,7 @@ class Recognised:
     node: Blocks | Reflection | Sort
     shape: tuple[int, ...]
     dtype: str
+    deviation: float = 0.0  #: |pattern(v) - node(v)|_2 <= this |v|_2
 
 
 def recognised(
@@ -78,7 +85,10 @@ def recognised(
     if not isinstance(result, Symbols):
         raise refuted(pattern, "its output does not depend on its input")
     return Recognised(
-        node=algebra.node(source.source, result.array), shape=result.shape, dtype=result.dtype
+        node=algebra.node(source.source, result.array),
+        shape=result.shape,
+        dtype=result.dtype,
+        deviation=algebra.deviation if isinstance(algebra, FoldedTurns) else 0.0,
     )
 
 
@@ -127,8 +137,12 @@ def _results(call: Call, pattern: Pattern, algebra: Algebra, fold: Fold) -> Sequ
     if op == "Shape":
         return _shape(call)
     if not symbols:
-        is_angle = isinstance(algebra, Turns) and op in ("Cos", "Sin")
-        return algebra.angles(call) if isinstance(algebra, Turns) and is_angle else fold(call)
+        # Constants that are to stay what they are, as sines and cosines, are symbols too.
+        kept: Rules = algebra.on_constants if isinstance(algebra, Second | Turns) else {}
+        constants = [item for item in call.operands if isinstance(item, Constant)]
+        if op not in kept or not constants or constants[0].dtype not in FLOATS:
+            return fold(call)
+        return [Symbols(array, constants[0].dtype) for array in kept[op](call)]
     dtype = symbols[0].dtype
     if op in MOVEMENTS and op != "Pad":
         moved = call.operands if op in MOVES_ALL else call.operands[:1]
@@ -143,8 +157,6 @@ def _results(call: Call, pattern: Pattern, algebra: Algebra, fold: Fold) -> Sequ
 
 
 def _shape(call: Call) -> list[Constant]:
-    import numpy as np
-
     call.arity(1, 1)
     shape = call.any_operand(0).shape
     start, end = call.integer("start", 0), call.integer("end", len(shape))
@@ -152,9 +164,11 @@ def _shape(call: Call) -> list[Constant]:
 
 
 _ALGEBRAS: Mapping[str, Callable[[Pattern], Algebra]] = {
+    "folded-mirror": FoldedTurns,
     "groupsort": Sorts,
     "householder": Mirrors,
     "maxmin": Pairs,
     "normalise": Normals,
+    "second-order-mirror": Second,
     "turned-mirror": Turns,
 }

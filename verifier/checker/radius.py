@@ -68,6 +68,8 @@ def check_radius(certificate: Certificate | bytes, model: bytes) -> Robust:
 
 def _concluded(certificate: Certificate, model: bytes) -> Robust:
     claim = certificate.claim
+    if claim.idealised:
+        raise NotProved("where nodes were idealised, nothing is said of the file's own outputs")
     center, radius = _ball(claim.property)
     reading = Reading.of(claim.property, freezes=bool(claim.assumptions))
     network = read_network(model, certificate.proof.patterns, reading)

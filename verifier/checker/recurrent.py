@@ -163,6 +163,14 @@ class _Cell:
         return self._activated(name, [self._entering(place, time), *terms], bias, function)
 
     def _activated(self, name: str, terms: Sequence[Term], bias: Constant, function: Making) -> str:
+        """The function of what enters first and of what recurs, if anything does.
+
+        What enters is a signal of its own, as in graphs that are written out: a joint norm can then
+        carry it, and not all of x, from step to step.
+        """
+        first, *others = terms
+        if others:
+            terms = [self._whole(self._sum(f"{name}:x", [first], None)), *others]
         return self._curve(name, self._sum(f"{name}:in", terms, bias), function)
 
     def _curve(self, name: str, source: str, function: Making) -> str:

@@ -21,7 +21,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from verifier.methods.duality import norm_of
-from verifier.network.blocks import Length, LogSoftmax, Normalise, Softmax
+from verifier.network.blocks import Block
 from verifier.network.graph import Grouped
 from verifier.network.nodes import Affine, Elementwise, Product
 
@@ -80,7 +80,7 @@ def _evaluated(
                 (u, e), (w, d) = ((values[source].abs(), errors[source]) for source in node.sources)
                 values[node.name] = values[node.left] * values[node.right]
                 errors[node.name] = (u * d + w * e + e * d) * (1 + 4 * _ULP) + 4 * _ULP * u * w
-            case Grouped(group=Softmax() | LogSoftmax() | Normalise() | Length() as block):
+            case Grouped(group=block) if isinstance(block, Block):
                 u, e = values[node.source], errors[node.source]
                 values[node.name] = block.forward(u)
                 widest = e.amax(dim=1, keepdim=True) + 4 * _ULP * u.abs()

@@ -1,4 +1,4 @@
-"""Smooth functions of groups of entries: softmax, its logarithm, normalisation, length.
+"""Functions of groups of entries: softmax, its logarithm, normalisation, length, cones.
 
 They are not made of gates. What they state is the norm that increments keep; what holds over a
 region (values, derivatives) the checker alone knows, and proves.
@@ -145,7 +145,44 @@ class Length:
         return math.sqrt(self.groups.shape[1]) if norm is Norm.LINF else 1.0
 
 
-Block: TypeAlias = Softmax | LogSoftmax | Normalise | Length
+@dataclass(frozen=True, slots=True, eq=False)
+class Cones:
+    """A second-order mirror: (a, b) of every group, turned or mirrored by the cone that it is in.
+
+    With the angle t of (a, b) counted from c0/2, in [0, 2 pi): nothing below c1/2, the mirror at
+    the line of angle (c0 + c1)/2 below (c1 + c2)/2, the turn by -c2 below c2/2 + pi, else the
+    mirror at the line of angle c0/2. Continuous where (c0 + c1 + c2)/2 < pi/2.
+    """
+
+    groups: Int64[Tensor, "groups 2"]
+    constants: Float64[Tensor, "groups 3"]
+
+    @property
+    def size(self) -> int:
+        """The number of entries that leave."""
+        return self.groups.numel()
+
+    def forward(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
+        """Angles t and lengths, and back."""
+        c0, c1, c2 = self.constants.T
+        pair = torch.view_as_complex(x[:, self.groups])
+        angle = pair.angle()
+        t = (angle - c0 / 2).remainder(2 * math.pi)
+        turned = torch.where(t < c2 / 2 + math.pi, angle - c2, c0 - angle)
+        turned = torch.where(t < (c1 + c2) / 2, c0 + c1 - angle, turned)
+        turned = torch.where(t < c1 / 2, angle, turned)
+        return _placed(x, self.groups, torch.view_as_real(torch.polar(pair.abs(), turned)))
+
+    def steepness(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch n"]:
+        """About the linf norm of the derivatives at every row, by entry."""
+        return torch.full_like(x, self.norm_bound(Norm.LINF))
+
+    def norm_bound(self, norm: Norm) -> float:
+        """1 in l2: orthogonal on every cone; |cos| + |sin| else."""
+        return 1.0 if norm is Norm.L2 else math.sqrt(2)
+
+
+Block: TypeAlias = Softmax | LogSoftmax | Normalise | Length | Cones
 MOST_DERIVATIVES = 2**24  #: of one block; the checker forms no more
 
 

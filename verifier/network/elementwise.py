@@ -13,6 +13,7 @@ from torch import Tensor
 from verifier.network.activations.kinked import Celu, Elu, HardSwish, Selu
 from verifier.network.activations.linear import (
     Abs,
+    Bent,
     Clip,
     HardSigmoid,
     LeakyRelu,
@@ -38,6 +39,7 @@ from verifier.network.activations.waves import Cos, Sin
 __all__ = [
     "Abs",
     "Activation",
+    "Bent",
     "Celu",
     "Clip",
     "Cos",

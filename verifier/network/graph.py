@@ -25,7 +25,7 @@ from verifier.network.grouped import Group, GroupSort, Householder, Maximum
 from verifier.network.nodes import Affine, Elementwise, Lowered, Product
 
 if TYPE_CHECKING:
-    from verifier.certificate import Pattern
+    from verifier.certificate import Idealised, Pattern
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +58,7 @@ class Network:
     input_size: int
     output: str  #: the node whose signal is the output; "" where the network is the identity
     patterns: tuple[Pattern, ...] = ()  #: groups that were recognised, for the checker to verify
+    idealised: tuple[Idealised, ...] = ()  #: nodes that stand for ones that jump, by name
 
     def __post_init__(self) -> None:
         known = {"": self.input_size}

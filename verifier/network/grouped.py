@@ -175,7 +175,12 @@ class Maximum:
 
     def forward(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
         """The extreme entries of every row's windows."""
-        return (self.sign * x[:, self.windows]).amax(dim=-1) * self.sign
+        choose = torch.maximum if self.sign == 1 else torch.minimum
+        first, *others = self.windows.T
+        best = x.index_select(1, first)
+        for places in others:
+            best = choose(best, x.index_select(1, places))
+        return best
 
     @property
     def overlap(self) -> int:

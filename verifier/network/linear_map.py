@@ -153,10 +153,24 @@ class Gather:
 
     def apply(self, x: Float64[Tensor, "batch in"]) -> Float64[Tensor, "batch out"]:
         """The picked entries of every row."""
-        return F.pad(x, (0, 1))[:, self.index]
+        if (start := self._start) is not None:
+            return x[:, start : start + self.out_size]
+        if bool((0 <= self.index).all()):
+            return x.index_select(1, self.index)
+        return F.pad(x, (0, 1)).index_select(1, self.index % (self.in_size + 1))
+
+    @property
+    def _start(self) -> int | None:
+        """The first index, where the others follow one by one."""
+        if self.out_size == 0 or (start := int(self.index[0])) < 0:
+            return None
+        is_run = torch.equal(self.index, torch.arange(start, start + self.out_size))
+        return start if is_run else None
 
     def adjoint(self, y: Float64[Tensor, "batch out"]) -> Float64[Tensor, "batch in"]:
         """Every entry sent back to where it came from, and summed there."""
+        if (start := self._start) is not None:
+            return F.pad(y, (start, self.in_size - start - self.out_size))
         sums = torch.zeros(y.shape[0], self.in_size + 1, dtype=y.dtype, device=y.device)
         # Index -1 is the extra last column, which is dropped again.
         sums.index_add_(1, self.index % (self.in_size + 1), y)

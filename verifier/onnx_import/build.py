@@ -27,8 +27,10 @@ from verifier.onnx_import.convert.emitted import Emitted, gather, tensor
 from verifier.onnx_import.moves import FILL, MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
+from verifier.onnx_import.patterns.idealised import idealised
 from verifier.onnx_import.patterns.jumps import known_jump
 from verifier.onnx_import.patterns.normals import normal
+from verifier.onnx_import.patterns.seconds import second_order
 from verifier.onnx_import.patterns.turns import turned
 from verifier.onnx_import.ports import Port, input_ports, output_ports, refuse_unreadable
 from verifier.onnx_import.reader import in_order
@@ -45,6 +47,7 @@ from verifier.onnx_import.values import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from verifier.certificate import Idealised
     from verifier.onnx_import.patterns.trace import Trace
     from verifier.onnx_import.reader import Graph, Operator
 
@@ -75,6 +78,7 @@ class _Builder:
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     nodes: dict[str, Node] = field(default_factory=dict[str, Node])
     patterns: list[Pattern] = field(default_factory=list["Pattern"])
+    idealised: list[Idealised] = field(default_factory=list["Idealised"])
     grown: int = 0
     producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
 
@@ -164,8 +168,9 @@ class _Builder:
             self.patterns.append(pattern)
             return [self._emit(call, written_out.emitted, _dtype(call), {})]
         mirror = turned(call, written, self.graph.inputs[0].name)
+        mirror = mirror or second_order(call, written, self.graph.inputs[0].name)
         if mirror is not None:
-            pattern = Pattern(kind="turned-mirror", input=mirror.source, output=call.output)
+            pattern = Pattern(kind=mirror.kind, input=mirror.source, output=call.output)
             self.patterns.append(pattern)
             call.attributes.ignore(*call.attributes.values)
             return [self._emit(call, mirror.emitted, self._dtype_of(mirror.emitted), {})]
@@ -222,7 +227,8 @@ class _Builder:
     def _still_opaque(
         self, call: Call, opaque: list[Opaque], traced: list[tuple[Shape, dict[str, Trace]]]
     ) -> list[Value]:
-        whole = compound(call, Written(self.producers, self.values, self.nodes))
+        written = Written(self.producers, self.values, self.nodes)
+        whole = compound(call, written) or self._ideal(call, written)
         if whole is not None:
             call.attributes.ignore(*call.attributes.values)
             return [self._emit(call, whole, self._dtype_of(whole), {})]
@@ -239,6 +245,17 @@ class _Builder:
         if traced:
             return [Opaque(shape, opaque[0].dtype, kept, found) for shape, found in traced]
         return [Opaque(None, "", kept) for _ in call.operator.outputs]
+
+    def _ideal(self, call: Call, written: Written) -> Emitted | None:
+        """A continuous function next to what jumps here, where the request asks for it."""
+        if not self.graph.idealises:
+            return None
+        found = idealised(call, written, self.graph.inputs[0].name)
+        if found is None:
+            return None
+        self.idealised.append(found.idealised)
+        self.patterns += () if found.hint is None else (found.hint,)
+        return found.emitted
 
     def _dtype_of(self, made: Emitted) -> str:
         """The type of the signal that a recognised function starts from."""
@@ -335,6 +352,11 @@ def _network(builder: _Builder, outputs: Sequence[Port]) -> Network:
         input_size=inputs,
         output=output,
         patterns=tuple(pattern for pattern in builder.patterns if pattern.output in names),
+        idealised=tuple(
+            sorted(
+                (one for one in builder.idealised if one.node in names), key=lambda one: one.node
+            )
+        ),
     )
 
 

@@ -14,9 +14,9 @@ network is run again with every result shaken by what that type may lose there,
     product      u |x y|
     grouped      0                                          a choice of entries
 
-each with a random sign. The largest change of any output over RUNS such runs, times SAFETY, plus
-8 u times the largest output, is the tolerance for that input. What exceeds it is refused, never
-warned about, with the first node whose values part.
+each with a random sign, the same for every input. The largest change of any output over RUNS such
+runs, times SAFETY, plus 8 u times the largest output, is the tolerance for that input. What exceeds
+it is refused, never warned about, with the first node whose values part.
 """
 
 from __future__ import annotations
@@ -202,9 +202,9 @@ def _signals(
     signals = {"": inputs}
     for node in network.nodes:
         value = _value(node, signals)
-        if precision is not None:
-            signs = torch.randint(0, 2, value.shape, generator=generator) * 2.0 - 1.0
-            value = value + precision.roundoff * _loss(node, signals, value) * signs
+        if precision is not None and (loss := _loss(node, signals, value)) is not None:
+            signs = torch.randint(0, 2, value.shape[1:], generator=generator) * 2.0 - 1.0
+            value = value.addcmul(loss, signs, value=precision.roundoff)
         signals[node.name] = value
         for source in set(node.sources):
             if last_use[source] == node.name and source not in keep:
@@ -225,8 +225,8 @@ def _value(node: Node, signals: Mapping[str, Tensor]) -> Tensor:
             return node.group.forward(signals[node.source])
 
 
-def _loss(node: Node, signals: Mapping[str, Tensor], value: Tensor) -> Tensor:
-    """What the type may lose at one node, in units of its roundoff."""
+def _loss(node: Node, signals: Mapping[str, Tensor], value: Tensor) -> Tensor | None:
+    """What the type may lose at one node, in units of its roundoff; None where it loses nothing."""
     match node:
         case Affine():
             size = sum(
@@ -243,7 +243,7 @@ def _loss(node: Node, signals: Mapping[str, Tensor], value: Tensor) -> Tensor:
         case Product():
             return value.abs()
         case _:
-            return torch.zeros_like(value)
+            return None
 
 
 def _terms(node: Affine) -> float:

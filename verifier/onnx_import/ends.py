@@ -135,13 +135,14 @@ def _refuse_repeated(ends: Iterable[Declared], what: str) -> None:
 def _refuse_unused(reading: Reading, inputs: set[str], graph: Message) -> None:
     """A name that the file does not have is a slip, and its value would change nothing."""
     symbols = {
-        dim.text("dim_param")
+        dim
         for value in (*graph.each("input"), *graph.each("output"))
-        for dim in _dims_of(value) or ()
+        for dim in _dimensions(value) or ()
+        if isinstance(dim, str)
     }
     for member, given, known in (
         ("values", reading.bind.values, inputs),
-        ("shapes", reading.bind.shapes, symbols - {""}),
+        ("shapes", reading.bind.shapes, symbols),
     ):
         for name, _ in given:
             if name not in known:
@@ -202,24 +203,26 @@ def _declared(value: Message) -> Declared:
     tensor = kind.one("tensor_type") if kind is not None else None
     if tensor is None:
         return Declared(name, "", None)
-    dims = _dims_of(value)
-    shape = None if dims is None else tuple(_dimension(dim) for dim in dims)
     known = tensors.ELEMENT_TYPES.get(tensor.number("elem_type"))
-    return Declared(name, "" if known is None else known.name, shape)
+    return Declared(name, "" if known is None else known.name, _dimensions(value))
 
 
-def _dims_of(value: Message) -> list[Message] | None:
+def _dimensions(value: Message) -> Dimensions | None:
+    """The sizes and symbols; what the file leaves without a name is called "tensor[axis]"."""
     kind = value.one("type")
     tensor = None if kind is None else kind.one("tensor_type")
     shape = None if tensor is None else tensor.one("shape")
-    return None if shape is None else shape.each("dim")
+    if shape is None:
+        return None
+    own = value.text("name")
+    return tuple(_dimension(dim, f"{own}[{axis}]") for axis, dim in enumerate(shape.each("dim")))
 
 
-def _dimension(dim: Message) -> int | str:
+def _dimension(dim: Message, own: str) -> int | str:
     if dim.has("dim_value"):
         size = wire.signed(dim.number("dim_value"))
-        return size if 0 <= size else "?"
-    return dim.text("dim_param") or "?"
+        return size if 0 <= size else own
+    return dim.text("dim_param") or own
 
 
 def _checked_input(declared: Declared) -> Declared:

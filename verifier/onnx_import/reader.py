@@ -36,6 +36,7 @@ class Graph:
     frozen: tuple[Assumption, ...]  #: weights that whoever runs the file may replace
     opset: int
     node_count: int
+    idealises: bool = False  #: whether known functions that jump stand for continuous ones
 
 
 @dataclass(slots=True)
@@ -89,6 +90,7 @@ def read(model: Message, reading: Reading) -> Graph:
             if entry.text("domain") in STANDARD_DOMAINS
         ),
         node_count=len(operators),
+        idealises=reading.idealises,
     )
 
 

@@ -71,6 +71,31 @@ class LeakyRelu(PiecewiseLinear):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Bent(PiecewiseLinear):
+    """height at `at`, and straight on both sides of it."""
+
+    at: float
+    height: float
+    below: float  #: the slope left of `at`
+    above: float  #: the slope right of it
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """The kink."""
+        return (self.at,)
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Left, right."""
+        return (self.below, self.above)
+
+    def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
+        """One line or the other."""
+        run = x - self.at
+        return self.height + torch.where(run < 0, self.below * run, self.above * run)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PRelu(PiecewiseLinear):
     """x, times the entry's own slope where it is negative."""
 

@@ -7,6 +7,7 @@
     log-sigmoid    log(sigmoid(x))
     x itself       sign(x) |x|             as pooling of powers guards its root
     soft shrinkage see `shrinks`
+    ReLU, leaky    where(0 < x, x, c x)    see `bends`
     lengths        sqrt(c + sum a x^2)     see `squares`
 
 A product is taken apart into a constant and the tensors that are multiplied, whatever the order;
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from verifier.network import elementwise as functions
 from verifier.onnx_import.convert.emitted import Emitted, affine, elementwise, gather, indices
+from verifier.onnx_import.patterns.bends import bent
 from verifier.onnx_import.patterns.shrinks import shrunk
 from verifier.onnx_import.patterns.squares import root
 from verifier.onnx_import.values import Constant, Signal
@@ -109,7 +111,7 @@ def _of_one(call: Call, written: Written) -> Emitted | None:
         return _itself(call, written)
     if call.op in {"Add", "Where"}:
         found = shrunk(call, written)
-        return None if found is None else _shrinking(call, *found, written)
+        return _bending(call, written) if found is None else _shrinking(call, *found, written)
     x = call.input(0)
     if isinstance(x, Signal) and _is_root(call, written):
         return root(call, x, written.nodes)
@@ -127,6 +129,11 @@ def _shrinking(call: Call, x: str, limit: float, written: Written) -> Emitted | 
     if not isinstance(value, Signal):
         return None
     return elementwise(call, value, functions.SoftShrink(value.size, limit))
+
+
+def _bending(call: Call, written: Written) -> Emitted | None:
+    found = bent(call, written) if call.op == "Where" else None
+    return None if found is None else elementwise(call, found.x, found.function)
 
 
 def _is_magnitude(name: str, x: str, written: Written) -> bool:

@@ -28,6 +28,7 @@ from verifier.onnx_import.values import Constant, Signal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from verifier.certificate import PatternKind
     from verifier.network.graph import Node
     from verifier.onnx_import.call import Call
     from verifier.onnx_import.patterns.compounds import Written
@@ -63,6 +64,7 @@ class Turned:
 
     source: str
     emitted: Emitted
+    kind: PatternKind = "turned-mirror"
 
 
 def turned(call: Call, written: Written, graph_input: str) -> Turned | None:
@@ -87,6 +89,33 @@ def turned(call: Call, written: Written, graph_input: str) -> Turned | None:
     if not _is_mirrored([row or {} for row in rows], (a, b), half):
         return None
     return _emitted(call, written, (a, b), half, graph_input)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folded:
+    """(a, b) where g.(a, b) <= 0, else the matrix of `rows` times it: numbers for the angles."""
+
+    names: tuple[str, str]
+    gate: tuple[Array, Array]
+    rows: tuple[tuple[Array, Array], tuple[Array, Array]]
+
+
+def folded_turn(call: Call, written: Written) -> Folded | None:
+    """The numbers of a mirror whose sines and cosines were folded."""
+    reader = _Reader(written)
+    found = [sides for name in call.operator.inputs if (sides := reader.sides(name)) is not None]
+    if len(found) != 2:
+        return None
+    (above_a, kept_a), (above_b, kept_b) = found
+    names = kept_a.value, kept_b.value
+    gates = {side.gate for side in (above_a, kept_a, above_b, kept_b)}
+    if len(gates) != 1 or names[0] == names[1]:
+        return None
+    sums = [reader.weights(name) for name in (gates.pop(), above_a.value, above_b.value)]
+    if any(weights.keys() != set(names) for weights in sums):
+        return None
+    gate, *rows = [(weights[names[0]], weights[names[1]]) for weights in sums]
+    return Folded(names, gate, (rows[0], rows[1]))
 
 
 def is_folded_mirror(call: Call, written: Written) -> bool:
@@ -120,10 +149,39 @@ def _is_mirrored(rows: list[Terms], names: tuple[str, str], half: Array) -> bool
 def _emitted(
     call: Call, written: Written, names: tuple[str, str], half: Array, graph_input: str
 ) -> Turned | None:
-    first, second = (written.values[name] for name in names)
+    found = halves(call, written, names)
+    if found is None:
+        return None
+    angle = np.broadcast_to(half, found.shape).reshape(-1)
+    # A `Householder` keeps x where its vector has v.x above 0.
+    vectors = np.stack([-np.sin(angle), np.cos(angle)], axis=1)
+    slices, order = found.slices, found.order
+    mirror = Householder(index_tensor(slices[order]).reshape(slices.shape), tensor(vectors[order]))
+    node = Grouped(call.output, found.source, mirror)
+    return Turned(found.source or graph_input, Emitted((node,), found.joined))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Halves:
+    """Two halves of one signal, along the axis of a Concat."""
+
+    source: str
+    slices: Array  #: [pairs, 2]: an entry of the first half, and its partner
+    shape: tuple[int, ...]  #: of one half
+    joined: tuple[int, ...]
+
+    @property
+    def order(self) -> Array:
+        """The pairs by their first entry."""
+        return np.argsort(self.slices[:, 0], kind="stable")
+
+
+def halves(call: Call, written: Written, names: tuple[str, str]) -> Halves | None:
+    """The tensors as halves, if they are those that the Concat would join again."""
+    first, second = (written.values.get(name) for name in names)
     if not isinstance(first, Signal) or not isinstance(second, Signal):
         return None
-    places = [_places(written.nodes, value) for value in (first, second)]
+    places = [places_of(written.nodes, value) for value in (first, second)]
     if first.shape != second.shape or any(place is None for place in places):
         return None
     (source, left), (other, right) = (place for place in places if place is not None)
@@ -131,17 +189,10 @@ def _emitted(
     joined = np.concatenate([p.reshape(first.shape) for p in (left, right)], axis)
     if source != other or not np.array_equal(joined.reshape(-1), np.arange(joined.size)):
         return None
-    angle = np.broadcast_to(half, first.shape).reshape(-1)
-    slices = np.stack([left, right], axis=1)
-    # A `Householder` keeps x where its vector has v.x above 0.
-    vectors = np.stack([-np.sin(angle), np.cos(angle)], axis=1)
-    order = np.argsort(slices[:, 0], kind="stable")
-    mirror = Householder(index_tensor(slices[order]).reshape(slices.shape), tensor(vectors[order]))
-    node = Grouped(call.output, source, mirror)
-    return Turned(source or graph_input, Emitted((node,), joined.shape))
+    return Halves(source, np.stack([left, right], axis=1), first.shape, joined.shape)
 
 
-def _places(nodes: Mapping[str, Node], signal: Signal) -> tuple[str, Array] | None:
+def places_of(nodes: Mapping[str, Node], signal: Signal) -> tuple[str, Array] | None:
     """The signal that it is a part of, and where its entries are."""
     node = nodes.get(signal.node)
     match node:
@@ -185,6 +236,21 @@ class _Reader:
                 break
             name = cast.inputs[0]
         return name
+
+    def weights(self, name: str) -> dict[str, Array]:
+        """Two products with constants, added or subtracted; empty else."""
+        total = self.written.producers.get(name)
+        if total is None or total.op not in {"Add", "Sub"}:
+            return {}
+        signs = (1.0, 1.0 if total.op == "Add" else -1.0)
+        found: dict[str, Array] = {}
+        for part, sign in zip(total.inputs, signs, strict=True):
+            product = self.written.operator(part, "Mul")
+            for x, factor in (product.inputs, product.inputs[::-1]) if product is not None else ():
+                number = self.written.values.get(factor)
+                if isinstance(number, Constant):
+                    found[x] = sign * number.array
+        return found
 
     def terms(self, name: str) -> Terms | None:
         """Two products with sines and cosines, added or subtracted."""

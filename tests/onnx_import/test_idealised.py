@@ -1,0 +1,131 @@
+"""Functions that jump by little: refused, or on request the continuous one next to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.onnx_import.graphs import model, node, run
+from tests.onnx_import.test_turned_mirrors import HALF, mirror
+from verifier import check, parse_request, verify
+from verifier.certificate import Certificate, Idealised
+from verifier.errors import DiscontinuousOp
+from verifier.onnx_import import load
+from verifier.property import Reading
+
+NUMBERS = {
+    "t": np.array(20.0, np.float32),
+    "low": np.array(4.0, np.float32),
+    "k": np.array(2.0, np.float32),
+}
+
+
+def folded(off: float = 0.0) -> bytes:
+    """A mirror by numbers, of which one may be wrong."""
+    sines, cosines = np.sin(HALF), np.cos(HALF)
+    turned = np.sin(2 * HALF) + np.float32(off), np.cos(2 * HALF)
+    return mirror(sh=sines, ch=cosines, st=turned[0], ct=turned[1])
+
+
+def softplus(*, steep: bool, divisor: str = "k", limit: str = "t") -> bytes:
+    """Softplus of k x, over k, and x itself where k x is above the limit."""
+    scaled = "s" if steep else "x"
+    nodes = [
+        node("Mul", ["x", "k"], ["s"]),
+        node("Softplus", [scaled], ["p"]),
+        node("Div", ["p", divisor], ["q"]),
+        node("Greater", [scaled, limit], ["g"]),
+        node("Where", ["g", "x", "q" if steep else "p"], ["y"]),
+    ]
+    return model(nodes, NUMBERS)
+
+
+FILES: Mapping[str, bytes] = {
+    "softplus": softplus(steep=False),
+    "a steep softplus": softplus(steep=True),
+    "a folded mirror": folded(),
+}
+PATTERNS = {"a folded mirror": "folded-mirror"}
+
+
+def certified(data: bytes, semantics: str = "real-idealised") -> Certificate:
+    return verify(data, parse_request({"method": "product", "semantics": semantics}))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_is_refused_unless_it_is_asked_for(name: str) -> None:
+    with pytest.raises(DiscontinuousOp):
+        certified(FILES[name], "real")
+    found = certified(FILES[name])
+    assert found.claim.bound is not None
+    assert 1 <= found.claim.bound < 1 + 1e-8
+    assert check(found, FILES[name]).valid
+    (one,) = found.claim.idealised
+    assert (one.node, one.pattern) == ("y", PATTERNS.get(name, "thresholded-softplus"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_value_deviates_by_more_than_is_claimed(name: str) -> None:
+    data = FILES[name]
+    network = load(data, Reading(idealises=True)).require_network()
+    (one,) = network.idealised
+    rng = np.random.default_rng(0)
+    for scale in (1.0, 4.0, 1000.0):
+        x = (rng.normal(size=network.input_size) * scale).astype(np.float32)
+        ours = network.forward(torch.from_numpy(x.astype(np.float64))[None])[0].numpy()
+        off = float(np.linalg.norm(run(data, x[None]).ravel() - ours))
+        size = float(np.linalg.norm(x))
+        rounding = 2.0**-20 * (size + 1)  # of float32
+        assert off <= one.absolute + one.relative * size + rounding
+
+
+@pytest.mark.parametrize("steepness", [1.0, 2.0])
+def test_at_the_threshold_the_deviation_is_reached(steepness: float) -> None:
+    """Above it the file has x itself, which float64 tells from the softplus."""
+    network = load(softplus(steep=steepness > 1), Reading(idealises=True)).require_network()
+    x = torch.full((1, 4), np.nextafter(20 / steepness, 99.0), dtype=torch.float64)
+    off = float((network.forward(x) - x).norm())
+    assert 0.999 * network.idealised[0].absolute <= off <= network.idealised[0].absolute
+
+
+FORGED: Mapping[str, Callable[[Idealised], list[Idealised]]] = {
+    "another deviation": lambda one: [replace(one, absolute=0.0, relative=0.0)],
+    "nothing": lambda _: [],
+    "another node": lambda one: [replace(one, node="x")],
+    "a node too many": lambda one: [one, one],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+@pytest.mark.parametrize("name", ["softplus", "a folded mirror"])
+def test_a_claim_that_hides_it_is_rejected(name: str, forgery: str) -> None:
+    found = certified(FILES[name])
+    listed = tuple(FORGED[forgery](found.claim.idealised[0]))
+    verdict = check(replace(found, claim=replace(found.claim, idealised=listed)), FILES[name])
+    assert not verdict.valid
+    assert verdict.code in ("discontinuous-op", "idealised-mismatch")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        softplus(steep=True, divisor="t"),
+        softplus(steep=False, limit="low"),
+        folded(1e-3),
+    ],
+    ids=["another divisor", "a jump of 0.02", "no mirror"],
+)
+def test_what_is_near_to_nothing_stays_refused(data: bytes) -> None:
+    with pytest.raises(DiscontinuousOp):
+        certified(data)
+
+
+def test_without_a_jump_the_claim_is_about_the_file() -> None:
+    data = model([node("Softplus", ["x"], ["y"])])
+    found = certified(data)
+    assert found.claim.idealised == ()
+    assert check(found, data).valid
