@@ -26,8 +26,10 @@ Fold: TypeAlias = Callable[[Call], list[Constant]]
 Points: TypeAlias = "np.ndarray | np.number"
 
 _UP = 1 + 16 * U
-#: integers up to here are numbers of the float type
-_EXACT_INTEGERS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
+#: magnitudes up to which integers are neither wrapped nor rounded
+_LARGEST = {"int32": 2**31 - 1, "int64": MAX_INTEGER}
+#: relative and absolute rounding of the float types that Cast may round to
+_ROUNDINGS = {"float16": (2.0**-11, 2.0**-25), "float32": (2.0**-24, 2.0**-150)}
 _FLOAT_KINDS = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 _TYPE_NUMBERS = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 
@@ -76,12 +78,15 @@ def _pair(call: Call) -> tuple[Constant, Constant]:
 
 
 def _integers(call: Call, value: Points, estimate: Points) -> list[Constant]:
-    # The estimate in float64 tells of a product that int64 would have wrapped.
-    if np.any(np.abs(estimate) > MAX_INTEGER):
+    # The estimate in float64 tells of a result that the type would have wrapped.
+    dtype = call.constant(0).dtype
+    if dtype not in _LARGEST:
+        call.invalid(f"{dtype} are no numbers")
+    if np.any(np.abs(estimate) > _LARGEST[dtype]):
         raise ExpansionTooLarge(
             f"{call.node.op} of large integers", fix="export again", node=call.node.name
         )
-    return [Constant(np.asarray(value, dtype=np.int64), call.constant(0).dtype)]
+    return [Constant(np.asarray(value, dtype=np.int64), dtype)]
 
 
 def _add(call: Call) -> list[Constant]:
@@ -97,7 +102,8 @@ def _sum(call: Call, sign: int) -> list[Constant]:
     with np.errstate(over="ignore"):
         value = np.asarray(first.value + sign * second.value)
     if first.dtype not in FLOATS:
-        return _integers(call, value, value.astype(np.float64))
+        sizes = (np.abs(item.value.astype(np.float64)) for item in (first, second))
+        return _integers(call, value, sum(sizes, np.array(0.0)))
     error = (first.spread + second.spread + np.abs(value) * U) * _UP
     return _finite(call, value, error, first.dtype)
 
@@ -116,12 +122,11 @@ def _multiply(call: Call) -> list[Constant]:
     a, b = _size(first), _size(second)
     with np.errstate(over="ignore"):
         value = first.value * second.value
-        exact = ((_is_power_of_two(a) | _is_power_of_two(b)) & (np.abs(value) > 1e-290)) | (
-            value == 0
-        ) & ((a == 0) | (b == 0))
-        rounding = np.where(exact, 0.0, np.abs(value) * U + TINY)
+        is_scaling = (_is_power_of_two(a) | _is_power_of_two(b)) & (np.abs(value) > 1e-290)
+        # 0 times a number of unknown error is as unknown, also where the error underflows.
+        exact = (first.spread == 0) & (second.spread == 0) & (is_scaling | (a == 0) | (b == 0))
         error = a * second.spread + b * first.spread + first.spread * second.spread
-        error = error * _UP + rounding + np.where(error > 0, TINY, 0.0)
+        error = np.where(exact, 0.0, error * _UP + np.abs(value) * U + 4 * TINY)
     return _finite(call, value, error if np.any(error) else None, first.dtype)
 
 
@@ -135,10 +140,11 @@ def quotient(call: Call, first: Constant, second: Constant) -> Constant:
     with np.errstate(over="ignore", under="ignore"):
         value = first.value / second.value
         exact = (_is_power_of_two(b) & (np.abs(value) > 1e-290)) | (a == 0)
-        rounding = np.where(exact, 0.0, np.abs(value) * U + TINY)
-        shift = first.spread + np.abs(value) * (1 + 2 * U) * second.spread
-        error = shift / ((b - second.spread) * (1 - 4 * U)) * _UP + rounding
-        error = error + np.where(shift > 0, TINY, 0.0)
+        exact = exact & (first.spread == 0) & (second.spread == 0)
+        # What underflows beside a divisor is divided by it too.
+        shift = first.spread + (np.abs(value) * (1 + 2 * U) + TINY) * second.spread + TINY
+        error = shift / ((b - second.spread) * (1 - 4 * U)) * _UP + np.abs(value) * U + 2 * TINY
+        error = np.where(exact, 0.0, error)
     return _finite(call, value, error if np.any(error) else None, first.dtype)[0]
 
 
@@ -156,12 +162,16 @@ def _divide(call: Call) -> list[Constant]:
 def _negate(call: Call) -> list[Constant]:
     call.arity(1, 1)
     found = call.constant(0)
+    if found.dtype not in FLOATS:
+        return _integers(call, -found.value.astype(np.int64), found.value.astype(np.float64))
     return [Constant(-found.value, found.dtype, found.error)]
 
 
 def _absolute(call: Call) -> list[Constant]:
     call.arity(1, 1)
     found = call.constant(0)
+    if found.dtype not in FLOATS:
+        return _integers(call, np.abs(found.value), found.value.astype(np.float64))
     return [Constant(np.abs(found.value), found.dtype, found.error)]
 
 
@@ -261,6 +271,8 @@ def _reciprocal(call: Call) -> list[Constant]:
 def _power(call: Call) -> list[Constant]:
     call.arity(2, 2)
     base, exponent = call.constant(0), call.scalar(1)
+    if call.broadcast(base.shape, call.constant(1).shape) != base.shape:
+        call.mismatch("its exponent has more axes than what it is applied to")
     one = Constant(np.array(1.0), base.dtype)
     if base.dtype not in FLOATS:
         call.not_checkable("a power of integers")
@@ -269,7 +281,7 @@ def _power(call: Call) -> list[Constant]:
     if abs(exponent) == 2:
         size = _size(base)
         value = base.value * base.value
-        error = (2 * size * base.spread + base.spread**2 + value * U) * _UP + TINY
+        error = (2 * size * base.spread + base.spread**2 + value * U) * _UP + 4 * TINY
         result = _finite(call, value, error, base.dtype)[0]
     elif abs(exponent) not in (0.5, 1.0):
         call.not_checkable(f"a power of {exponent}")
@@ -288,6 +300,8 @@ def _clip(call: Call) -> list[Constant]:
     if least > greatest:
         call.invalid("its limits are crossed")
     kind = value.dtype
+    if found.dtype not in FLOATS and np.any(np.abs(value) > MAX_INTEGER):
+        call.not_checkable("large integers")
     return [Constant(np.clip(value, least, greatest).astype(kind), found.dtype, found.error)]
 
 
@@ -313,10 +327,14 @@ def _summed(call: Call, operand: Constant) -> Constant:
 
 def _reduce_l2(call: Call) -> list[Constant]:
     operand = call.constant(0)
-    call.one_float_type() if len(call.operands) == 1 else None
+    if operand.dtype not in FLOATS:
+        raise DtypeUnsupported("ReduceL2 of integers", fix="use floats", node=call.node.name)
     size = _size(operand)
     square = operand.value * operand.value
-    error = (2 * size * operand.spread + operand.spread**2 + square * U) * _UP + TINY
+    error = (2 * size * operand.spread + operand.spread**2 + square * U) * _UP + 4 * TINY
+    axes, _ = reduced_axes(call, operand.value.ndim, since=18)
+    if not axes and call.integer("noop_with_empty_axes", 0):
+        call.not_checkable("noop_with_empty_axes")
     total = _summed_since_18(call, Constant(square, operand.dtype, error))
     return [square_root(call, total)]
 
@@ -335,6 +353,8 @@ def _reduce_extreme(greatest: bool) -> Fold:
     def fold(call: Call) -> list[Constant]:
         operand = call.constant(0)
         axes, keeps = reduced_axes(call, operand.value.ndim, since=18)
+        if 0 in operand.shape:
+            call.not_checkable("nothing to reduce")
         choose = np.max if greatest else np.min
         value = np.asarray(choose(operand.value, axis=axes, keepdims=keeps))
         if operand.error is None:
@@ -386,6 +406,8 @@ def _range(call: Call) -> list[Constant]:
     start, limit, delta = (int(call.scalar(place)) for place in range(3))
     if delta == 0:
         call.invalid("delta 0")
+    if max(abs(start), abs(limit), abs(delta)) > _LARGEST[call.constant(0).dtype]:
+        call.not_checkable("large integers")
     found = range(start, limit, delta)
     call.allowed([len(found)])
     return [Constant(np.array(found, dtype=np.int64), call.constant(0).dtype)]
@@ -409,21 +431,38 @@ def converted(call: Call, operand: Constant, target: str) -> Constant:
     if target in FLOATS:
         number = value.astype(np.float64)
         with np.errstate(over="ignore"):
-            fits = number.astype(_FLOAT_KINDS[target]).astype(np.float64) == number
-        # An operand with an error is no float number anyway: over the reals Cast keeps it.
-        if operand.error is None and not np.all(fits):
+            rounded = number.astype(_FLOAT_KINDS[target]).astype(np.float64)
+        if not np.all(np.isfinite(rounded)) or (
+            operand.dtype not in FLOATS and np.any(np.abs(number) > MAX_INTEGER)
+        ):
+            call.not_checkable(f"a Cast of large numbers to {target}")
+        if operand.error is None and not np.array_equal(rounded, number):
             call.not_checkable(f"a Cast to {target} that rounds")
-        return Constant(number, target, operand.error)
-    if operand.error is not None or (target != "bool" and np.any(np.abs(value) > MAX_INTEGER)):
+        return Constant(number, target, _cast_error(number, operand, target))
+    largest = _LARGEST.get(target, np.inf)
+    if operand.error is not None or np.any(np.abs(value.astype(np.float64)) > largest):
         call.not_checkable(f"a Cast to {target}")
     kind = np.bool_ if target == "bool" else np.int64
     whole = np.trunc(value) if operand.dtype in FLOATS and target != "bool" else value
     return Constant(whole.astype(kind), target)
 
 
-def _comparison(compare: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Fold:
+def _cast_error(number: np.ndarray, operand: Constant, target: str) -> np.ndarray | None:
+    """What covers the number that is kept and also the one that a narrower type rounds it to."""
+    if operand.error is None or target not in _ROUNDINGS or operand.dtype == "float16":
+        return operand.error
+    relative, least = _ROUNDINGS[target]
+    largest = np.abs(number) + operand.error
+    return (operand.error + largest * relative + least) * _UP
+
+
+def _comparison(
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray], *, is_logical: bool = False
+) -> Fold:
     def fold(call: Call) -> list[Constant]:
-        _pair(call)
+        first, _ = _pair(call)
+        if is_logical and first.dtype != "bool":
+            call.invalid(f"{first.dtype} are no truth values")
         return [Constant(np.asarray(compare(call.exact(0).value, call.exact(1).value)), "bool")]
 
     return fold
@@ -431,6 +470,8 @@ def _comparison(compare: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Fold
 
 def _not(call: Call) -> list[Constant]:
     call.arity(1, 1)
+    if call.constant(0).dtype != "bool":
+        call.invalid("its operand is no truth value")
     return [Constant(~call.constant(0).value.astype(np.bool_), "bool")]
 
 
@@ -448,7 +489,7 @@ def _where(call: Call) -> list[Constant]:
 FOLDS: Mapping[str, Fold] = {
     "Abs": _absolute,
     "Add": _add,
-    "And": _comparison(np.logical_and),
+    "And": _comparison(np.logical_and, is_logical=True),
     "Cast": _cast,
     "Clip": _clip,
     "Constant": _constant,
@@ -466,7 +507,7 @@ FOLDS: Mapping[str, Fold] = {
     "Mul": _multiply,
     "Neg": _negate,
     "Not": _not,
-    "Or": _comparison(np.logical_or),
+    "Or": _comparison(np.logical_or, is_logical=True),
     "Pow": _power,
     "Range": _range,
     "Reciprocal": _reciprocal,

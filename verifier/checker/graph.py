@@ -212,7 +212,11 @@ class _Pass:
         for node in nodes:
             self._step(node, needed)
         results = (self._operand(name, call.node) for name in branch.outputs)
-        return [result for result in results if result is not None]
+        found = [result for result in results if result is not None]
+        # What another If makes under one of these names is another value.
+        for name in branch.made:
+            self.values.pop(name, None)
+        return found
 
     def evaluate(self, call: Call) -> Sequence[Operand | None]:
         """What leaves the node."""

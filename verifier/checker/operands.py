@@ -169,7 +169,10 @@ class Call:
         found = self.exact(place)
         if found.value.size != 1:
             self.invalid(f"operand {place} is not one number")
-        return float(found.value.reshape(()))
+        number = found.value.reshape(()).item()
+        if float(number) != number:
+            self.not_checkable(f"operand {place} is {number}, which float64 rounds")
+        return float(number)
 
     def arity(self, least: int, most: int) -> None:
         """Check how many operands there are, the first `least` of them present."""
