@@ -433,7 +433,7 @@ def converted(call: Call, operand: Constant, target: str) -> Constant:
         with np.errstate(over="ignore"):
             rounded = number.astype(_FLOAT_KINDS[target]).astype(np.float64)
         if not np.all(np.isfinite(rounded)) or (
-            operand.dtype not in FLOATS and np.any(np.abs(number) > MAX_INTEGER)
+            operand.dtype not in FLOATS and np.any((value < -MAX_INTEGER) | (MAX_INTEGER < value))
         ):
             call.not_checkable(f"a Cast of large numbers to {target}")
         if operand.error is None and not np.array_equal(rounded, number):

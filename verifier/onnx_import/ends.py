@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Dimensions: TypeAlias = tuple[int | str, ...]  #: a string is a symbolic dimension
 
+UNNAMED: Final = "?"  #: a symbolic dimension without a name
 FREE_SINCE: Final = 4  #: the IR version from which a weight that is an input may be replaced
 
 
@@ -112,14 +113,25 @@ def read_ends(
         raise EmptyModel(
             "the graph has no input or no output", fix="export a model with an input and an output"
         )
-    declared = {item.name: None if item.shape is None else prod(item.shape) for item in outputs}
     return Ends(
         inputs=tuple(_checked_input(item) for item in free),
         outputs=outputs,
-        chosen=reading.chosen(declared),
+        chosen=reading.chosen(_counts(inputs, outputs)),
         fed=fed,
         frozen=frozen,
     )
+
+
+def _counts(inputs: Iterable[Declared], outputs: Iterable[Declared]) -> dict[str, int | None]:
+    """Entries of every output; None where a symbol leads it that leads no input, where it is 1."""
+    batches = {item.dims[0] for item in inputs if item.dims} - {UNNAMED}
+    known = {
+        item.name: not item.has_open_batch or (item.dims or ("",))[0] in batches for item in outputs
+    }
+    return {
+        item.name: prod(item.shape) if item.shape is not None and known[item.name] else None
+        for item in outputs
+    }
 
 
 def _refuse_repeated(ends: Iterable[Declared], what: str) -> None:
@@ -218,8 +230,8 @@ def _dims_of(value: Message) -> list[Message] | None:
 def _dimension(dim: Message) -> int | str:
     if dim.has("dim_value"):
         size = wire.signed(dim.number("dim_value"))
-        return size if 0 <= size else "?"
-    return dim.text("dim_param") or "?"
+        return size if 0 <= size else UNNAMED
+    return dim.text("dim_param") or UNNAMED
 
 
 def _checked_input(declared: Declared) -> Declared:
