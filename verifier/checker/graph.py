@@ -286,7 +286,8 @@ class _Pass:
         value = self.values[name]
         if declared is None:
             return
-        if declared.dtype == MAPPING and self.makers[name].op == ZIP_MAP:
+        maker = self.makers.get(name)
+        if declared.dtype == MAPPING and maker is not None and maker.op == ZIP_MAP:
             return
         if declared.dtype not in ("", value.dtype):
             raise ShapeMismatch(
