@@ -21,7 +21,8 @@ class Draft:
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.shape: Shape = (1, 2, *(int(n) for n in self.rng.integers(2, 5, 2)))
+        height, width = (int(n) for n in self.rng.integers(2, 5, 2))
+        self.shape: Shape = (1, 2, height, width)
         self.start = self.shape
         self.last = "x"
         self.nodes: list[Any] = []

@@ -22,11 +22,11 @@ Array = np.ndarray
 
 
 def _f(*values: float) -> Array:
-    return np.array(values if len(values) > 1 else values[0], np.float32)
+    return np.array(values, np.float32).squeeze()
 
 
 def _i(*values: int, kind: type = np.int64) -> Array:
-    return np.array(values if len(values) > 1 else values[0], kind)
+    return np.array(values, kind).squeeze()
 
 
 def _sums(*shape: int) -> Array:
@@ -107,6 +107,9 @@ REFUSED: Mapping[str, bytes] = {
     "a sum that wraps": _scaled([node("Add", ["c", "c"], ["w"])], LARGE),
     "a product that wraps": _scaled([node("Mul", ["c", "c"], ["w"])], LARGE),
     "a Cast that wraps": _scaled([node("Cast", ["c"], ["w"], to=6)], {"c": _i(2**32 + 2**10)}),
+    "a quotient of what has no magnitude": _scaled(
+        [node("Div", ["c", "d"], ["w"])], {"c": _i(-(2**63)), "d": _i(2**40)}
+    ),
     "a Cast that float64 rounds": _scaled(
         [node("Cast", ["c"], ["d"], to=11), node("Identity", ["d"], ["w"])],
         {"c": _i(2**53 + 1)},

@@ -9,7 +9,7 @@ import numpy as np
 
 from verifier.checker.builder import Builder, composed, indices, rearranged, scaled, spread
 from verifier.checker.enclosures import TINY, U
-from verifier.checker.folding import product, quotient, square_root
+from verifier.checker.folded_arithmetic import product, quotient, square_root
 from verifier.checker.maps import Composed, Dense, identity
 from verifier.checker.network import Term
 from verifier.checker.operands import Call, Constant, Signal

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_CONSTANT = 2**24  #: entries of one folded value
 MAX_SIGNAL = 2**24  #: entries of one signal
+MAX_FOLDED = 2**26  #: entries of all folded constants together
 MAX_INTEGER = 2**53  #: exact in float64 too, and far from where int64 wraps
 
 
