@@ -220,8 +220,9 @@ def _power(call: Call) -> list[Constant]:
     result = square_root(call, base) if root else base
     if abs(exponent) == 2:
         size = size_of(base)
-        value = base.value * base.value
-        error = (2 * size * base.spread + base.spread**2 + value * U) * UP + 4 * TINY
+        with np.errstate(over="ignore"):
+            value = base.value * base.value
+            error = (2 * size * base.spread + base.spread**2 + value * U) * UP + 4 * TINY
         result = finite(call, value, error, base.dtype)[0]
     elif abs(exponent) not in (0.5, 1.0):
         call.not_checkable(f"a power of {exponent}")

@@ -31,8 +31,9 @@ def _reduce_l2(call: Call) -> list[Constant]:
     axes, _ = reduced_axes(call, operand.value.ndim, since=18)
     if not axes and call.integer("noop_with_empty_axes", 0):
         call.not_checkable("noop_with_empty_axes")
-    square = operand.value * operand.value
-    error = 2 * size_of(operand) * operand.spread + operand.spread**2 + square * U
+    with np.errstate(over="ignore"):
+        square = operand.value * operand.value
+        error = 2 * size_of(operand) * operand.spread + operand.spread**2 + square * U
     squares = Constant(square, operand.dtype, error * UP + 4 * TINY)
     return [square_root(call, _summed(call, squares, since=18))]
 
@@ -42,9 +43,10 @@ def _summed(call: Call, operand: Constant, since: int) -> Constant:
     axes, keeps = reduced_axes(call, operand.value.ndim, since=since)
     count = operand.value.size + 2
     gamma = count * U / (1 - count * U) * UP
-    value = np.asarray(operand.value.sum(axis=axes, keepdims=keeps))
-    error = np.abs(operand.value).sum(axis=axes, keepdims=keeps) * gamma
-    error = (error + operand.spread.sum(axis=axes, keepdims=keeps)) * (1 + 4 * gamma)
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = np.asarray(operand.value.sum(axis=axes, keepdims=keeps))
+        error = np.abs(operand.value).sum(axis=axes, keepdims=keeps) * gamma
+        error = (error + operand.spread.sum(axis=axes, keepdims=keeps)) * (1 + 4 * gamma)
     return finite(call, value, np.asarray(error), operand.dtype)[0]
 
 
