@@ -246,3 +246,32 @@ def test_indices_choose_outputs_as_names_do() -> None:
     assert Reading(outputs=Indices((1,))).chosen(sizes) == {"a", "b", "c"}  # c may be anything
     assert Reading(outputs=Indices((1,))).chosen({"a": 2, "b": 3}) == {"a"}
     assert Reading(outputs=Indices((0, 4))).chosen({"a": 2, "b": 3}) == {"a", "b"}
+
+
+def test_a_symbol_that_leads_no_input_may_be_any_number() -> None:
+    """Index 1 is the second entry of `a`, which has five of them."""
+    data = model(
+        [
+            node("Reshape", ["x", "form"], ["r"]),
+            node("Mul", ["r", "hundred"], ["a"]),
+            node("Identity", ["x"], ["y"]),
+        ],
+        {"form": np.array([5, 1]), "hundred": np.array(100.0, np.float32)},
+        inputs=[info("x", ("N", 5))],
+        outputs=[info("a", ("M", 1)), info("y", ("N", 5))],
+    )
+    assert bound_of(data, {"outputs": {"indices": [1]}}) == pytest.approx(100)
+
+
+def test_a_symbol_that_leads_an_input_is_one() -> None:
+    """So index 1 is the first entry of `y`, and what jumps in front of it is not looked at."""
+    data = model(
+        [
+            node("ReduceSum", ["x"], ["s"]),
+            node("Sign", ["s"], ["a"]),
+            node("Identity", ["x"], ["y"]),
+        ],
+        inputs=[info("x", ("N", 5))],
+        outputs=[info("a", ("N", 1)), info("y", ("N", 5))],
+    )
+    assert bound_of(data, {"outputs": {"indices": [1]}}) == pytest.approx(1)

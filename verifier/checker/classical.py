@@ -24,7 +24,8 @@ def scaler(builder: Builder, call: Call) -> Signal:
         for name, absent in (("offset", 0.0), ("scale", 1.0))
     )
     width = signal.shape[-1] if signal.shape else 1
-    if not {offset.size, scale.size} <= {1, width}:
+    # Of more axes than two, it is not said which one the features are.
+    if not {offset.size, scale.size} <= ({1, width} if len(signal.shape) <= 2 else {1}):
         call.mismatch(f"{offset.size} offsets and {scale.size} scales for {width} features")
     factor = np.broadcast_to(scale, signal.shape).reshape(-1)
     bias = np.broadcast_to(-offset * scale, signal.shape).reshape(-1)
@@ -36,11 +37,17 @@ def scaler(builder: Builder, call: Call) -> Signal:
 def zip_map(_builder: Builder, call: Call) -> Signal:
     """ZipMap: the same numbers, keyed by labels. Their order is the labels': ascending."""
     call.arity(1, 1)
-    labels = call.list_of_integers("classlabels_int64s")
+    signal = call.signal(0)
+    numbers = call.list_of_integers("classlabels_int64s")
     names = call.list_of_strings("classlabels_strings")
-    if list(labels or ()) != sorted(labels or ()) or list(names or ()) != sorted(names or ()):
+    if numbers and names:
+        call.invalid("labels of two types")
+    labels = numbers or names or ()
+    if len(labels) != (signal.shape[-1] if signal.shape else 1):
+        call.mismatch(f"{len(labels)} labels for shape {signal.shape[:8]}")
+    if list(labels) != sorted(set(labels)):
         call.not_checkable("labels that do not ascend")
-    return call.signal(0)
+    return signal
 
 
 __all__ = ["ZIP_MAP", "scaler", "zip_map"]

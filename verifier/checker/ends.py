@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,12 @@ class Declared:
 
     dtype: str
     shape: tuple[int | None, ...] | None
+    symbol: str = field(default="", compare=False)  #: of the leading dimension, where it has one
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the leading dimension is symbolic."""
+        return bool(self.shape) and self.shape[0] is None
 
     @property
     def fixed(self) -> tuple[int, ...] | None:
@@ -106,7 +112,7 @@ def read_ends(
     return Ends(
         inputs=free,
         outputs=tuple(name for name, _ in outputs),
-        chosen=reading.chosen({name: _count(value) for name, value in outputs}),
+        chosen=reading.chosen(_counts(inputs, outputs)),
         held=held,
         assumptions=tuple(
             Assumption.of_weight(name, initialisers[name].array) for name in weights if is_free
@@ -116,8 +122,20 @@ def read_ends(
     )
 
 
-def _count(declared: Declared) -> int | None:
-    return None if declared.fixed is None else math.prod(declared.fixed)
+def _counts(
+    inputs: Sequence[tuple[str, Declared]], outputs: Sequence[tuple[str, Declared]]
+) -> dict[str, int | None]:
+    """How many entries each output has; None where the file does not say.
+
+    A symbol is 1 where it leads an input. What another one is, only the nodes tell.
+    """
+    batches = {one.symbol for _, one in inputs if one.is_open} - {""}
+    return {
+        name: None
+        if one.fixed is None or (one.is_open and one.symbol not in batches)
+        else math.prod(one.fixed)
+        for name, one in outputs
+    }
 
 
 def _refuse_repeated(names: Sequence[str]) -> None:
@@ -168,7 +186,8 @@ def _read_value(parts: Parts, sizes: Mapping[str, int]) -> tuple[str, Declared]:
     shape = tuple(
         _dimension(view(dim), name, f"{name}[{axis}]", sizes) for axis, dim in enumerate(dims)
     )
-    return name, Declared(dtype=dtype, shape=shape)
+    symbol = text(collect(view(dims[0])).get(2, [memoryview(b"")])[0]) if dims else ""
+    return name, Declared(dtype=dtype, shape=shape, symbol=symbol)
 
 
 def _dimension(message: memoryview, name: str, own: str, sizes: Mapping[str, int]) -> int | None:

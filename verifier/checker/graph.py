@@ -9,40 +9,29 @@ are computed here; what the file declares has to agree.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from verifier.certificate import Idealised
-from verifier.checker import (
-    activations,
-    attention,
-    block_operators,
-    classical,
-    contractions,
-    length_operators,
-    linear,
-    recurrent,
-    resampling,
-    selections,
-    windows,
-)
+from verifier.checker import recurrent
 from verifier.checker.arithmetic import root_up, up
 from verifier.checker.builder import Builder
 from verifier.checker.classical import ZIP_MAP
 from verifier.checker.direct import direct
 from verifier.checker.ends import MAPPING
 from verifier.checker.folding import FOLDS
-from verifier.checker.lowering import sources
+from verifier.checker.joined import finished
 from verifier.checker.maps import Gather
 from verifier.checker.moved import moved_by
 from verifier.checker.movements import MOVEMENTS
 from verifier.checker.network import Elementwise, Network, Term
 from verifier.checker.nodes import Node
-from verifier.checker.operands import Call, Constant, Operand, Signal
+from verifier.checker.operands import MAX_FOLDED, Call, Constant, Operand, Signal
 from verifier.checker.patterns import recognised
 from verifier.checker.reader import Model, in_order, read_model
+from verifier.checker.rules import DISCONTINUOUS, RULES
 from verifier.checker.tensors import FLOATS
 from verifier.errors import (
     ControlFlow,
@@ -59,11 +48,7 @@ if TYPE_CHECKING:
     from verifier.certificate import Idealisation, Pattern
     from verifier.checker.ends import Declared
 
-MAX_FOLDED = 2**26  #: entries of all folded constants together
-OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
-
 Values: TypeAlias = "dict[str, Operand]"
-Rule: TypeAlias = Callable[[Builder, Call], Signal]
 
 
 def read_network(
@@ -137,7 +122,7 @@ class _Pass:
         for node in self.model.nodes:
             if any(name in needed for name in node.outputs):
                 self._step(node, needed)
-        return self._finished()
+        return finished(self.model.ends, self.builder, self.values, self.idealised)
 
     def _needed(self) -> set[str]:
         """The tensors that chosen outputs depend on, not looking inside of patterns."""
@@ -206,7 +191,11 @@ class _Pass:
         for node in nodes:
             self._step(node, needed)
         results = (self._operand(name, call.node) for name in branch.outputs)
-        return [result for result in results if result is not None]
+        found = [result for result in results if result is not None]
+        # What another If makes under one of these names is another value.
+        for name in branch.made:
+            self.values.pop(name, None)
+        return found
 
     def evaluate(self, call: Call) -> Sequence[Operand | None]:
         """What leaves the node."""
@@ -290,7 +279,8 @@ class _Pass:
         value = self.values[name]
         if declared is None:
             return
-        if declared.dtype == MAPPING and self.makers[name].op == ZIP_MAP:
+        maker = self.makers.get(name)
+        if declared.dtype == MAPPING and maker is not None and maker.op == ZIP_MAP:
             return
         if declared.dtype not in ("", value.dtype):
             raise ShapeMismatch(
@@ -304,80 +294,6 @@ class _Pass:
                 fix="export again",
                 node=name,
             )
-
-    def _finished(self) -> Network:
-        output, places = self._joined()
-        nodes = self.builder.nodes
-        shapes: dict[str, tuple[int, ...]] = {}
-        for value in (*self.values.values(), output):
-            if isinstance(value, Signal):
-                # Later ones of the same source are reshaped.
-                shapes.setdefault(value.source, value.shape)
-        reached: set[str] = set()
-        pending = [output.source]
-        while pending:
-            here = pending.pop()
-            if here and here not in reached:
-                reached.add(here)
-                pending.extend(sources(nodes[here]))
-        return Network(
-            input_size=self.builder.sizes[""],
-            output=output.source,
-            output_size=output.size,
-            nodes=tuple(node for node in nodes.values() if node.name in reached),
-            tensors={
-                key: size for key, size in self.builder.sizes.items() if not key or key in reached
-            },
-            shapes={key: shape for key, shape in shapes.items() if not key or key in reached},
-            outputs=places,
-            assumptions=self.model.ends.assumptions,
-            idealised=tuple(
-                sorted((one for one in self.idealised if one.node in reached), key=_by_node)
-            ),
-        )
-
-    def _joined(self) -> tuple[Signal, dict[str, tuple[int, int]]]:
-        """The flat output, and the place of each of the file's: 0 where one is not chosen."""
-        names, start = self.model.ends.outputs, 0
-        places: dict[str, tuple[int, int]] = {}
-        for name in names:
-            places[name] = (start, start + self._output_size(name))
-            start = places[name][1]
-        if start > MAX_FOLDED:
-            raise ExpansionTooLarge("the outputs are too large", fix="export smaller ones")
-        (lead, *others) = names
-        first = self.values.get(lead)
-        if not others and isinstance(first, Signal):
-            return first, places
-        index: dict[str, np.ndarray] = {}
-        bias, error = np.zeros(start), np.zeros(start)
-        for name in names:
-            value, part = self.values.get(name), slice(*places[name])
-            if name not in self.model.ends.chosen or value is None:
-                continue
-            if isinstance(value, Signal):
-                picked = index.setdefault(value.source, np.full(start, -1))
-                picked[part] = np.arange(value.size)
-            else:
-                bias[part], error[part] = value.value.reshape(-1), value.spread.reshape(-1)
-        joined = OUTPUTS if others else lead
-        terms = [Term(key, Gather(at, self.builder.sizes[key])) for key, at in index.items()]
-        self.builder.affine(joined, start, terms, Constant(bias, "float64", error))
-        return Signal(joined, (start,), "float64"), places
-
-    def _output_size(self, name: str) -> int:
-        """The entries of an output: as declared where it is not chosen, else as it is."""
-        if name not in self.model.ends.chosen:
-            declared = self.model.ends.declared[name].fixed
-            return 0 if declared is None else math.prod(declared)
-        value = self.values[name]
-        if value.dtype not in FLOATS:
-            raise DtypeUnsupported(f"output {name!r} is {value.dtype}", fix="choose", node=name)
-        return math.prod(value.shape)
-
-
-def _by_node(idealised: Idealised) -> str:
-    return idealised.node
 
 
 def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:
@@ -393,42 +309,3 @@ def _measured(call: Call) -> Constant:
         return Constant(np.array(math.prod(shape)), "int64")
     start, end = call.integer("start", 0), call.integer("end", len(shape))
     return Constant(np.array(shape[start:end], dtype=np.int64), "int64")
-
-
-DISCONTINUOUS = frozenset(
-    {"ArgMax", "ArgMin", "Ceil", "DequantizeLinear", "DynamicQuantizeLinear", "Floor", "Hardmax"}
-    | {"IsInf", "IsNaN", "Mod", "NonZero", "OneHot", "QLinearConv", "QLinearMatMul"}
-    | {"QuantizeLinear", "Round", "Sign", "Unique"}
-)
-
-RULES: Mapping[str, Rule] = {
-    "Add": linear.add,
-    "Attention": attention.attention,
-    "AveragePool": windows.average_pool,
-    "BatchNormalization": linear.batch_normalization,
-    "Conv": windows.convolution,
-    "ConvTranspose": windows.transposed_convolution,
-    "DFT": contractions.fourier,
-    "Einsum": contractions.einsum,
-    "Gemm": linear.gemm,
-    "GlobalAveragePool": linear.global_average_pool,
-    "GlobalMaxPool": windows.global_max_pool,
-    "MatMul": linear.matmul,
-    "MaxPool": windows.max_pool,
-    "Mean": linear.mean,
-    "Neg": linear.negate,
-    "ReduceMax": windows.reduce_max,
-    "ReduceMean": linear.reduce_mean,
-    "ReduceMin": windows.reduce_min,
-    "ReduceSum": linear.reduce_sum,
-    "Resize": resampling.resize,
-    "Sub": linear.subtract,
-    "Sum": linear.add,
-    "TopK": selections.top_k,
-    "Upsample": resampling.resize,
-    "ai.onnx.ml::Scaler": classical.scaler,
-    ZIP_MAP: classical.zip_map,
-    **activations.RULES,
-    **block_operators.RULES,
-    **length_operators.RULES,
-}

@@ -9,7 +9,7 @@ import numpy as np
 
 from verifier.checker.builder import Builder, composed, indices, rearranged, scaled, spread
 from verifier.checker.enclosures import TINY, U
-from verifier.checker.folding import product, quotient, square_root
+from verifier.checker.folded_arithmetic import product, quotient, square_root
 from verifier.checker.maps import Composed, Dense, identity
 from verifier.checker.network import Term
 from verifier.checker.operands import Call, Constant, Signal
@@ -136,7 +136,7 @@ def matmul(builder: Builder, call: Call) -> Signal:
     if isinstance(first, Signal) and isinstance(second, Constant):
         return _signal_by_matrix(builder, call, first, _plain(call, second), len(second.shape))
     if isinstance(first, Constant) and isinstance(second, Signal):
-        return _matrix_by_signal(builder, call, _plain(call, first), second)
+        return _matrix_by_signal(builder, call, _plain(call, first), second, len(first.shape))
     return matrix_product(builder, call, call.signal(0), call.signal(1))
 
 
@@ -150,14 +150,18 @@ def _plain(call: Call, constant: Constant) -> Constant:
     return Constant(constant.value.reshape(shape), constant.dtype, error)
 
 
+def _leading(rank: int, signal: Signal) -> tuple[int, ...]:
+    """The axes of length 1 that come back in the result: of a constant of so many axes."""
+    return (1,) * max(rank - max(len(signal.shape), 2), 0)
+
+
 def _signal_by_matrix(
     builder: Builder, call: Call, signal: Signal, weight: Constant, rank: int
 ) -> Signal:
     if not signal.shape or signal.shape[-1] != weight.shape[0]:
         call.mismatch(f"{signal.shape} times {weight.shape}")
     outer = signal.shape[:-1]
-    # The constant's leading axes of length 1 come back in the result.
-    outer = (1,) * (max(rank - len(signal.shape), 0) if rank > 2 else 0) + outer
+    outer = _leading(rank, signal) + outer
     matrix = weight.value.reshape(weight.shape[0], -1)
     error = None if weight.error is None else weight.error.reshape(matrix.shape)
     shape = call.allowed([*outer, *weight.shape[1:]])
@@ -165,14 +169,16 @@ def _signal_by_matrix(
     return builder.linear(call, shape, [Term(signal.source, dense)])
 
 
-def _matrix_by_signal(builder: Builder, call: Call, weight: Constant, signal: Signal) -> Signal:
+def _matrix_by_signal(
+    builder: Builder, call: Call, weight: Constant, signal: Signal, rank: int
+) -> Signal:
     place = max(len(signal.shape) - 2, 0)
     if not signal.shape or signal.shape[place] != weight.shape[-1]:
         call.mismatch(f"{weight.shape} times {signal.shape}")
     outer, columns = signal.shape[:place], signal.shape[place + 1 :]
     matrix = weight.value.reshape(-1, weight.shape[-1])
     error = None if weight.error is None else weight.error.reshape(matrix.shape)
-    shape = call.allowed([*outer, *weight.shape[:-1], *columns])
+    shape = call.allowed([*_leading(rank, signal), *outer, *weight.shape[:-1], *columns])
     dense: Map = Dense(matrix, error, math.prod(outer) * math.prod(columns))
     if math.prod(columns) > 1:
         # Columns become rows, are multiplied, and become columns again.
@@ -299,7 +305,7 @@ def _reshaped(constant: Constant, shape: tuple[int, ...]) -> Constant:
 def _product(first: Constant, second: Constant) -> Constant:
     value = first.value * second.value
     error = np.abs(first.value) * second.spread + np.abs(second.value) * first.spread
-    error = (error + first.spread * second.spread + np.abs(value) * U) * _UP + TINY
+    error = (error + first.spread * second.spread + np.abs(value) * U) * _UP + 4 * TINY
     return Constant(value, first.dtype, error)
 
 

@@ -111,8 +111,8 @@ def _transpose(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
 
 
 def _slice(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
-    call.arity(1, 5)
     old = call.opset < 10
+    call.arity(1, 1 if old else 5)
     if old:
         starts, ends = call.list_of_integers("starts"), call.list_of_integers("ends")
         axes = call.list_of_integers("axes")
@@ -240,6 +240,11 @@ def _padded(
         size + start + end for size, start, end in zip(array.shape, before, after, strict=True)
     ]
     call.allowed(shape)
+    if any(
+        max(0, -start) + max(0, -end) > size
+        for size, start, end in zip(array.shape, before, after, strict=True)
+    ):
+        call.not_checkable("pads that cut more than there is")
     # Negative pads cut: first cut, then pad what is left to pad.
     window = tuple(
         slice(max(0, -start), size - max(0, -end))

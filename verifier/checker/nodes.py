@@ -118,8 +118,12 @@ def read_nodes(items: Sequence[Value], functions: Functions) -> list[Node]:
     Raises:
         ModelRefused: a node is not as ONNX defines it, or they are too many.
     """
+    return _limited(_written_out(items, functions, _Frame()))
+
+
+def _limited(found: Iterator[Node]) -> list[Node]:
     nodes: list[Node] = []
-    for node in _written_out(items, functions, _Frame()):
+    for node in found:
         nodes.append(node)
         if len(nodes) > MAX_NODES:
             raise ExpansionTooLarge(
@@ -212,6 +216,13 @@ def _read_node(parts: Parts, functions: Functions, frame: _Frame) -> Node:
     )
 
 
+def _end(item: Value, node: str) -> str:
+    name = name_of(collect(view(item)), 1)
+    if not name:
+        raise InvalidAttribute("a branch's output has no name", fix="export again", node=node)
+    return name
+
+
 def _branches(parts: Parts, functions: Functions, node: str) -> tuple[Branch, ...]:
     """The two branches of an If, which has no other attributes."""
     found: dict[str, Branch] = {}
@@ -221,13 +232,16 @@ def _branches(parts: Parts, functions: Functions, node: str) -> tuple[Branch, ..
         if len(graphs) != 1 or set(attribute) & _VALUE_FIELDS != {6}:
             raise InvalidAttribute("an If holds two graphs", fix="export again", node=node)
         graph = collect(view(graphs[0]))
+        if graph.get(11):
+            raise InvalidAttribute("a branch has inputs", fix="export again", node=node)
         frame = _Frame(is_inside=True)
         found[name_of(attribute, 1)] = Branch(
-            nodes=tuple(_written_out(graph.get(1, []), functions, frame)),
+            nodes=tuple(_limited(_written_out(graph.get(1, []), functions, frame))),
             constants=read_constants(graph),
-            outputs=tuple(name_of(collect(view(end)), 1) for end in graph.get(12, [])),
+            outputs=tuple(_end(end, node) for end in graph.get(12, [])),
         )
-    if found.keys() != {"then_branch", "else_branch"} or len(parts.get(5, [])) != 2:
+    fits = all(len(one.outputs) == len(parts.get(2, [])) for one in found.values())
+    if found.keys() != {"then_branch", "else_branch"} or len(parts.get(5, [])) != 2 or not fits:
         raise InvalidAttribute("an If has two branches", fix="export again", node=node)
     return found["then_branch"], found["else_branch"]
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_CONSTANT = 2**24  #: entries of one folded value
 MAX_SIGNAL = 2**24  #: entries of one signal
+MAX_FOLDED = 2**26  #: entries of all folded constants together
 MAX_INTEGER = 2**53  #: exact in float64 too, and far from where int64 wraps
 
 
@@ -169,7 +170,10 @@ class Call:
         found = self.exact(place)
         if found.value.size != 1:
             self.invalid(f"operand {place} is not one number")
-        return float(found.value.reshape(()))
+        number = found.value.reshape(()).item()
+        if float(number) != number:
+            self.not_checkable(f"operand {place} is {number}, which float64 rounds")
+        return float(number)
 
     def arity(self, least: int, most: int) -> None:
         """Check how many operands there are, the first `least` of them present."""

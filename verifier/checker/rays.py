@@ -16,6 +16,7 @@ from verifier.checker.builder import Builder
 from verifier.checker.enclosures import TINY, U
 from verifier.checker.maps import Diagonal, Gather
 from verifier.checker.network import Affine, Elementwise
+from verifier.errors import NotCheckable
 
 if TYPE_CHECKING:
     from verifier.checker.curves import Curve
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Pair: TypeAlias = tuple[float, float]
 
 ONE: Pair = (1.0, 0.0)
+_LEAST = 2.0**-900  #: scales far above where products underflow: their errors are relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,17 @@ def is_one(a: Pair) -> bool:
     return abs(a[0]) == 1.0 and a[1] == 0
 
 
+def divides(b: Pair) -> bool:
+    """Whether b is far from 0, also against its error."""
+    return max(2 * b[1], _LEAST) < abs(b[0])
+
+
 def over(a: Pair, b: Pair) -> Pair:
-    """The quotient, where b is far from 0 against its error."""
+    """The quotient. Raises NotCheckable where b is not far from 0, also against its error."""
     if is_one(b):
         return a[0] * b[0], a[1]
+    if not divides(b):
+        raise NotCheckable(f"a division by {b[0]}", fix="export with constants of usual size")
     value = a[0] / b[0]
     error = (a[1] + abs(value) * b[1]) / (abs(b[0]) - b[1]) * (1 + 16 * U)
     return value, error + abs(value) * (2 * U) + TINY
@@ -72,6 +81,8 @@ def rays(builder: Builder, source: str) -> list[Ray]:
         if step is None:
             return found
         scale = times(last.scale, step.scale)
+        if abs(scale[0]) < _LEAST:
+            return found
         shift = plus(last.shift, times(last.scale, step.shift))
         found.append(Ray(step.root, scale, shift))
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from verifier.checker import scalars
 from verifier.checker.builder import Builder, indices
-from verifier.checker.folding import product
+from verifier.checker.folded_arithmetic import product
 from verifier.checker.linear import added, flat
 from verifier.checker.maps import Adjoint, Dense, Diagonal, Gather, composed, identity
 from verifier.checker.network import Elementwise, Product, Term

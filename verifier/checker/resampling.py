@@ -78,22 +78,27 @@ _COORDINATES: Mapping[str, Callable[[int, Fraction, int, int], Fraction]] = {
 def resize(builder: Builder, call: Call) -> Signal:
     """Both operators, as their opsets define them."""
     signal = call.signal(0)
-    scales, shape = _scales(call, signal.shape)
+    if call.node.op == "Upsample" and call.opset >= 10:
+        call.not_checkable(f"opset {call.opset} has no such operator")
+    axes, scales, shape = _scales(call, signal.shape)
     call.allowed(shape)
     if any(size > _LONGEST for size in shape):
         call.not_checkable(f"axes of lengths {shape[:8]}")
     modern = call.node.op == "Resize" and call.opset >= 11
-    where = call.string("coordinate_transformation_mode", "half_pixel" if modern else "asymmetric")
-    rounding = call.string("nearest_mode", "round_prefer_floor" if modern else "floor")
+    where, rounding = _written(call) if modern else ("asymmetric", "floor")
     mode = call.string("mode", "nearest")
-    _check_plain(call)
     if where not in _COORDINATES or rounding not in _ROUNDINGS or mode not in ("nearest", "linear"):
         call.not_checkable(f"mode {mode!r}, {where!r}, {rounding!r}")
     places = [
-        [_COORDINATES[where](i, s, n, m) for i in range(m)]
-        for s, n, m in zip(scales, signal.shape, shape, strict=True)
+        [_COORDINATES[where if axis in axes else "asymmetric"](i, s, n, m) for i in range(m)]
+        for axis, (s, n, m) in enumerate(zip(scales, signal.shape, shape, strict=True))
     ]
     if mode == "nearest":
+        # Before opset 11 it is not said to which side; examples and run times differ by scale.
+        if not modern and any(
+            x.denominator > 1 for s, row in zip(scales, places, strict=True) for x in row if s < 1
+        ):
+            call.not_checkable(f"opset {call.opset} for scales below 1")
         picked = [
             [min(max(_ROUNDINGS[rounding](x), 0), n - 1) for x in row]
             for row, n in zip(places, signal.shape, strict=True)
@@ -137,8 +142,8 @@ def _weights(row: list[Fraction], size: int) -> tuple[np.ndarray, np.ndarray | N
     return weight, error if np.any(error) else None
 
 
-def _check_plain(call: Call) -> None:
-    """Nothing that changes the weights, or sizes, in a way that is not read here."""
+def _written(call: Call) -> tuple[str, str]:
+    """(where entries lie, how they are rounded), and nothing else that changes the weights."""
     call.number("cubic_coeff_a", 0.0)
     call.number("extrapolation_value", 0.0)
     if call.string("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -146,12 +151,16 @@ def _check_plain(call: Call) -> None:
     for flag in ("antialias", "exclude_outside"):
         if call.integer(flag, 0):
             call.not_checkable(flag)
+    where = call.string("coordinate_transformation_mode", "half_pixel")
+    return where, call.string("nearest_mode", "round_prefer_floor")
 
 
-def _scales(call: Call, shape: tuple[int, ...]) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
-    """The scale and the new size of every axis."""
+def _scales(
+    call: Call, shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[Fraction, ...], tuple[int, ...]]:
+    """The axes that are resized; the scale and the new size of every axis."""
     given, are_sizes = _given(call)
-    axes = call.list_of_integers("axes")
+    axes = call.list_of_integers("axes") if call.opset >= 18 else None
     axes = tuple(range(len(shape))) if axes is None else call.axes(axes, len(shape))
     if len(given) != len(axes) or any(number <= 0 for number in given):
         call.invalid(f"scales {[float(number) for number in given[:8]]}")
@@ -161,7 +170,7 @@ def _scales(call: Call, shape: tuple[int, ...]) -> tuple[tuple[Fraction, ...], t
         scales[axis] = Fraction(sizes[axis], shape[axis]) if are_sizes else number
     if 0 in sizes:
         call.mismatch("an axis becomes empty")
-    return tuple(scales), tuple(sizes)
+    return axes, tuple(scales), tuple(sizes)
 
 
 def _given(call: Call) -> tuple[tuple[Fraction, ...], bool]:
@@ -171,6 +180,13 @@ def _given(call: Call) -> tuple[tuple[Fraction, ...], bool]:
         return tuple(map(Fraction, call.list_of_numbers("scales") or ())), False
     place = 2 if call.node.op == "Resize" and call.opset >= 11 else 1
     call.arity(1, 4 if place == 2 else 2)
-    if place == 2 and call.optional(3) is not None and call.integers(3):
-        return tuple(map(Fraction, call.integers(3))), True
-    return tuple(Fraction(float(number)) for number in call.exact(place).value.reshape(-1)), False
+    given = call.optional(place)
+    scales = () if given is None else call.exact(place).value.reshape(-1)
+    if given is not None and given.dtype != "float32":
+        call.invalid(f"its scales are {given.dtype}")
+    sizes = call.integers(3) if place == 2 and call.optional(3) is not None else ()
+    if len(sizes) and len(scales):
+        call.invalid("scales and sizes")
+    if len(sizes):
+        return tuple(map(Fraction, sizes)), True
+    return tuple(Fraction(float(number)) for number in scales), False

@@ -24,7 +24,7 @@ from verifier.checker.length import Length
 from verifier.checker.maps import Gather
 from verifier.checker.network import Affine, Blocks, Elementwise, Term
 from verifier.checker.operands import Call, Constant, Signal
-from verifier.checker.rays import over
+from verifier.checker.rays import divides, over
 from verifier.checker.supports import MOST, after, beside, spread, support
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _shifted(rows: Sparse, inner: Squares) -> tuple[Vector, Vector]:
     value = (rows.weight * c).sum(axis=1)
     error = (rows.weight * e + spread(rows) * (c + e)).sum(axis=1)
     terms = rows.index.shape[1] + 4
-    return value, (error + value * (terms * U)) * (1 + 4 * terms * U) + terms * TINY
+    return value, (error + value * (terms * U)) * (1 + 4 * terms * U) + 2 * terms * TINY
 
 
 def _plus(one: tuple[Vector, Vector], other: tuple[Vector, Vector]) -> tuple[Vector, Vector]:
@@ -138,7 +138,7 @@ def _alike(found: Squares, builder: Builder) -> tuple[str, Pair, Pair] | None:
     if any(np.any(array != array.flat[0]) for array in numbers):
         return None
     a, d, c, e = (float(array.flat[0]) for array in numbers)
-    return (source, (a, d), (c, e)) if d < a and e < c else None
+    return (source, (a, d), (c, e)) if divides((a, d)) and divides((c, e)) else None
 
 
 def _root_of_pair(value: Pair) -> Pair:
@@ -147,12 +147,15 @@ def _root_of_pair(value: Pair) -> Pair:
 
 
 def _roots(value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Roots of pairs with e <= w: |sqrt(w_true) - sqrt(w)| <= e / sqrt(w); 0 and 4^k are exact."""
+    """Roots of pairs of numbers that are not negative; 0 and 4^k are exact.
+
+    |sqrt(w_true) - sqrt(w)| <= e / sqrt(w), or sqrt(e) where w is 0: of products that underflow.
+    """
     root = np.sqrt(value)
-    exact = (error == 0) & (np.frexp(root)[0] == 0.5) & (root * root == value) | (value == 0)
+    exact = (error == 0) & ((np.frexp(root)[0] == 0.5) & (root * root == value) | (value == 0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        loose = (error / root + root * U) * _UP + TINY
-    return root, np.where(exact, 0.0, loose)
+        shift = np.where(value == 0, np.sqrt(error), error / root)
+    return root, np.where(exact, 0.0, (shift + root * U) * _UP + TINY)
 
 
 def _length_of(builder: Builder, call: Call, signal: Signal, found: Squares) -> Signal | None:

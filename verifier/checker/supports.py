@@ -94,7 +94,7 @@ def _product(
     value = a * b
     exact = (a == 1) | (b == 1) | (a == 0) | (b == 0)
     error = (np.abs(a) * e + np.abs(b) * d + d * e) * _UP
-    return value, error + np.where(exact & (d == 0) & (e == 0), 0.0, np.abs(value) * U + TINY)
+    return value, error + np.where(exact & (d == 0) & (e == 0), 0.0, np.abs(value) * U + 4 * TINY)
 
 
 def _pairs(

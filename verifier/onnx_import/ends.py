@@ -112,14 +112,25 @@ def read_ends(
         raise EmptyModel(
             "the graph has no input or no output", fix="export a model with an input and an output"
         )
-    declared = {item.name: None if item.shape is None else prod(item.shape) for item in outputs}
     return Ends(
         inputs=tuple(_checked_input(item) for item in free),
         outputs=outputs,
-        chosen=reading.chosen(declared),
+        chosen=reading.chosen(_counts(inputs, outputs)),
         fed=fed,
         frozen=frozen,
     )
+
+
+def _counts(inputs: Iterable[Declared], outputs: Iterable[Declared]) -> dict[str, int | None]:
+    """Entries of every output; None where a symbol leads it that leads no input, where it is 1."""
+    batches = {item.dims[0] for item in inputs if item.dims}
+    known = {
+        item.name: not item.has_open_batch or (item.dims or ("",))[0] in batches for item in outputs
+    }
+    return {
+        item.name: prod(item.shape) if item.shape is not None and known[item.name] else None
+        for item in outputs
+    }
 
 
 def _refuse_repeated(ends: Iterable[Declared], what: str) -> None:

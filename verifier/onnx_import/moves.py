@@ -202,6 +202,8 @@ def _pad(call: Call, x: Array) -> tuple[Array, ...]:
     checked_size(
         tuple(max(n + b + e, 0) for n, (b, e) in zip(x.shape, widths, strict=True)), call.name
     )
+    if any(max(-b, 0) + max(-e, 0) > n for n, (b, e) in zip(x.shape, widths, strict=True)):
+        raise call.unsupported("its pads cut more than there is")
     cropped = x[
         tuple(slice(max(-b, 0), n + min(e, 0)) for n, (b, e) in zip(x.shape, widths, strict=True))
     ]

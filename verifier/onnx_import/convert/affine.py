@@ -322,6 +322,8 @@ def _scaler(call: Call) -> Emitted:
     x = call.signal(0)
     offset = np.array(call.attributes.floats("offset") or (0.0,))
     scale = np.array(call.attributes.floats("scale") or (1.0,))
+    if 2 < len(x.shape) and 1 < max(offset.size, scale.size):
+        raise call.unsupported("it does not say which axis the features are")
     factor = np.broadcast_to(scale, x.shape)
     return affine(call, x.shape, [(x, Diagonal(tensor(factor.reshape(x.size))))], -offset * factor)
 
@@ -332,7 +334,7 @@ def _zip_map(call: Call) -> Emitted:
     attributes.ignore("classlabels_strings", "classlabels_int64s")
     names = ("classlabels_int64s", "classlabels_strings")
     labels = next((attributes.values[name] for name in names if name in attributes.values), ())
-    if not isinstance(labels, tuple) or list(labels) != sorted(labels, key=_label):
+    if not isinstance(labels, tuple) or list(labels) != sorted(set(labels), key=_label):
         raise call.unsupported("its labels do not ascend")
     return _cast(call)
 

@@ -113,8 +113,10 @@ def _reduced(call: Call) -> tuple[Signal, Array, Shape]:
     axes = axes_of(call, 1, rank, since=18)
     keep = bool(call.attributes.integer("keepdims", 1))
     nothing = call.attributes.integer("noop_with_empty_axes", 0) if 18 <= call.opset else 0
-    if not axes:
-        axes = () if nothing else tuple(range(rank))
+    if nothing and not axes:
+        # The specification's result is x, that of run times the norm of every entry.
+        raise call.unsupported("it reduces nothing (noop_with_empty_axes)")
+    axes = axes or tuple(range(rank))
     groups = along(call, x, tuple(sorted(axes))).numpy()
     kept = tuple(1 if axis in axes else n for axis, n in enumerate(x.shape))
     return x, groups, kept if keep else tuple(n for a, n in enumerate(x.shape) if a not in axes)

@@ -58,23 +58,26 @@ def coordinate(mode: str, place: int, scale: Fraction, size: int, out: int) -> F
 
 def _resize(call: Call) -> Emitted:
     x = call.signal(0)
-    scales, out = _sizes(call, x.shape)
+    if call.op == "Upsample" and 10 <= call.opset:
+        raise call.unsupported(f"opset {call.opset} has no such operator")
+    axes, scales, out = _sizes(call, x.shape)
     checked_size(out, call.name)
     if LONGEST < max(out, default=0):
         raise call.unsupported(f"an axis becomes {max(out)} long")
     mode = call.attributes.text("mode", "nearest")
-    usual = "half_pixel" if 11 <= call.opset else "asymmetric"
-    where = call.attributes.text("coordinate_transformation_mode", usual)
-    rounding = call.attributes.text(
-        "nearest_mode", "round_prefer_floor" if 11 <= call.opset else "floor"
-    )
-    _refuse_others(call)
+    where, rounding = ("asymmetric", "floor") if call.opset < 11 else _modes(call)
     if coordinate(where, 0, Fraction(1), 1, 1) is None:
         raise call.unsupported(f"its coordinate_transformation_mode is {where!r}")
     places = [
-        [coordinate(where, i, scale, size, n) or Fraction(0) for i in range(n)]
-        for size, n, scale in zip(x.shape, out, scales, strict=True)
+        [
+            coordinate(where if axis in axes else "asymmetric", i, scale, size, n) or Fraction(0)
+            for i in range(n)
+        ]
+        for axis, (size, n, scale) in enumerate(zip(x.shape, out, scales, strict=True))
     ]
+    if call.opset < 11 and min(scales, default=Fraction(1)) < 1 and mode == "nearest":
+        # Not said in the specification, whose examples are rounded otherwise than larger scales.
+        raise call.unsupported(f"opset {call.opset} does not say which entry is nearest")
     if mode == "nearest" and rounding in NEAREST:
         picked = [
             [min(max(NEAREST[rounding](p), 0), size - 1) for p in axis]
@@ -109,8 +112,8 @@ def _between(shape: Shape, out: Shape, places: list[list[Fraction]]) -> LinearMa
     return linear
 
 
-def _refuse_others(call: Call) -> None:
-    """What is not written out: cubic filters, filters against aliasing, kept ratios."""
+def _modes(call: Call) -> tuple[str, str]:
+    """(where entries lie, how they are rounded), with no other filter and no kept ratio."""
     call.attributes.ignore("cubic_coeff_a", "extrapolation_value")
     policy = call.attributes.text("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
@@ -118,10 +121,12 @@ def _refuse_others(call: Call) -> None:
     for flag in ("antialias", "exclude_outside"):
         if call.attributes.integer(flag, 0):
             raise call.unsupported(f"it has {flag}")
+    where = call.attributes.text("coordinate_transformation_mode", "half_pixel")
+    return where, call.attributes.text("nearest_mode", "round_prefer_floor")
 
 
-def _sizes(call: Call, shape: Shape) -> tuple[Scales, Shape]:
-    """The scale and the new size of every axis."""
+def _sizes(call: Call, shape: Shape) -> tuple[tuple[int, ...], Scales, Shape]:
+    """The axes that are resized; the scale and the new size of every axis."""
     scales, sizes = _given(call)
     axes = call.attributes.integers("axes") if 18 <= call.opset else None
     axes = tuple(range(len(shape))) if axes is None else axes
@@ -137,7 +142,7 @@ def _sizes(call: Call, shape: Shape) -> tuple[Scales, Shape]:
         found[axis] = number if sizes is None else Fraction(int(number), shape[axis])
     if min(out, default=1) < 1:
         raise call.unsupported("an axis becomes empty")
-    return tuple(found), tuple(out)
+    return axes, tuple(found), tuple(out)
 
 
 def _given(call: Call) -> tuple[Scales, Scales | None]:
