@@ -15,6 +15,7 @@ from verifier.certificate import Pattern
 from verifier.checker import check
 from verifier.checker.graph import read_network
 from verifier.errors import LipcertError, PatternRefuted
+from verifier.onnx_import import load
 from verifier.property import Property
 from verifier.regions import CenterBox
 
@@ -60,6 +61,14 @@ def _masked(shape: tuple[int, ...], opset: int = 24) -> Hostile:
 
 HOSTILE: Mapping[str, Hostile] = {
     "an ellipsis that is summed": _einsum("invalid-attribute", "...ij->ij", (2, 2, 3)),
+    "ellipses of two lengths": Hostile(
+        "not-checkable",
+        "Einsum",
+        (3, 2),
+        ("k", "x"),
+        {"k": floats(2)},
+        {"equation": "a...,...a->...a"},
+    ),
     "two ellipses in a term": _einsum("invalid-attribute", "......->...", (2, 3)),
     "a diagonal of a row": _einsum("shape-mismatch", "ii->i", (1, 3)),
     "an alphabet of its own": _einsum("not-checkable", "aB", (2, 3)),
@@ -144,3 +153,9 @@ def test_a_gate_that_is_no_share_does_not_keep_the_state_small(gate: str) -> Non
     (bound,) = bounds(certificate)
     assert bound is not None
     assert 0 < abs(high - low) * (1 - 1e-3) <= bound
+
+
+def test_what_the_runtime_breaks_down_over_is_refused_before_it_runs() -> None:
+    with pytest.raises(LipcertError) as refusal:
+        load(HOSTILE["ellipses of two lengths"].data).require_network()
+    assert refusal.value.code == "unsupported-op"

@@ -9,8 +9,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from tests.checker.shared import ROOT, needs_shared
 from tests.methods.lipsdp_networks import NETWORKS, noise
+from verifier.errors import JobFailed
 from verifier.methods.lipsdp import interior_point
+from verifier.methods.lipsdp import problem as problems
 from verifier.methods.lipsdp.form import Form, form_of
 from verifier.methods.lipsdp.inequality import Inequality, Point, ones
 from verifier.methods.lipsdp.newton import Products, newton_factor
@@ -18,6 +21,8 @@ from verifier.methods.lipsdp.problem import Family, Scaled
 from verifier.methods.lipsdp.repair import repaired
 from verifier.methods.lipsdp.slopes import global_slopes
 from verifier.methods.lipsdp.step_length import longest_step
+from verifier.network.everywhere import everywhere
+from verifier.onnx_import import load
 
 KINDS = [(name, linf) for name in ("residual", "groupsort", "mixed_slopes") for linf in (0, 1)]
 
@@ -136,3 +141,19 @@ def test_repair_makes_anything_strictly_feasible(name: str, linf: int, junk: flo
     strict = repaired(problem, point, 0.0)
     assert 0 < float(strict.gates.min())
     assert 0 < float(torch.linalg.eigvalsh(problem.slack(strict))[0])
+
+
+@needs_shared
+def test_a_start_that_rounding_leaves_no_room_is_made_with_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind the five steps of a GRU the gates of a start span fifteen decades."""
+    assert ROOT is not None
+    data = (ROOT / "models/exports/rnn_gru.legacy.onnx").read_bytes()
+    network = everywhere(load(data, differential=False).require_network()).lowered("keep")
+    form = form_of(network, torch.arange(network.input_size), global_slopes(network))
+    outputs = torch.eye(network.output_size, dtype=torch.float64)
+    assert scaled(form, outputs, linf=False).unit.level.isfinite().all()
+    monkeypatch.setattr(problems, "MORE_ROOM", ())
+    with pytest.raises(JobFailed, match="range of float64"):
+        scaled(form, outputs, linf=False)

@@ -146,6 +146,8 @@ def _parsed(call: Call) -> _Equation:
     ):
         call.invalid(f"equation {text[:80]!r}")
     most = max(counts)
+    if any("..." in term and count < most for term, count in zip(terms, counts, strict=True)):
+        call.not_checkable("ellipses that stand for different numbers of axes")
     operands = tuple(_spelled(term, count, most) for term, count in zip(terms, counts, strict=True))
     sizes = _sizes(call, operands, shapes)
     every = [label for labels in operands for label in labels]

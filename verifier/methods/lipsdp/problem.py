@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
+from verifier.errors import JobFailed
 from verifier.methods.lipsdp.form import Form
 from verifier.methods.lipsdp.inequality import Inequality, Point, least_level, ones
 from verifier.methods.lipsdp.multipliers import (
@@ -28,6 +29,8 @@ from verifier.methods.lipsdp.rounding import CertificateMatrix
 from verifier.methods.lipsdp.start import (
     FACTOR,
     FACTOR_LINF,
+    MORE_ROOM,
+    Start,
     beyond_range,
     forward_start,
     freed,
@@ -100,9 +103,11 @@ class Family:
         ends = torch.cumsum(entered[form.owner].long(), dim=0)
         cuts = [0, *(int(ends[block.stop - 1]) for block in form.blocks if block.stop)]
         self._blocks = [slice(a, b) for a, b in pairwise(cuts) if a < b]
-        excess = FACTOR_LINF if inputs_in_linf else FACTOR
-        self._start = forward_start(self._spread, self._gram, self._owner, self._blocks, excess)
+        self._start = self._started(FACTOR_LINF if inputs_in_linf else FACTOR)
         self._thin = self._thinned() if inputs_in_linf else None
+
+    def _started(self, excess: float) -> Start:
+        return forward_start(self._spread, self._gram, self._owner, self._blocks, excess)
 
     def _thinned(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """F_0 of the psis and of all outputs, and M, where F = F_0 M has a low rank.
@@ -188,9 +193,26 @@ class Family:
             multipliers=len(numbered),
             panels=panels_of([count for count in nodes if count], outputs),
         ).to(self._device)
-        unit = _unit(problem, self._start.gates[numbered].to(problem.spread), hurried=hurried)
+        unit = self._unit(problem, numbered, hurried=hurried)
         kept = torch.nonzero(self._entered).flatten()[numbered]
         return Scaled(problem.scaled(unit), unit, kept, support.inputs)
+
+    def _unit(
+        self, problem: Inequality, numbered: Int64[Tensor, " kept"], *, hurried: bool
+    ) -> Point:
+        """The start, with more room where T has lost more than that to rounding and `MARGIN`.
+
+        Raises:
+            JobFailed: no room is enough.
+        """
+        for excess in MORE_ROOM:
+            try:
+                return _unit(
+                    problem, self._start.gates[numbered].to(problem.spread), hurried=hurried
+                )
+            except JobFailed:
+                self._start = self._started(excess)
+        return _unit(problem, self._start.gates[numbered].to(problem.spread), hurried=hurried)
 
     def warmed(self, scaled: Scaled, known: Multipliers) -> Scaled:
         """The same inequalities with starts near known multipliers, where they are feasible.

@@ -24,6 +24,7 @@ from verifier.methods.lipsdp.panels import times
 
 FACTOR = 1.6  #: of l2
 FACTOR_LINF = 2.0
+MORE_ROOM = (2.5, 5.0)  #: in their place, where rounding takes the room that they leave
 _ROOM = 1.3  #: the level above the least, in shares of it, where (2) is looked at
 _UNEVEN = 3.0  #: quotients of (2) are let be up to this multiple of their median
 _GREATEST_RAISE = 1e6

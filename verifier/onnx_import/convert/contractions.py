@@ -137,7 +137,11 @@ def _parsed(call: Call) -> _Sum:
     if len(terms) != len(call.inputs) or not is_plain:
         raise call.attributes.invalid("equation", f"is {equation!r}")
     shapes = [call.shape(place) for place in range(len(terms))]
-    most = max(len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True))
+    counts = [len(s) - len(t.replace("...", "")) for t, s in zip(terms, shapes, strict=True)]
+    most = max(counts)
+    if any("..." in term and count < most for term, count in zip(terms, counts, strict=True)):
+        # onnxruntime refuses such files, or breaks down.
+        raise call.unsupported("its ellipses stand for different numbers of axes")
     operands = [_labels(term, len(shape), most) for term, shape in zip(terms, shapes, strict=True)]
     sizes: dict[str, int] = {}
     for labels, shape in zip(operands, shapes, strict=True):
