@@ -83,12 +83,12 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     """
     feed = Feed.of(graph, is_restricted=_is_restricted(network))
     precision = _Precision.of(feed.dtype)
-    found = _outputs(network, feed.inputs, None, 0)
-    shaken = [_outputs(network, feed.inputs, precision, turn) for turn in range(_runs(network))]
+    found = _outputs(network, feed.inputs, None, 1)
+    shaken = _outputs(network, feed.inputs, precision, _runs(network))
     tolerance = _tolerances(found, shaken, precision)[network.output]
     expected = _expected(data, feed, outputs, network.output_size)
     _require_numbers(expected, tolerance)
-    worst = _excess(found[network.output].numpy(), expected, tolerance)
+    worst = _excess(found[network.output][0].numpy(), expected, tolerance)
     if worst is None:
         return
     node = _first_difference(data, graph, network, feed, precision)
@@ -155,26 +155,26 @@ def _excess(
 
 
 def _outputs(
-    network: Network, inputs: Tensor, precision: _Precision | None, run: int
+    network: Network, inputs: Tensor, precision: _Precision | None, runs: int
 ) -> dict[str, Tensor]:
-    """The output of every row, in chunks of rows that memory holds."""
-    rows = max(1, CHUNK // max(network.sizes.values()))
+    """[runs, rows, entries] of the output, in chunks of rows that memory holds."""
+    rows = max(1, CHUNK // (runs * max(network.sizes.values())))
     parts = [
-        _signals(network, part, precision, run, keep=(network.output,))[network.output]
+        _signals(network, part, precision, runs, keep=(network.output,))[network.output]
         for part in inputs.split(rows)
     ]
-    return {network.output: torch.cat(parts)}
+    return {network.output: torch.cat(parts, dim=1)}
 
 
 def _tolerances(
-    exact: Mapping[str, Tensor], shaken: Sequence[Mapping[str, Tensor]], precision: _Precision
+    exact: Mapping[str, Tensor], shaken: Mapping[str, Tensor], precision: _Precision
 ) -> dict[str, np.ndarray]:
     """How far rounding may have led each input's values, by signal."""
     tolerances: dict[str, np.ndarray] = {}
     for name, values in exact.items():
-        largest = _largest(values)
-        changes = [_largest(run[name] - values) for run in shaken]
-        whole = SAFETY * torch.stack(changes).amax(dim=0) + 8 * precision.roundoff * largest
+        largest = _largest(values[0])
+        changes = torch.stack([_largest(run - values[0]) for run in shaken[name]])
+        whole = SAFETY * changes.amax(dim=0) + 8 * precision.roundoff * largest
         # Beyond the greatest number of the type nothing can be compared.
         overflow = precision.greatest / 16 < largest
         whole = torch.where(overflow, torch.inf, whole + 2**9 * precision.least)
@@ -193,23 +193,28 @@ def _signals(
     network: Network,
     inputs: Tensor,
     precision: _Precision | None,
-    run: int,
+    runs: int,
     keep: Sequence[str],
 ) -> dict[str, Tensor]:
-    """The signals named, each freed once nothing reads it; rounding drawn where asked for."""
-    generator = torch.Generator().manual_seed(run)
+    """[runs, rows, entries] of the signals named; rounding drawn, in each run, where asked for.
+
+    What nothing reads any more is freed. The runs are rows of one evaluation.
+    """
+    generator = torch.Generator().manual_seed(0)
     last_use = {source: node.name for node in network.nodes for source in node.sources}
-    signals = {"": inputs}
+    signals = {"": inputs.repeat(runs, 1)}
     for node in network.nodes:
         value = _value(node, signals)
         if precision is not None and (loss := _loss(node, signals, value)) is not None:
-            signs = torch.randint(0, 2, value.shape[1:], generator=generator) * 2.0 - 1.0
-            value = value.addcmul(loss, signs, value=precision.roundoff)
+            signs = torch.randint(0, 2, (runs, 1, value.shape[1]), generator=generator) * 2.0 - 1.0
+            split = (runs, len(inputs), value.shape[1])
+            noise = loss.reshape(split) * signs
+            value = value.add(noise.reshape(value.shape), alpha=precision.roundoff)
         signals[node.name] = value
         for source in set(node.sources):
             if last_use[source] == node.name and source not in keep:
                 del signals[source]
-    return signals
+    return {name: signals[name].reshape(runs, len(inputs), -1) for name in keep}
 
 
 def _value(node: Node, signals: Mapping[str, Tensor]) -> Tensor:
@@ -273,10 +278,10 @@ def _first_difference(
         expected = run(model.SerializeToString(), feed, names)
     except ImportMismatch:
         return last
-    signals = _signals(network, feed.inputs, None, 0, keep=names)
-    shaken = [_signals(network, feed.inputs, precision, turn, keep=names) for turn in range(RUNS)]
+    signals = _signals(network, feed.inputs, None, 1, keep=names)
+    shaken = _signals(network, feed.inputs, precision, RUNS, keep=names)
     tolerances = _tolerances({name: signals[name] for name in names}, shaken, precision)
     for name, values in zip(names, expected, strict=True):
-        if _excess(signals[name].numpy(), values, tolerances[name]) is not None:
+        if _excess(signals[name][0].numpy(), values, tolerances[name]) is not None:
             return name
     return last
