@@ -1,6 +1,7 @@
 """RNN, GRU and LSTM of a fixed length, written out step by step.
 
-Of step t of direction d of a tensor y, "y:d.t.g" is gate g and "y:d.t.g:in" what enters it:
+Of step t of direction d of a tensor y, "y:d.t.g" is gate g and "y:d.t.g:in" what enters it, with
+"y:d.t.g:x" = x W where something recurs:
 
     RNN    h' = f(x W + h R + b)
     GRU    z, r = f(x W + h R + b),  w = 1 - z,  h' = w n + z h,

@@ -83,12 +83,11 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     """
     feed = Feed.of(graph, is_restricted=_is_restricted(network))
     precision = _Precision.of(feed.dtype)
-    found = _outputs(network, feed.inputs, None, 0)
-    shaken = [_outputs(network, feed.inputs, precision, turn) for turn in range(_runs(network))]
-    tolerance = _tolerances(found, shaken, precision)[network.output]
+    found = _outputs(network, feed.inputs, precision)
+    tolerance = _tolerance(found, precision)
     expected = _expected(data, feed, outputs, network.output_size)
     _require_numbers(expected, tolerance)
-    worst = _excess(found[network.output].numpy(), expected, tolerance)
+    worst = _excess(found[0].numpy(), expected, tolerance)
     if worst is None:
         return
     node = _first_difference(data, graph, network, feed, precision)
@@ -154,32 +153,27 @@ def _excess(
     return float(found[row, column]), float(expected[row, column]), float(tolerance[row])
 
 
-def _outputs(
-    network: Network, inputs: Tensor, precision: _Precision | None, run: int
-) -> dict[str, Tensor]:
-    """The output of every row, in chunks of rows that memory holds."""
-    rows = max(1, CHUNK // max(network.sizes.values()))
+def _outputs(network: Network, inputs: Tensor, precision: _Precision) -> Tensor:
+    """[1 + runs, rows, entries] of the output, in chunks of rows that memory holds."""
+    runs = _runs(network)
+    rows = max(1, CHUNK // ((1 + runs) * max(network.sizes.values())))
     parts = [
-        _signals(network, part, precision, run, keep=(network.output,))[network.output]
+        _signals(network, part, precision, runs, keep=(network.output,))[network.output]
         for part in inputs.split(rows)
     ]
-    return {network.output: torch.cat(parts)}
+    return torch.cat(parts, dim=1)
 
 
-def _tolerances(
-    exact: Mapping[str, Tensor], shaken: Sequence[Mapping[str, Tensor]], precision: _Precision
-) -> dict[str, np.ndarray]:
-    """How far rounding may have led each input's values, by signal."""
-    tolerances: dict[str, np.ndarray] = {}
-    for name, values in exact.items():
-        largest = _largest(values)
-        changes = [_largest(run[name] - values) for run in shaken]
-        whole = SAFETY * torch.stack(changes).amax(dim=0) + 8 * precision.roundoff * largest
-        # Beyond the greatest number of the type nothing can be compared.
-        overflow = precision.greatest / 16 < largest
-        whole = torch.where(overflow, torch.inf, whole + 2**9 * precision.least)
-        tolerances[name] = whole.numpy()
-    return tolerances
+def _tolerance(found: Tensor, precision: _Precision) -> np.ndarray:
+    """How far rounding may have led each input's values of one signal."""
+    exact, shaken = found[0], found[1:]
+    largest = _largest(exact)
+    changes = torch.stack([_largest(run - exact) for run in shaken])
+    whole = SAFETY * changes.amax(dim=0) + 8 * precision.roundoff * largest
+    # Beyond the greatest number of the type nothing can be compared.
+    overflow = precision.greatest / 16 < largest
+    whole = torch.where(overflow, torch.inf, whole + 2**9 * precision.least)
+    return whole.numpy()
 
 
 def _largest(values: Tensor) -> Tensor:
@@ -192,24 +186,31 @@ def _largest(values: Tensor) -> Tensor:
 def _signals(
     network: Network,
     inputs: Tensor,
-    precision: _Precision | None,
-    run: int,
+    precision: _Precision,
+    runs: int,
     keep: Sequence[str],
 ) -> dict[str, Tensor]:
-    """The signals named, each freed once nothing reads it; rounding drawn where asked for."""
-    generator = torch.Generator().manual_seed(run)
+    """[1 + runs, rows, entries] of the signals named: exact first, then with rounding drawn.
+
+    What nothing reads any more is freed. All runs are rows of one evaluation, and share what may
+    be lost at a node: that of the exact one.
+    """
+    generator = torch.Generator().manual_seed(0)
     last_use = {source: node.name for node in network.nodes for source in node.sources}
-    signals = {"": inputs}
+    signals, count = {"": inputs.repeat(1 + runs, 1)}, len(inputs)
     for node in network.nodes:
         value = _value(node, signals)
-        if precision is not None and (loss := _loss(node, signals, value)) is not None:
-            signs = torch.randint(0, 2, value.shape[1:], generator=generator) * 2.0 - 1.0
-            value = value.addcmul(loss, signs, value=precision.roundoff)
+        exact = {source: signals[source][:count] for source in node.sources}
+        if (loss := _loss(node, exact, value[:count])) is not None:
+            signs = torch.randint(0, 2, (runs, 1, value.shape[1]), generator=generator) * 2.0 - 1.0
+            noise = (loss * signs).reshape(-1, value.shape[1])
+            shaken = value[count:].add(noise, alpha=precision.roundoff)
+            value = torch.cat([value[:count], shaken])
         signals[node.name] = value
         for source in set(node.sources):
             if last_use[source] == node.name and source not in keep:
                 del signals[source]
-    return signals
+    return {name: signals[name].reshape(1 + runs, count, -1) for name in keep}
 
 
 def _value(node: Node, signals: Mapping[str, Tensor]) -> Tensor:
@@ -273,10 +274,9 @@ def _first_difference(
         expected = run(model.SerializeToString(), feed, names)
     except ImportMismatch:
         return last
-    signals = _signals(network, feed.inputs, None, 0, keep=names)
-    shaken = [_signals(network, feed.inputs, precision, turn, keep=names) for turn in range(RUNS)]
-    tolerances = _tolerances({name: signals[name] for name in names}, shaken, precision)
+    signals = _signals(network, feed.inputs, precision, RUNS, keep=names)
     for name, values in zip(names, expected, strict=True):
-        if _excess(signals[name].numpy(), values, tolerances[name]) is not None:
+        tolerance = _tolerance(signals[name], precision)
+        if _excess(signals[name][0].numpy(), values, tolerance) is not None:
             return name
     return last

@@ -210,7 +210,8 @@ def _gemm_with_matrix(call: Call) -> Emitted:
     index = index.T if turn else index
     matrix = weight.T if turn_weight else weight
     _check_inner(call, index.shape[1:], matrix.shape[:1])
-    dense = Dense(tensor(alpha * matrix.T), index.shape[0])
+    weight = matrix.T if alpha == 1.0 else alpha * matrix.T
+    dense = Dense(tensor(weight), index.shape[0])
     linear, shape = then(gather(index, x.size), dense), (index.shape[0], matrix.shape[1])
     if x is b:
         back = np.ascontiguousarray(indices(shape).T)

@@ -34,8 +34,9 @@ class Emitted:
 
 
 def tensor(array: np.ndarray) -> Tensor:
-    """A float64 tensor of its own memory."""
-    return torch.tensor(np.ascontiguousarray(array), dtype=torch.float64)
+    """A float64 tensor; of the array's memory where it can be, for nothing writes to either."""
+    rows = np.ascontiguousarray(array, dtype=np.float64)
+    return torch.from_numpy(rows if rows.flags.writeable else rows.copy())
 
 
 def index_tensor(array: np.ndarray) -> Tensor:
