@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from tests.checker.evaluation import Runtime
-from tests.onnx_import.graphs import info, model, node
+from tests.onnx_import.graphs import info, model, node, proto, serialised
 from verifier.checker.graph import read_network
 from verifier.checker.maps import Composed, Diagonal
 from verifier.checker.network import Affine
@@ -34,8 +35,6 @@ def _sums(*shape: int) -> Array:
 
 
 def _branch(nodes: list[Any], output: str) -> Any:  # noqa: ANN401 (a protobuf class)
-    from onnx import helper
-
     return helper.make_graph(nodes, "branch", [], [info(output, None)])
 
 
@@ -157,6 +156,39 @@ def test_what_may_be_misread_is_refused(form: str) -> None:
     with pytest.raises(LipcertError) as caught:
         read_network(REFUSED[form])
     assert caught.value.fix
+
+
+def _calling(read: str, *given: str) -> bytes:
+    """A file whose own function reads `read`, called with these inputs; y/v is made outside."""
+    body = helper.make_function(
+        "local", "F", ["a"], ["o"], [node("Add", ["a", read], ["o"])], [helper.make_opsetid("", 18)]
+    )
+    nodes = [
+        node("Neg", ["x"], ["y/v"]),
+        node("F", list(given), ["y"], domain="local"),
+    ]
+    made = proto(nodes, domains=("local",), opset=18)
+    made.functions.append(body)
+    return serialised(made)
+
+
+@pytest.mark.parametrize("data", [_calling("v", "x"), _calling("a", "x", "x")], ids=["v", "two"])
+def test_a_function_reads_what_it_makes_and_takes_what_it_names(data: bytes) -> None:
+    assert len(read_network(_calling("a", "x")).nodes) == 1
+    with pytest.raises(LipcertError):
+        read_network(data)
+
+
+def test_signals_of_one_name_in_two_ifs_are_refused_by_both() -> None:
+    def made(factor: str, output: str) -> Any:  # noqa: ANN401 (a protobuf class)
+        inner = _branch([node("Mul", ["x", factor], ["r"])], "r")
+        return node("If", ["holds"], [output], then_branch=inner, else_branch=inner)
+
+    nodes = [made("one", "p"), made("five", "q"), node("Add", ["p", "q"], ["y"])]
+    data = model(nodes, {"holds": np.array(True), "one": _f(1), "five": _f(5)})
+    for reader in (read_network, load):
+        with pytest.raises(LipcertError, match="'r'"):
+            reader(data)
 
 
 def _last_scale(data: bytes) -> tuple[Array, Array]:

@@ -194,7 +194,8 @@ def _gated(builder: Builder, multiples: Sequence[Ray], ray: Ray) -> tuple[str, C
     outer, inner = times(pair[0].scale, ray.scale), pair[1].scale
     if sigmoid is not None and ray.shift == (0.0, 0.0):
         return pair[0].root, _silu(outer, inner)
-    if erf is not None and ray.shift == ray.scale:
+    # Of numbers that are rounded, one value and one error do not say that they are one number.
+    if erf is not None and ray.shift == ray.scale and ray.scale[1] == 0:
         return pair[0].root, compounds.erf_gate(inner, over(outer, inner))
     return None
 

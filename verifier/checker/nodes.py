@@ -26,6 +26,7 @@ from verifier.errors import (
     NonDeterministicOp,
     NonFiniteWeights,
     OpsetUnsupported,
+    UndefinedName,
 )
 
 MAX_NESTING = 64  #: of calls
@@ -164,6 +165,7 @@ def _called(parts: Parts, function: Parts, functions: Functions, frame: _Frame) 
     if frame.depth >= MAX_NESTING:
         raise ExpansionTooLarge("calls are nested too deep", fix="inline the functions")
     inputs, outputs = ([frame.value(item) for item in parts.get(at, [])] for at in (1, 2))
+    _check_own(function, inputs, outputs)
     # By the name inside: of two calls in one function, one may leave the function's output.
     label = frame.prefix + next((text(item) for item in parts.get(2, []) if len(view(item))), "")
     names = {text(item): "" for item in function.get(4, [])}
@@ -180,6 +182,24 @@ def _called(parts: Parts, function: Parts, functions: Functions, frame: _Frame) 
     inner = _Frame(f"{label}/", names, attributes, frame.depth + 1, is_inside=True)
     yield from _written_out(function.get(7, []), functions, inner)
     yield from copies
+
+
+def _check_own(function: Parts, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """A function reads what it makes, and is not given more than it takes."""
+    name = name_of(function, 1)
+    if len(inputs) > len(function.get(4, [])) or len(outputs) > len(function.get(5, [])):
+        raise InvalidAttribute(f"function {name!r} is called with too much", fix="export again")
+    nodes = [collect(view(item)) for item in function.get(7, [])]
+    if not nodes:
+        # Calls of nothing could be nested and repeated without an end that is counted.
+        raise InvalidAttribute(f"function {name!r} holds no node", fix="export again")
+    made = {text(item) for node in nodes for item in node.get(2, [])}
+    made |= {text(item) for item in function.get(4, [])} | {""}
+    for item in (*(one for node in nodes for one in node.get(1, [])), *function.get(5, [])):
+        if text(item) not in made:
+            raise UndefinedName(
+                f"{text(item)!r} is read in function {name!r} but not made", fix="export again"
+            )
 
 
 def _attributes_of_call(

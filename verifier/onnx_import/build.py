@@ -145,6 +145,13 @@ class _Builder:
             )
         first, second = call.operator.branches
         branch = first if condition.array.reshape(-1)[0] else second
+        again = sorted(self.nodes.keys() & {*branch.made})
+        if again:
+            raise ControlFlow(
+                f"node {call.name!r} (If): {again[0]!r} is a name that another If uses inside",
+                node=call.name,
+                fix="export without control flow, or with names that are used once",
+            )
         self.values |= branch.constants
         self._follow(in_order(branch.operators, (*branch.constants, *branch.captured)))
         return [self.values[name] for name in branch.outputs]
