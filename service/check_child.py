@@ -31,11 +31,8 @@ from service.worker import load_entry
 from verifier.canonical_json import Json, canonical_json
 from verifier.certificate import Certificate
 from verifier.certificate_json import certificate_id, certificate_json
-from verifier.certificate_reader import (
-    MalformedCertificate,
-    certificate_from_json,
-    parse_certificate,
-)
+from verifier.certificate_reader import certificate_from_json, parse_certificate
+from verifier.certificate_shapes import MalformedCertificate
 from verifier.radius_json import Question, parse_question
 from verifier.region_json import region_json
 from verifier.regions import Region

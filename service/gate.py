@@ -30,7 +30,8 @@ from service.child import Outcome
 from service.failures import FAILED, REFUSED, Failure
 from verifier.certificate import Certificate
 from verifier.certificate_json import certificate_id
-from verifier.certificate_reader import MalformedCertificate, certificate_from_json
+from verifier.certificate_reader import certificate_from_json
+from verifier.certificate_shapes import MalformedCertificate
 from verifier.errors import CheckRejected, InvalidRequest, RequestRefused
 from verifier.property import Request
 from verifier.request_json import parse_request, request_json

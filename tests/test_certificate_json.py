@@ -48,7 +48,8 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.certificate_json import certificate_id, certificate_json, certificate_text
-from verifier.certificate_reader import MalformedCertificate, parse_certificate
+from verifier.certificate_reader import parse_certificate
+from verifier.certificate_shapes import MalformedCertificate
 from verifier.norms import Norm
 from verifier.property import Each, Monotone, Property
 from verifier.regions import CenterBox

@@ -1,8 +1,8 @@
 """The certificate: a claim, the proof of it, and what was sought besides. Pure data.
 
-CERTIFICATE.md says what each proof claims and how it is checked; `certificate_json` writes and
-`certificate_reader` reads the JSON. A `Candidate` is what a method returns: unproved, and of
-another type, so that nothing but the checker's word turns one into the other.
+CERTIFICATE.md says what each proof claims and how it is checked; `certificate_json` writes the
+JSON, `certificate_reader` and `proof_reader` read it. A `Candidate` is what a method returns:
+unproved, and of another type, so that nothing but the checker's word turns one into the other.
 
 Names inside proofs are ONNX tensor names: a nonlinear node is named by the tensor that leaves it.
 """

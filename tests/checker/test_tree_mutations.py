@@ -30,7 +30,8 @@ from verifier.certificate import (
     log10_upper,
 )
 from verifier.certificate_json import certificate_json
-from verifier.certificate_reader import MalformedCertificate, certificate_from_json
+from verifier.certificate_reader import certificate_from_json
+from verifier.certificate_shapes import MalformedCertificate
 from verifier.checker.network import Network
 from verifier.checker.verdict import Verdict, judge
 from verifier.norms import Norm, NormPair

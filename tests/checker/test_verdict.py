@@ -38,11 +38,8 @@ from verifier.certificate import (
     verdict_of,
 )
 from verifier.certificate_json import certificate_json, certificate_text
-from verifier.certificate_reader import (
-    MalformedCertificate,
-    certificate_from_json,
-    parse_certificate,
-)
+from verifier.certificate_reader import certificate_from_json, parse_certificate
+from verifier.certificate_shapes import MalformedCertificate
 from verifier.checker import Verdict, api, check_raised
 from verifier.checker import verdict as verdict_module
 from verifier.checker.items import Selection

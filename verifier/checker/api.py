@@ -10,11 +10,8 @@ import numpy as np
 
 from verifier.certificate import Certificate
 from verifier.certificate_json import certificate_json
-from verifier.certificate_reader import (
-    MalformedCertificate,
-    certificate_from_json,
-    parse_certificate,
-)
+from verifier.certificate_reader import certificate_from_json, parse_certificate
+from verifier.certificate_shapes import MalformedCertificate
 from verifier.checker.arithmetic import require_sound_arithmetic
 from verifier.checker.centers import of_one_center
 from verifier.checker.entries import least_fall, prove_entries
