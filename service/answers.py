@@ -16,6 +16,16 @@ Outcome: TypeAlias = Mapping[str, Any]  # Any: one JSON line of the checker's ch
 DECIDED = ("certified", "violated")
 
 
+def asked_of(model: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a certificate that answers a job about a bound has to be about."""
+    return {
+        "model": model,
+        "property": request["property"],
+        "target": request["target"],
+        "semantics": request.get("semantics", "real"),
+    }
+
+
 @runtime_checkable
 class Answer(Protocol):
     """The best so far."""
@@ -64,15 +74,9 @@ class BoundAnswer:
         return self._best
 
     def asked(self, place: int) -> Mapping[str, Any]:
-        """The model, the property, the target and the semantics."""
+        """What the job asks."""
         del place  # there is one
-        request = self._claim.request
-        return {
-            "model": self._claim.model,
-            "property": request["property"],
-            "target": request["target"],
-            "semantics": request.get("semantics", "real"),
-        }
+        return asked_of(self._claim.model, self._claim.request)
 
     def is_better(self, place: int, outcome: Outcome) -> bool:
         """No larger bound.

@@ -32,7 +32,7 @@ from verifier.canonical_json import Json, canonical_json
 from verifier.certificate import Certificate
 from verifier.certificate_json import certificate_id, certificate_json
 from verifier.certificate_reader import certificate_from_json, parse_certificate
-from verifier.certificate_shapes import MalformedCertificate
+from verifier.certificate_shapes import MalformedCertificate, no_constant, unique
 from verifier.radius_json import Question, parse_question
 from verifier.region_json import region_json
 from verifier.regions import Region
@@ -164,7 +164,7 @@ def _unwrapped(text: bytes) -> tuple[dict[str, object], str | None]:
         UnreadableBody: the body is not `{certificate, model?}`.
     """
     try:
-        members = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        members = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise UnreadableBody("malformed-json", f"the body is not strict JSON: {error}") from error
     if not isinstance(members, dict) or "certificate" not in members:
@@ -265,17 +265,6 @@ def _stored(certificate: Certificate, out: Path) -> Outcome:
 
 def _rejected(code: str, reason: str) -> Outcome:
     return {"valid": False, "code": code, "reason": reason, "node": None, "id": None}
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("an object has one key twice")
-    return members
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from service.answers import asked_of
 from service.attempt import Tools
 from service.checking import CheckOrder, rejection
 from service.failures import failure_of_job
@@ -172,11 +173,7 @@ class Recheck:
                 text=tools.blobs.place("certificates", job.tenant, self._blob()),
                 models=tools.blobs.folder("models", job.tenant),
                 out=self._out,
-                asked={
-                    "model": job.model,
-                    "property": job.request["property"],
-                    "target": job.request["target"],
-                },
+                asked=asked_of(job.model, job.request),
                 memory_bytes=tools.settings.memory_bytes,
             )
         )

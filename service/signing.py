@@ -24,6 +24,7 @@ from cryptography.exceptions import InvalidSignature
 
 from service.signing_keys import KeyState, TrustedKey, keyid_of
 from verifier.canonical_json import Json, canonical_json
+from verifier.certificate_shapes import no_constant, unique
 from verifier.version import VERSION
 
 if TYPE_CHECKING:
@@ -256,20 +257,9 @@ def _authenticated(payload_type: str, payload: bytes) -> bytes:
 
 def _json(data: bytes) -> object:
     try:
-        return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(data, object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise BadEnvelope(f"not strict JSON: {error}") from error
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("an object has one member twice")
-    return members
-
-
-def _no_constant(text: str) -> object:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _members(value: object, what: str) -> Mapping[str, object]:

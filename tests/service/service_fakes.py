@@ -25,6 +25,7 @@ from verifier.certificate import (
     Assumption,
     Certificate,
     Claim,
+    Idealised,
     ItemBound,
     ProductItem,
     ProductProof,
@@ -40,6 +41,7 @@ from verifier.radius_json import Question
 
 #: What a bound rests on where weights are frozen that a caller could replace.
 ASSUMED = (Assumption(code="overridable-initializer", node="w", value=f"sha256:{'0' * 64}"),)
+NEAR = (Idealised(node="w", pattern="folded-mirror", absolute=0.0, relative=1e-7),)
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,7 @@ def certificate(data: bytes, request: Request, bound: float) -> Certificate:
             bound=claimed,
             log10_bound=log10_upper(claimed),
             assumptions=ASSUMED if request.options.get("freeze_initializers") else (),
+            idealised=NEAR if request.semantics == "real-idealised" else (),
         ),
         proof=ProductProof(patterns=(), items=(ProductItem(internal=Norm.L2),)),
         lower_bound=lower,
