@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 SAMPLES: Final = 32
 SEED: Final = 20_260_101
+SCALES: Final = (  #: the samples in order, those of one kind and scale together
+    *(range(place, place + 1) for place in range(3)),
+    range(3, 8),
+    *(range(start, start + 4) for start in range(8, SAMPLES, 4)),
+)
 _COARSEST_FIRST: Final = ("bfloat16", "float16", "float32", "float64")
 
 
