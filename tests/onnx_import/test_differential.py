@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import helper, numpy_helper
 
 from tests.onnx_import.graphs import floats, info, model, node
 from verifier.errors import ImportMismatch
-from verifier.onnx_import import differential, load, prescan, reader
+from verifier.onnx_import import differential, load, prescan, reader, rounding
 from verifier.onnx_import.build import build
 from verifier.property import Reading
 
@@ -100,3 +101,19 @@ def test_what_the_quick_way_does_not_accept_is_looked_at_again(
     monkeypatch.setattr(differential.rounding, "outputs", counted)
     load(image_network())
     assert ways == [True, False]
+
+
+@pytest.mark.parametrize("entries", [1, 2000])
+def test_rows_are_taken_in_chunks(monkeypatch: pytest.MonkeyPatch, entries: int) -> None:
+    """Some without a shaken input among them."""
+    whole, parts = (_run(limit, monkeypatch) for limit in (2**23, entries))
+    torch.testing.assert_close(whole.exact, parts.exact, rtol=1e-12, atol=1e-12)
+    assert whole.shaken.shape == parts.shaken.shape
+
+
+def _run(entries: int, monkeypatch: pytest.MonkeyPatch) -> rounding.Shaken:
+    network = load(image_network()).require_network()
+    inputs = torch.linspace(-1, 1, 32 * network.input_size, dtype=torch.float64).reshape(32, -1)
+    monkeypatch.setattr(rounding, "CHUNK", entries)
+    runs = rounding.Runs(shaken=(0, 3, 28), times=2, is_single=False)
+    return rounding.outputs(network, inputs, rounding.Precision.of("float32"), runs)

@@ -134,7 +134,7 @@ def signals(
             if last_use[source] == node.name and source not in keep:
                 del values[source]
     return {
-        name: Shaken(value[:count], value[count:].reshape(runs.times, len(picked), -1))
+        name: Shaken(value[:count], value[count:].unflatten(0, (runs.times, len(picked))))
         for name, value in values.items()
         if name in keep
     }
