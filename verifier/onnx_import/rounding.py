@@ -114,9 +114,9 @@ def signals(
     What nothing reads any more is freed. All runs are rows of one evaluation, and share what may
     be lost at a node: that of the exact one.
     """
-    generator = torch.Generator().manual_seed(0)
     last_use = {source: node.name for node in network.nodes for source in node.sources}
     picked, count = list(runs.shaken), len(inputs)
+    signs = _Signs(max(network.sizes.values()))
     values = {"": torch.cat([inputs, inputs[picked].repeat(runs.times, 1)])}
     for node in network.nodes:
         maps = _maps(node, is_single=runs.is_single)
@@ -125,10 +125,8 @@ def signals(
             exact = {source: values[source][picked] for source in node.sources}
             loss = _loss(node, maps, exact, value[picked])
             if loss is not None:
-                size = (runs.times, 1, value.shape[1])
-                signs = torch.randint(0, 2, size, generator=generator) * 2.0 - 1.0
-                noise = (loss * signs).reshape(-1, value.shape[1])
-                value[count:].add_(noise, alpha=precision.roundoff)
+                for run in value[count:].unflatten(0, (runs.times, len(picked))):
+                    run.addcmul_(loss, signs.draw(value.shape[1]), value=precision.roundoff)
         values[node.name] = value
         for source in set(node.sources):
             if last_use[source] == node.name and source not in keep:
@@ -140,20 +138,46 @@ def signals(
     }
 
 
+class _Signs:
+    """Random signs: parts, from random places on, of one vector that is drawn once."""
+
+    def __init__(self, most: int) -> None:
+        self._generator = torch.Generator().manual_seed(0)
+        size = most + self._PLACES
+        drawn = torch.randint(0, 2, (size,), generator=self._generator, dtype=torch.int8)
+        self._signs = drawn.double().mul_(2).sub_(1)
+
+    _PLACES: Final = 4096
+
+    def draw(self, count: int) -> Tensor:
+        """That many."""
+        start = int(torch.randint(0, self._PLACES, (), generator=self._generator))
+        return self._signs[start : start + count]
+
+
 def _value(node: Node, maps: Sequence[_Applied], values: Mapping[str, Tensor]) -> Tensor:
     """A node's rows, in memory of their own."""
     match node:
         case Affine():
-            total = node.bias.repeat(len(next(iter(values.values()))), 1)
-            for term, linear in zip(node.terms, maps, strict=True):
-                total += linear.apply(values[term.source])
-            return total
+            return _sum(node, maps, values, node.bias, len(next(iter(values.values()))))
         case Elementwise():
             return _owned(node.function.forward(values[node.source]), values[node.source])
         case Product():
             return values[node.left] * values[node.right]
         case _:
             return _owned(node.group.forward(values[node.source]), values[node.source])
+
+
+def _sum(
+    node: Affine, maps: Sequence[_Applied], values: Mapping[str, Tensor], bias: Tensor, rows: int
+) -> Tensor:
+    """[rows, entries]: the sum of maps of signals and a bias, in memory of its own."""
+    if not maps:
+        return bias.repeat(rows, 1)
+    total = maps[0].apply(values[node.terms[0].source]) + bias
+    for term, linear in zip(node.terms[1:], maps[1:], strict=True):
+        total += linear.apply(values[term.source])
+    return total
 
 
 def _owned(value: Tensor, source: Tensor) -> Tensor:
@@ -223,9 +247,9 @@ def _loss(
     """What the type may lose at one node, in units of its roundoff; None where it loses nothing."""
     match node:
         case Affine():
-            size = node.bias.abs().repeat(len(value), 1)
-            for term, linear in zip(node.terms, maps, strict=True):
-                size += linear.absolute().apply(values[term.source].abs())
+            magnitudes = {source: each.abs() for source, each in values.items()}
+            absolute = [linear.absolute() for linear in maps]
+            size = _sum(node, absolute, magnitudes, node.bias.abs(), len(value))
             return size.mul_(2 + sqrt(_terms(node)))
         case Elementwise():
             if isinstance(node.function, PiecewiseLinear):
