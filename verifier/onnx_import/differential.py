@@ -156,7 +156,10 @@ def _excess(
 def _tolerance(found: Shaken, way: _Way, precision: Precision) -> np.ndarray:
     """How far rounding may have led each input's values of one signal."""
     largest = _largest(found.exact)
-    changes = found.changes(way.runs)[list(way.of_row)]
+    stands = [way.runs.shaken[place] for place in way.of_row]
+    # One input stands for another of its scale only as far as their outputs are of one size.
+    share = (largest / largest[stands]).nan_to_num(1.0, 1.0).clamp(max=1.0)
+    changes = found.changes(way.runs)[list(way.of_row)] * share
     whole = way.safety * changes + 8 * precision.roundoff * largest
     # Beyond the greatest number of the type nothing can be compared.
     overflow = precision.greatest / 16 < largest
