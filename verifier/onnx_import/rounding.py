@@ -114,7 +114,7 @@ def signals(
     What nothing reads any more is freed. All runs are rows of one evaluation, and share what may
     be lost at a node: that of the exact one.
     """
-    last_use = {source: node.name for node in network.nodes for source in node.sources}
+    finished = network.finished
     picked, count = list(runs.shaken), len(inputs)
     signs = _Signs(max(network.sizes.values()))
     values = {"": torch.cat([inputs, inputs[picked].repeat(runs.times, 1)])}
@@ -128,9 +128,8 @@ def signals(
                 for run in value[count:].unflatten(0, (runs.times, len(picked))):
                     run.addcmul_(loss, signs.draw(value.shape[1]), value=precision.roundoff)
         values[node.name] = value
-        for source in set(node.sources):
-            if last_use[source] == node.name and source not in keep:
-                del values[source]
+        for source in set(finished[node.name]).difference(keep):
+            del values[source]
     return {
         name: Shaken(value[:count], value[count:].unflatten(0, (runs.times, len(picked))))
         for name, value in values.items()
