@@ -32,7 +32,13 @@ from verifier.onnx_import.patterns.jumps import known_jump
 from verifier.onnx_import.patterns.normals import normal
 from verifier.onnx_import.patterns.seconds import second_order
 from verifier.onnx_import.patterns.turns import turned
-from verifier.onnx_import.ports import Port, input_ports, output_ports, refuse_unreadable
+from verifier.onnx_import.ports import (
+    Port,
+    input_ports,
+    output_ports,
+    refuse_empty,
+    refuse_unreadable,
+)
 from verifier.onnx_import.reader import in_order
 from verifier.onnx_import.values import (
     Blocked,
@@ -338,6 +344,7 @@ def build(graph: Graph) -> Built:
     outputs = tuple(output_ports(graph, builder.values))
     if not any(port.is_read for port in outputs):
         refuse_unreadable(outputs)
+    refuse_empty(outputs)
     parameters = sum(
         constant.array.size for constant in graph.constants.values() if constant.is_float
     )

@@ -203,7 +203,7 @@ def _signals(
         exact = {source: signals[source][:count] for source in node.sources}
         if (loss := _loss(node, exact, value[:count])) is not None:
             signs = torch.randint(0, 2, (runs, 1, value.shape[1]), generator=generator) * 2.0 - 1.0
-            noise = (loss * signs).reshape(-1, value.shape[1])
+            noise = (loss * signs).flatten(0, 1)
             shaken = value[count:].add(noise, alpha=precision.roundoff)
             value = torch.cat([value[:count], shaken])
         signals[node.name] = value

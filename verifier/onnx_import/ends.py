@@ -247,6 +247,12 @@ def _checked_input(declared: Declared) -> Declared:
         )
     if declared.shape is None:
         raise _dynamic(declared)
+    if 0 in declared.shape:
+        raise EmptyModel(
+            f"input {declared.name!r} has shape {list(declared.shape)}: no entry",
+            node=declared.name,
+            fix="export the model with inputs that have entries",
+        )
     return declared
 
 

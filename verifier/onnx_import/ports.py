@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from verifier.errors import DtypeUnsupported, OpUnsupported, ShapeMismatch
+from verifier.errors import DtypeUnsupported, EmptyModel, OpUnsupported, ShapeMismatch
 from verifier.onnx_import import tensors
 from verifier.onnx_import.values import (
     MAX_ENTRIES,
@@ -118,6 +118,17 @@ def refuse_unreadable(outputs: Sequence[Port]) -> None:
     for reason in reasons:
         kind = DtypeUnsupported if reason.code == "unsupported-dtype" else OpUnsupported
         raise kind(reason.detail, node=reason.node, fix=reason.fix)
+
+
+def refuse_empty(outputs: Sequence[Port]) -> None:
+    """Raises where the outputs that were read have no entry: nothing can be said of them."""
+    read = [port for port in outputs if port.is_read]
+    if read and not any(port.size for port in read):
+        raise EmptyModel(
+            f"output {read[0].name!r} has shape {list(read[0].shape or ())}: no entry",
+            node=read[0].name,
+            fix="export the model with outputs that have entries",
+        )
 
 
 def _foremost(reasons: tuple[Blocked, ...]) -> Blocked:
