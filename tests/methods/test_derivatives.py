@@ -47,5 +47,5 @@ def test_a_constant_output_does_not_rise() -> None:
 
 
 def test_infinite_slopes_are_no_breakdown() -> None:
-    matrices = torch.full((1, 2, 2), torch.inf, dtype=torch.float64)
+    matrices = torch.full((1, 2, 2), torch.nan, dtype=torch.float64)
     assert attained_norm(NormPair(Norm.L2, Norm.L2), matrices).value.shape == (1,)

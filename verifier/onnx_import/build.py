@@ -40,6 +40,7 @@ from verifier.onnx_import.ports import (
     refuse_unreadable,
 )
 from verifier.onnx_import.reader import in_order
+from verifier.onnx_import.unread import shape_of
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -87,6 +88,7 @@ class _Builder:
     idealised: list[Idealised] = field(default_factory=list["Idealised"])
     grown: int = 0
     producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
+    unread: dict[str, Shape] = field(default_factory=dict[str, "Shape"])  #: of what is opaque
 
     def run(self) -> None:
         """Every operator, in topological order."""
@@ -100,6 +102,22 @@ class _Builder:
             self.producers |= dict.fromkeys(operator.outputs, operator)
             for name, value in zip(operator.outputs, self._results(call), strict=False):
                 self.values[name] = value
+            self._note_shape(call)
+
+    def _note_shape(self, call: Call) -> None:
+        """The shape of a first result that is opaque, where it is known all the same."""
+        first = self.values.get(call.output)
+        if isinstance(first, Opaque) and first.shape is None:
+            names = [name for name in call.operator.inputs if name]
+            shapes = [self.values[name].shape for name in names]
+            found = shape_of(
+                call,
+                [
+                    self.unread.get(name) if shape is None else shape
+                    for name, shape in zip(names, shapes, strict=True)
+                ],
+            )
+            self.unread |= {} if found is None else {call.output: found}
 
     def _enter(self) -> None:
         """The inputs: the network's own input, or parts of it where there are several."""
@@ -341,7 +359,7 @@ def build(graph: Graph) -> Built:
     """
     builder = _Builder(graph)
     builder.run()
-    outputs = tuple(output_ports(graph, builder.values))
+    outputs = tuple(output_ports(graph, builder.values, builder.unread))
     if not any(port.is_read for port in outputs):
         refuse_unreadable(outputs)
     refuse_empty(outputs)

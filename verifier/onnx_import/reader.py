@@ -32,6 +32,7 @@ class Graph:
     inputs: tuple[Declared, ...]  #: that make up the flat input
     outputs: tuple[Declared, ...]  #: all of the file
     chosen: frozenset[str]  #: of the outputs
+    counted: tuple[str, ...]  #: of the others, those that indices of chosen ones are counted by
     fed: Mapping[str, Constant]  #: inputs that are held constant
     frozen: tuple[Assumption, ...]  #: weights that whoever runs the file may replace
     opset: int
@@ -77,11 +78,12 @@ def read(model: Message, reading: Reading) -> Graph:
     _check_names(graph, operators, [value.name for value in ends.inputs], constants)
     known = constants.keys() | {value.name for value in ends.inputs}
     return Graph(
-        operators=_needed(in_order(operators, known), ends.chosen, known),
+        operators=_needed(in_order(operators, known), {*ends.chosen, *ends.counted}, known),
         constants=constants,
         inputs=ends.inputs,
         outputs=ends.outputs,
         chosen=ends.chosen,
+        counted=ends.counted,
         fed=ends.fed,
         frozen=ends.frozen,
         opset=next(

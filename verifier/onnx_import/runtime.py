@@ -134,7 +134,8 @@ def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def _coarsest(graph: Graph) -> str:
     """The type of fewest digits that inputs, outputs or Casts have."""
-    types = {declared.dtype for declared in (*graph.inputs, *graph.outputs)}
+    chosen = [declared for declared in graph.outputs if declared.name in graph.chosen]
+    types = {declared.dtype for declared in (*graph.inputs, *chosen)}
     for operator in graph.operators:
         target = operator.attributes.get("to")
         if operator.op == "Cast" and isinstance(target, int) and target in tensors.ELEMENT_TYPES:
