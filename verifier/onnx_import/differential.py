@@ -72,7 +72,7 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     """Compares network and file on 32 inputs, in all outputs that the network has.
 
     Args:
-        data: the original bytes.
+        data: the original bytes, perhaps without nodes that these outputs do not need.
         graph: what was read from them.
         network: what it became.
         outputs: those of the file that it has.

@@ -36,7 +36,7 @@ class Graph:
     fed: Mapping[str, Constant]  #: inputs that are held constant
     frozen: tuple[Assumption, ...]  #: weights that whoever runs the file may replace
     opset: int
-    node_count: int
+    node_count: int  #: of the file's graph, its functions not written out
     idealises: bool = False  #: whether known functions that jump stand for continuous ones
 
 
@@ -91,7 +91,7 @@ def read(model: Message, reading: Reading) -> Graph:
             for entry in model.each("opset_import")
             if entry.text("domain") in STANDARD_DOMAINS
         ),
-        node_count=len(operators),
+        node_count=len(graph.each("node")),
         idealises=reading.idealises,
     )
 
@@ -159,14 +159,26 @@ def in_order(operators: Sequence[Operator], known: Iterable[str]) -> list[Operat
 def _needed(
     operators: Sequence[Operator], outputs: Iterable[str], known: Iterable[str]
 ) -> tuple[Operator, ...]:
-    """Operators that the outputs depend on."""
-    wanted = set(outputs) - set(known)
-    kept: list[Operator] = []
-    for operator in reversed(operators):
-        if wanted & set(operator.outputs):
-            kept.append(operator)
-            wanted |= set(operator.reads)
-    return tuple(reversed(kept))
+    """Operators that the outputs depend on, and all that stand in one function call with them."""
+    places = reached(operators, set(outputs) - set(known))
+    return tuple(operator for operator in operators if operator.place in places)
 
 
-__all__ = ["AttributeValue", "Graph", "Operator", "in_order", "read"]
+def reached(operators: Sequence[Operator], names: Iterable[str]) -> frozenset[int]:
+    """The places of the nodes that tensors depend on. A call needs whatever it is given."""
+    makers = {name: operator.place for operator in operators for name in operator.outputs if name}
+    parts: dict[int, list[Operator]] = {}
+    for operator in operators:
+        parts.setdefault(operator.place, []).append(operator)
+    found: set[int] = set()
+    pending = [makers[name] for name in names if name in makers]
+    while pending:
+        place = pending.pop()
+        if place not in found:
+            found.add(place)
+            reads = (name for operator in parts[place] for name in operator.reads)
+            pending += [makers[name] for name in reads if name in makers]
+    return frozenset(found)
+
+
+__all__ = ["AttributeValue", "Graph", "Operator", "in_order", "reached", "read"]

@@ -2,7 +2,7 @@
 
 onnxruntime, all graph optimisation off and one thread. It has no kernels for bfloat16: there the
 reference evaluator of the onnx package runs the file. Both get the original bytes, after every rule
-of the pre-scan.
+of the pre-scan, and what nothing needs is cut out of them (`living`).
 """
 
 from __future__ import annotations
