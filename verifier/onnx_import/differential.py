@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from verifier.errors import ImportMismatch
+from verifier.errors import ImportMismatch, ShapeMismatch
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.activations.restricted import LogSigmoid, Restricted
 from verifier.network.nodes import Affine, Elementwise, Product
@@ -80,10 +80,17 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     Raises:
         ImportMismatch: an output differs by more than rounding explains, or onnxruntime refuses
             the file.
+        ShapeMismatch: the network cannot be computed.
     """
     feed = Feed.of(graph, is_restricted=_is_restricted(network))
     precision = _Precision.of(feed.dtype)
-    found = _outputs(network, feed.inputs, precision)
+    try:
+        found = _outputs(network, feed.inputs, precision)
+    except RuntimeError as error:  # of torch, where maps do not fit together
+        raise ShapeMismatch(
+            "the network as understood cannot be computed: its nodes do not fit together",
+            fix="export the model again with a current exporter",
+        ) from error
     tolerance = _tolerance(found, precision)
     expected = _expected(data, feed, outputs, network.output_size)
     _require_numbers(expected, tolerance)
