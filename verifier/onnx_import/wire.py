@@ -16,6 +16,7 @@ from verifier.errors import ControlFlow, NotOnnx, TooManyNodes, UnknownField
 MAX_MESSAGES: Final = 2_000_000
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 20_000
+MAX_OPERANDS: Final = 2**14  #: of one node, and results
 NESTED: Final = 7  #: the depth of a graph in a sub-graph: model, graph, node, attribute, graph, ..
 MAX_INNER: Final = 200  #: of those
 
@@ -127,7 +128,13 @@ def _fill(view: memoryview, message: Message) -> list[tuple[memoryview, Message]
             if spec.name == "node" and MAX_NODES < len(inside):
                 _check_node_count(message)
         else:
-            message.views.setdefault(spec.name, []).append(part)
+            views = message.views.setdefault(spec.name, [])
+            views.append(part)
+            if MAX_OPERANDS < len(views) and message.kind == "Node":
+                raise TooManyNodes(
+                    f"a node has more than {MAX_OPERANDS:,} operands",
+                    fix="write the node as several ones",
+                )
     return inside
 
 
