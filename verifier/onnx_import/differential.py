@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from verifier.errors import ImportMismatch
+from verifier.errors import ImportMismatch, ShapeMismatch
 from verifier.network.activations.restricted import Restricted
 from verifier.network.nodes import Elementwise
 from verifier.onnx_import import rounding
@@ -29,7 +29,7 @@ from verifier.onnx_import.rounding import Precision, Runs, Shaken
 from verifier.onnx_import.runtime import SAMPLES, SCALES, Feed, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -65,11 +65,18 @@ class _Way:
         return _Way(runs=runs, of_row=places, safety=16.0)
 
 
+def _ways(network: Network, precision: Precision) -> Iterator[_Way]:
+    """The quick one first, where float32 and few inputs tell as much; then the thorough one."""
+    if not _is_restricted(network) and Precision.of("float32").roundoff <= precision.roundoff:
+        yield _Way.quick()
+    yield _Way.thorough(network)
+
+
 def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) -> None:
     """Compares network and file on 32 inputs, in all outputs that the network has.
 
     Args:
-        data: the original bytes.
+        data: the original bytes, perhaps without nodes that these outputs do not need.
         graph: what was read from them.
         network: what it became.
         outputs: those of the file that it has.
@@ -77,21 +84,19 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     Raises:
         ImportMismatch: an output differs by more than rounding explains, or onnxruntime refuses
             the file.
+        ShapeMismatch: the network cannot be computed.
     """
     feed = Feed.of(graph, is_restricted=_is_restricted(network))
     precision = Precision.of(feed.dtype)
     expected = _expected(data, feed, outputs, network.output_size)
-    if not _is_restricted(network) and Precision.of("float32").roundoff <= precision.roundoff:
-        quick = _Way.quick()
-        found = rounding.outputs(network, feed.inputs, precision, quick.runs)
-        tolerance = _tolerance(found, quick, precision)
-        if np.isfinite(tolerance).all() and _excess(found.exact, expected, tolerance) is None:
+    worst, tolerance = None, np.empty(0)
+    for way in _ways(network, precision):
+        found = _computed(network, feed, precision, way)
+        tolerance = _tolerance(found, way, precision)
+        worst = _excess(found.exact, expected, tolerance)
+        if worst is None and np.isfinite(tolerance).all():
             return
-    thorough = _Way.thorough(network)
-    found = rounding.outputs(network, feed.inputs, precision, thorough.runs)
-    tolerance = _tolerance(found, thorough, precision)
     _require_numbers(expected, tolerance)
-    worst = _excess(found.exact, expected, tolerance)
     if worst is None:
         return
     node = _first_difference(data, graph, network, feed, precision)
@@ -101,6 +106,16 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
         node=node,
         fix="report the model: lipcert has misread it",
     )
+
+
+def _computed(network: Network, feed: Feed, precision: Precision, way: _Way) -> Shaken:
+    try:
+        return rounding.outputs(network, feed.inputs, precision, way.runs)
+    except RuntimeError as error:  # of torch, where maps do not fit together
+        raise ShapeMismatch(
+            "the network as understood cannot be computed: its nodes do not fit together",
+            fix="export the model again with a current exporter",
+        ) from error
 
 
 def _expected(data: bytes, feed: Feed, outputs: Sequence[Port], size: int) -> np.ndarray:

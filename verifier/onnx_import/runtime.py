@@ -2,7 +2,7 @@
 
 onnxruntime, all graph optimisation off and one thread. It has no kernels for bfloat16: there the
 reference evaluator of the onnx package runs the file. Both get the original bytes, after every rule
-of the pre-scan.
+of the pre-scan, and what nothing needs is cut out of them (`living`).
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def _coarsest(graph: Graph) -> str:
     """The type of fewest digits that inputs, outputs or Casts have."""
-    types = {declared.dtype for declared in (*graph.inputs, *graph.outputs)}
+    chosen = [declared for declared in graph.outputs if declared.name in graph.chosen]
+    types = {declared.dtype for declared in (*graph.inputs, *chosen)}
     for operator in graph.operators:
         target = operator.attributes.get("to")
         if operator.op == "Cast" and isinstance(target, int) and target in tensors.ELEMENT_TYPES:
