@@ -342,7 +342,7 @@ class Assumption:
         return Assumption(code="overridable-initializer", node=name, value=f"sha256:{digest}")
 
 
-Idealisation: TypeAlias = Literal["folded-mirror", "thresholded-softplus"]
+Idealisation: TypeAlias = Literal["folded-mirror", "quantise-dequantise", "thresholded-softplus"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ def load(data: bytes, reading: Reading | None = None, *, differential: bool = Tr
         from verifier.onnx_import import differential as differential_test
 
         read = [port for port in built.outputs if port.is_read]
-        differential_test.check(data, graph, built.network, read)
+        differential_test.check(data, graph, built.network, read, built.grids)
     return Model(
         sha256=f"sha256:{digest}",
         network=None if built.blocked is not None else built.network,

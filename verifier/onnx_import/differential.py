@@ -17,6 +17,9 @@ network is run again with every result shaken by what that type may lose there,
 each with a random sign, the same for every input. The largest change of any output over RUNS such
 runs, times SAFETY, plus 8 u times the largest output, is the tolerance for that input. What exceeds
 it is refused, never warned about, with the first node whose values part.
+
+Where a file rounds to integers and the network does not, see `integers`: from each such node on the
+network goes on from the integers of the run time.
 """
 
 from __future__ import annotations
@@ -32,16 +35,18 @@ from verifier.errors import ImportMismatch
 from verifier.network.activations.piecewise import PiecewiseLinear
 from verifier.network.activations.restricted import LogSigmoid, Restricted
 from verifier.network.nodes import Affine, Elementwise, Product
+from verifier.onnx_import.integers import Integers
 from verifier.onnx_import.runtime import SAMPLES, Feed, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
     from verifier.network.graph import Network, Node
     from verifier.onnx_import.ports import Port
     from verifier.onnx_import.reader import Graph
+    from verifier.onnx_import.values import Grid
 
 RUNS: Final = 3
 SAFETY: Final = 32.0
@@ -68,7 +73,13 @@ class _Precision:
         return _Precision(*_KINDS[name])
 
 
-def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) -> None:
+def check(
+    data: bytes,
+    graph: Graph,
+    network: Network,
+    outputs: Sequence[Port],
+    grids: Mapping[str, Grid],
+) -> None:
     """Compares network and file on 32 inputs, in all outputs that the network has.
 
     Args:
@@ -76,6 +87,7 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
         graph: what was read from them.
         network: what it became.
         outputs: those of the file that it has.
+        grids: by node, what the file rounds and the network does not.
 
     Raises:
         ImportMismatch: an output differs by more than rounding explains, or onnxruntime refuses
@@ -83,14 +95,22 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     """
     feed = Feed.of(graph, is_restricted=_is_restricted(network))
     precision = _Precision.of(feed.dtype)
-    found = _outputs(network, feed.inputs, precision)
-    tolerance = _tolerance(found, precision)
     expected = _expected(data, feed, outputs, network.output_size)
+    integers = Integers.of(data, grids)
+    found = torch.cat(
+        [
+            _signals(network, part.inputs, precision, (network.output,), steps)[network.output]
+            for part, steps in _parts(network, feed, integers, outputs, expected)
+        ],
+        dim=1,
+    )
+    tolerance = _tolerance(found, precision)
     _require_numbers(expected, tolerance)
     worst = _excess(found[0].numpy(), expected, tolerance)
     if worst is None:
         return
-    node = _first_difference(data, graph, network, feed, precision)
+    steps = _Steps(integers, integers.met(feed, outputs, expected))
+    node = _first_difference(data, graph, network, feed, precision, steps)
     raise ImportMismatch(
         f"a run time computes {worst[1]!r} where the network as understood has {worst[0]!r} "
         f"(tolerance {worst[2]:.3g}); values part at {node!r}",
@@ -153,15 +173,28 @@ def _excess(
     return float(found[row, column]), float(expected[row, column]), float(tolerance[row])
 
 
-def _outputs(network: Network, inputs: Tensor, precision: _Precision) -> Tensor:
-    """[1 + runs, rows, entries] of the output, in chunks of rows that memory holds."""
-    runs = _runs(network)
-    rows = max(1, CHUNK // ((1 + runs) * max(network.sizes.values())))
-    parts = [
-        _signals(network, part, precision, runs, keep=(network.output,))[network.output]
-        for part in inputs.split(rows)
-    ]
-    return torch.cat(parts, dim=1)
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """What the run time rounds to on some samples."""
+
+    integers: Integers
+    met: Mapping[str, Tensor]
+
+
+def _parts(
+    network: Network,
+    feed: Feed,
+    integers: Integers,
+    outputs: Sequence[Port],
+    expected: np.ndarray,
+) -> Iterator[tuple[Feed, _Steps]]:
+    """The samples in chunks of rows that memory holds, each with the run time's integers."""
+    sizes = network.sizes
+    largest = max(*sizes.values(), sum(sizes[name] for name in integers.grids))
+    rows = max(1, CHUNK // ((1 + _runs(network)) * largest))
+    for start in range(0, SAMPLES, rows):
+        part = feed.rows(start, start + rows)
+        yield part, _Steps(integers, integers.met(part, outputs, expected[start : start + rows]))
 
 
 def _tolerance(found: Tensor, precision: _Precision) -> np.ndarray:
@@ -187,25 +220,35 @@ def _signals(
     network: Network,
     inputs: Tensor,
     precision: _Precision,
-    runs: int,
     keep: Sequence[str],
+    steps: _Steps,
 ) -> dict[str, Tensor]:
     """[1 + runs, rows, entries] of the signals named: exact first, then with rounding drawn.
 
     What nothing reads any more is freed. All runs are rows of one evaluation, and share what may
-    be lost at a node: that of the exact one.
+    be lost at a node: that of the exact one. Where the run time rounds to integers, they are what
+    the network goes on from.
     """
     generator = torch.Generator().manual_seed(0)
+    runs = _runs(network)
     last_use = {source: node.name for node in network.nodes for source in node.sources}
     signals, count = {"": inputs.repeat(1 + runs, 1)}, len(inputs)
+
+    def shaken(value: Tensor, loss: Tensor | None) -> Tensor:
+        if loss is None:
+            return value
+        signs = torch.randint(0, 2, (runs, 1, value.shape[1]), generator=generator) * 2.0 - 1.0
+        noise = (loss * signs).reshape(-1, value.shape[1])
+        return torch.cat([value[:count], value[count:].add(noise, alpha=precision.roundoff)])
+
     for node in network.nodes:
-        value = _value(node, signals)
         exact = {source: signals[source][:count] for source in node.sources}
-        if (loss := _loss(node, exact, value[:count])) is not None:
-            signs = torch.randint(0, 2, (runs, 1, value.shape[1]), generator=generator) * 2.0 - 1.0
-            noise = (loss * signs).reshape(-1, value.shape[1])
-            shaken = value[count:].add(noise, alpha=precision.roundoff)
-            value = torch.cat([value[:count], shaken])
+        value = _value(node, signals)
+        value = shaken(value, _loss(node, exact, value[:count]))
+        if (met := steps.met.get(node.name)) is not None:
+            tolerance = _tolerance(value.reshape(1 + runs, count, -1), precision)
+            known = steps.integers.require_rounded(node.name, value[:count], met, tolerance)
+            value = shaken(known.repeat(1 + runs, 1), known.abs())
         signals[node.name] = value
         for source in set(node.sources):
             if last_use[source] == node.name and source not in keep:
@@ -258,12 +301,15 @@ def _first_difference(
     network: Network,
     feed: Feed,
     precision: _Precision,
+    steps: _Steps,
 ) -> str:
     """The first node, in order, whose values differ between network and file."""
     import onnx  # only here: the file passed every rule, and a copy of it gets more outputs
 
     model = onnx.load_model_from_string(data)
     produced = {name for operator in graph.operators for name in operator.outputs}
+    # What is rounded to integers was compared before.
+    produced -= steps.met.keys()
     names = [node.name for node in network.nodes if node.name in produced]
     present = {value.name for value in model.graph.output}
     model.graph.output.extend(
@@ -274,7 +320,7 @@ def _first_difference(
         expected = run(model.SerializeToString(), feed, names)
     except ImportMismatch:
         return last
-    signals = _signals(network, feed.inputs, precision, RUNS, keep=names)
+    signals = _signals(network, feed.inputs, precision, names, steps)
     for name, values in zip(names, expected, strict=True):
         tolerance = _tolerance(signals[name], precision)
         if _excess(signals[name][0].numpy(), values, tolerance) is not None:

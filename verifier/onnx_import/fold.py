@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from verifier.errors import NonFiniteWeights
+from verifier.onnx_import import counted
 from verifier.onnx_import.moves import MOVES, axes_of, axis_of, broadcast_shape
 from verifier.onnx_import.tensors import element_type, nearest
 from verifier.onnx_import.values import Constant, checked_size
@@ -298,4 +299,6 @@ FOLDERS: Final[Mapping[str, Folder]] = {
     "Sum": _variadic(np.add),
     "Tanh": _elementwise(np.tanh),
     "Where": _where,
+    **dict.fromkeys(counted.DEQUANTISERS, counted.dequantised),
+    **dict.fromkeys(counted.QUANTISERS, counted.quantised),
 }

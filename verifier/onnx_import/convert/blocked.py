@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from verifier.onnx_import.tensors import ELEMENT_TYPES
@@ -50,6 +51,28 @@ DISCONTINUOUS: Final = frozenset(
         "com.microsoft::QGemm",
     }
 )
+_STATIC: Final = "quantise statically (onnxruntime.quantization.quantize_static, QuantFormat.QDQ)"
+_ROUNDS: Final = (
+    "it rounds to integers, so that its result jumps by a step: no Lipschitz constant exists",
+    'ask for semantics "real-idealised", which certifies the dequantised float function',
+)
+_FOLLOWS: Final = (
+    "it rounds to integers by a step that follows the input: its result jumps, and no continuous "
+    "function is within a distance of it that is known beforehand",
+    f'{_STATIC}, and ask for semantics "real-idealised"',
+)
+_COUNTS: Final = (
+    "it computes with integers, and its result jumps",
+    f'{_STATIC}, and ask for semantics "real-idealised"',
+)
+#: What is said of operators on integers, and the remedy.
+_INTEGERS: Final[Mapping[str, tuple[str, str]]] = {
+    "ConvInteger": _COUNTS,
+    "DynamicQuantizeLinear": _FOLLOWS,
+    "MatMulInteger": _COUNTS,
+    "QuantizeLinear": _ROUNDS,
+    "com.microsoft::QuantizeLinear": _ROUNDS,
+}
 KNOWN: Final = frozenset(
     {
         "Acos",
@@ -79,6 +102,8 @@ KNOWN: Final = frozenset(
 def reason(call: Call) -> Unrepresented:
     """Why an operator without a rule has none."""
     call.attributes.ignore(*call.attributes.values)
+    if call.op in _INTEGERS:
+        return call.blocked("discontinuous-op", *_INTEGERS[call.op])
     if call.op in DISCONTINUOUS or (call.op == "Cast" and not _to_float(call)):
         return call.blocked(
             "discontinuous-op",
