@@ -33,10 +33,10 @@ _FAR = 2.0**20  #: steps beyond every range
 def dequantised(call: Call) -> list[Constant]:
     """S (q - z) of stored integers."""
     call.arity(2, 3)
-    counted, step = call.exact(0), _step(call, 1)
+    counted, step = call.exact(0), steps_of(call, 1)
     if counted.dtype not in (*RANGES, "int32"):
         call.invalid(f"{counted.dtype} are no integers that it takes")
-    numbers = counted.value - _spread(call, 2, _zero(call, 2, counted.dtype))
+    numbers = counted.value - _spread(call, 2, zeros_of(call, 2, counted.dtype))
     check_type_of_result(call, step.dtype)
     value = numbers * _spread(call, 1, step.value)
     error = np.where(np.abs(numbers) < 2**29, 0.0, (np.abs(value) * U + TINY) * UP)
@@ -46,8 +46,8 @@ def dequantised(call: Call) -> list[Constant]:
 def quantised(call: Call) -> list[Constant]:
     """The integers that count exact numbers."""
     call.arity(2, 3)
-    counted, step, kind = call.exact(0), _step(call, 1), kind_of(call)
-    zero = _zero(call, 2, kind)
+    counted, step, kind = call.exact(0), steps_of(call, 1), kind_of(call)
+    zero = zeros_of(call, 2, kind)
     if counted.dtype != step.dtype:
         call.not_checkable(f"{counted.dtype} in steps of {step.dtype}")
     if np.any(step.value <= 0):
@@ -71,9 +71,11 @@ def grid_of(call: Call, dtype: str, kind: str, step: int = 1, zero: int = 2) -> 
         step: the operand that is the step.
         zero: the operand that is the zero point.
     """
-    found, start = _step(call, step), _zero(call, zero, kind)
+    found, start = steps_of(call, step), zeros_of(call, zero, kind)
     if found.value.size != 1 or found.value.ndim > 1 or start.size != 1 or start.ndim > 1:
         call.not_checkable("steps that differ along an axis")
+    if kind not in RANGES:
+        call.not_checkable(f"it counts in {kind}")
     number = float(found.value.reshape(()))
     if not number > 0:
         call.invalid(f"a step of {number}")
@@ -113,7 +115,7 @@ def along(call: Call) -> tuple[int, int]:
     return axis, call.integer("block_size", 0) if is_foreign or call.opset >= 21 else 0
 
 
-def _step(call: Call, place: int) -> Constant:
+def steps_of(call: Call, place: int) -> Constant:
     """The steps, exact numbers of 24 bits."""
     found = call.exact(place)
     if found.dtype not in _STEPS.values():
@@ -124,7 +126,7 @@ def _step(call: Call, place: int) -> Constant:
     return found
 
 
-def _zero(call: Call, place: int, kind: str) -> np.ndarray:
+def zeros_of(call: Call, place: int, kind: str) -> np.ndarray:
     """The zero points; 0 where they are left out."""
     if call.optional(place) is None:
         return np.zeros((), np.int64)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from verifier.certificate import Idealised
-from verifier.checker import recurrent, steps
+from verifier.checker import integral, recurrent, steps
 from verifier.checker.arithmetic import root_up, up
 from verifier.checker.builder import Builder
 from verifier.checker.classical import ZIP_MAP
@@ -220,9 +220,22 @@ class _Pass:
             return [self._rounded(name, *steps.quantised(self.builder, call))]
         if call.node.op in DEQUANTISERS:
             return [steps.dequantised(call)]
+        if call.node.op in integral.LAYOUTS:
+            return [self._integral(call)]
         inner, grid = steps.placed(call)
         results = self._of_signals(inner)
         return [Stepped(item, grid) if isinstance(item, Signal) else item for item in results]
+
+    def _integral(self, call: Call) -> Result:
+        """An operator on numbers, and its result rounded to integers."""
+        (made,) = self._of_signals(integral.on_numbers(call))
+        if not isinstance(made, Signal):
+            call.not_checkable("it makes no signal")
+        grid = integral.grid_after(call, made.dtype)
+        if grid is None:
+            return made
+        name = call.node.name
+        return self._rounded(name, *steps.clipped(self.builder, name, made, grid))
 
     def _rounded(self, name: str, stepped: Stepped, deviation: float) -> Stepped:
         self._idealise(name, "quantise-dequantise", absolute=deviation)

@@ -132,9 +132,9 @@ class Call:
         self.operands = tuple(operands)
         self._asked: set[str] = set()
 
-    def on(self, operands: Sequence[Anything | None]) -> Call:
-        """The node on other operands; what one asks for the other has asked for."""
-        other = Call(self.node, self.opset, operands)
+    def on(self, operands: Sequence[Anything | None], node: Node | None = None) -> Call:
+        """The node, or another of its attributes, on other operands; they share what is asked."""
+        other = Call(node or self.node, self.opset, operands)
         other._asked = self._asked
         return other
 

@@ -21,7 +21,7 @@ from verifier.network.graph import Network, Node
 from verifier.network.nodes import Affine, Term, linear
 from verifier.onnx_import import counted, fold, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
-from verifier.onnx_import.convert import RULES, blocked, recurrent, steps
+from verifier.onnx_import.convert import RULES, blocked, integral, recurrent, steps
 from verifier.onnx_import.convert.affine import moved
 from verifier.onnx_import.convert.emitted import Emitted, gather, tensor
 from verifier.onnx_import.moves import FILL, MOVES
@@ -206,6 +206,11 @@ class _Builder:
             return [self._rounded(call, steps.quantised(call))]
         if call.op in counted.DEQUANTISERS:
             return [steps.dequantised(call)]
+        if call.op in integral.LAYOUTS:
+            whole = integral.rounded(call)
+            if isinstance(whole, steps.Rounded):
+                return [self._rounded(call, whole)]
+            return [self._emit(call, whole, _dtype(call), {})]
         moved, grid = steps.moved_operands(call)
         return [
             Stepped(value, grid) if isinstance(value, Signal) else value

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from verifier.onnx_import.convert.integral import LAYOUTS
+from verifier.onnx_import.counted import QUANTISERS
 from verifier.onnx_import.tensors import ELEMENT_TYPES
 
 if TYPE_CHECKING:
@@ -17,9 +19,7 @@ DISCONTINUOUS: Final = frozenset(
         "ArgMin",
         "BitShift",
         "Ceil",
-        "ConvInteger",
         "DequantizeLinear",
-        "DynamicQuantizeLinear",
         "Equal",
         "Floor",
         "Greater",
@@ -29,15 +29,11 @@ DISCONTINUOUS: Final = frozenset(
         "IsNaN",
         "Less",
         "LessOrEqual",
-        "MatMulInteger",
         "Mod",
         "NonZero",
         "Not",
         "OneHot",
         "Or",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QuantizeLinear",
         "Round",
         "ScatterElements",
         "ScatterND",
@@ -48,7 +44,6 @@ DISCONTINUOUS: Final = frozenset(
         "ai.onnx.ml::TreeEnsemble",
         "ai.onnx.ml::TreeEnsembleClassifier",
         "ai.onnx.ml::TreeEnsembleRegressor",
-        "com.microsoft::QGemm",
     }
 )
 _STATIC: Final = "quantise statically (onnxruntime.quantization.quantize_static, QuantFormat.QDQ)"
@@ -70,8 +65,7 @@ _INTEGERS: Final[Mapping[str, tuple[str, str]]] = {
     "ConvInteger": _COUNTS,
     "DynamicQuantizeLinear": _FOLLOWS,
     "MatMulInteger": _COUNTS,
-    "QuantizeLinear": _ROUNDS,
-    "com.microsoft::QuantizeLinear": _ROUNDS,
+    **dict.fromkeys((*QUANTISERS, *LAYOUTS), _ROUNDS),
 }
 KNOWN: Final = frozenset(
     {
