@@ -124,6 +124,7 @@ CASES: Mapping[str, Case] = {
         bias=3, shape=IMAGE, attributes={"pads": [1, 0, 1, 0], "strides": [2, 1]},
     ),
     "sum": Case(op="QLinearAdd", plain="Add", weight=MATRIX[:, 0].copy()),
+    "multiples": Case(op="QLinearMul", plain="Mul", weight=MATRIX[:, 0].copy()),
     "concatenation": Case(
         op="QLinearConcat", plain="Concat", leads=True, attributes={"axis": 1},
         weight=MATRIX.reshape(1, 12)[:, :5].copy(),

@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from math import sqrt
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from tests.checker.evaluation import evaluate
-from tests.onnx_import.graphs import floats, info, model, node, run
+from tests.onnx_import.graphs import floats, info, model, node, proto, run, serialised
 from tests.quantised import KINDS, RANGES, Grid, random_network
 from verifier import check, parse_request, verify
 from verifier.certificate import Certificate, Idealised
@@ -26,6 +27,7 @@ from verifier.errors import (
     ImportMismatch,
     LipcertError,
     ModelRefused,
+    TensorSizeMismatch,
 )
 from verifier.onnx_import import differential, load, prescan, reader
 from verifier.onnx_import.build import build
@@ -167,6 +169,54 @@ def test_constants_are_rounded_and_counted_as_run_times_do(kind: str, axis: int 
     nothing = torch.zeros(1, 12, dtype=torch.float64)
     np.testing.assert_array_equal(ours.forward(nothing)[0].numpy(), expected)
     np.testing.assert_array_equal(evaluate(theirs, np.zeros(12)), expected)
+
+
+def test_beside_a_tie_the_nearest_integer_is_taken() -> None:
+    """Where the quotient is a half up to the last bit of float32; exactly, by rationals."""
+    rng = np.random.default_rng(0)
+    step = np.float32(rng.uniform(0.01, 3.0))
+    middles = (rng.integers(-120, 120, size=40) + 0.5) * step
+    near = np.concatenate(
+        [np.nextafter(middles.astype(np.float32), np.float32(up)) for up in (-999, 999)]
+    )
+    near = np.concatenate([near, middles.astype(np.float32)])
+    exact = [round(Fraction(float(x)) / Fraction(float(step))) * float(step) for x in near]
+    nodes = [
+        node("QuantizeLinear", ["w", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        node("Add", ["x", "d"], ["y"]),
+    ]
+    numbers = {"w": near, "s": np.array(step), "z": np.array(0, np.int8)}
+    data = model(nodes, numbers, shape=(120,))
+    network = load(data, differential=False).require_network()
+    found = network.forward(torch.zeros(1, 120, dtype=torch.float64))[0].numpy()
+    np.testing.assert_array_equal(found, exact)
+    np.testing.assert_array_equal(evaluate(read_network(data), np.zeros(120)), exact)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
+@pytest.mark.parametrize("raw", [True, False])
+def test_two_numbers_of_four_bits_lie_in_a_byte(kind: int, raw: bool) -> None:
+    numbers = (np.arange(15) * 7 % 16 - 8 * (kind == TensorProto.INT4)).reshape(3, 5)
+    stored: Any = helper.make_tensor("q", kind, (3, 5), numbers.ravel())
+    if raw:
+        packed = bytes(stored.int32_data)
+        del stored.int32_data[:]
+        stored.raw_data = packed
+    nodes = [node("DequantizeLinear", ["q", "s"], ["d"]), node("Add", ["x", "d"], ["y"])]
+    made = proto(nodes, {"s": np.array(STEP)}, shape=(3, 5), opset=21, ir=10)
+    made.graph.initializer.append(stored)
+    data = serialised(made)
+    expected = (numbers * float(STEP)).ravel()
+    np.testing.assert_allclose(run(data, np.zeros((3, 5), np.float32)).ravel(), expected, 1e-6)
+    found = load(data).require_network().forward(torch.zeros(1, 15, dtype=torch.float64))
+    np.testing.assert_array_equal(found[0].numpy(), expected)
+    np.testing.assert_array_equal(evaluate(read_network(data), np.zeros(15)), expected)
+    del made.graph.initializer[-1].dims[:]
+    made.graph.initializer[-1].dims.extend([3, 6])  # a byte too few
+    for read in (load, read_network):
+        with pytest.raises(TensorSizeMismatch):
+            read(serialised(made))
 
 
 def test_blocks_of_constants_have_steps_of_their_own() -> None:

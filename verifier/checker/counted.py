@@ -20,12 +20,14 @@ FOREIGN = "com.microsoft::"  #: where 16 bits come from before opset 21
 QUANTISERS = ("QuantizeLinear", f"{FOREIGN}QuantizeLinear")
 DEQUANTISERS = ("DequantizeLinear", f"{FOREIGN}DequantizeLinear")
 RANGES = {
+    "int4": (-8, 7),
+    "uint4": (0, 15),
     "int8": (-128, 127),
     "uint8": (0, 255),
     "int16": (-(2**15), 2**15 - 1),
     "uint16": (0, 2**16 - 1),
 }
-_KINDS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
+_KINDS = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 21: "uint4", 22: "int4"}
 _STEPS = {1: "float32", 10: "float16", 16: "bfloat16"}
 _FAR = 2.0**20  #: steps beyond every range
 

@@ -50,6 +50,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "QLinearMatMul": Layout(op="MatMul", axis=lambda _: -1),
     f"{FOREIGN}QGemm": Layout(op="Gemm", bias=6, given=7, axis=_columns),
     f"{FOREIGN}QLinearAdd": Layout(op="Add"),
+    f"{FOREIGN}QLinearMul": Layout(op="Mul"),
     f"{FOREIGN}QLinearConcat": Layout(op="Concat", taken=(), given=0),
     **{f"{FOREIGN}{name}": Layout(op=op, taken=(0,), given=3) for name, op in _ONE.items()},
 }

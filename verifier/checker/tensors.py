@@ -39,12 +39,16 @@ _TYPES: dict[int, tuple[str, str, int]] = {
     10: ("float16", "<f2", 5),
     11: ("float64", "<f8", 10),
     16: ("bfloat16", "<u2", 5),
+    21: ("uint4", "<u1", 5),
+    22: ("int4", "<u1", 5),
 }
 #: What is stored in int32_data: the least integer, and the first beyond the greatest.
 _STORED = {
     "bfloat16": (0, 2**16), "bool": (0, 2), "float16": (0, 2**16), "int16": (-(2**15), 2**15),
-    "int32": (-(2**31), 2**31), "int8": (-128, 128), "uint16": (0, 2**16), "uint8": (0, 256),
+    "int32": (-(2**31), 2**31), "int4": (0, 256), "int8": (-128, 128), "uint16": (0, 2**16),
+    "uint4": (0, 256), "uint8": (0, 256),
 }  # fmt: skip
+HALVES = ("int4", "uint4")  #: two in a byte, the first one in its lower half
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 #: every type that may be declared for a tensor between nodes
 NAMES = {number: name for number, (name, _, _) in _TYPES.items()}
@@ -85,7 +89,10 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
     shape, count = _shape(parts.get(1, []), shown)
     if given and given[0] not in (place, _RAW):
         raise AmbiguousTensor(f"tensor {shown!r}: data in a foreign field", fix="export again")
-    array = _numbers(parts, number, count, shown)
+    stored = -(-count // 2) if dtype in HALVES else count
+    array = _numbers(parts, number, stored, shown)
+    if dtype in HALVES:
+        array = _halves(array, dtype, count)
     if dtype == "bfloat16":
         array = _as_float32(array)
     if dtype in FLOATS and not np.all(np.isfinite(array)):
@@ -138,6 +145,13 @@ def _from_varints(values: Sequence[Value], dtype: str, raw: str, name: str) -> n
     if raw == "<f2":
         return whole.astype(np.uint16).view(np.float16)
     return whole.astype(raw)
+
+
+def _halves(stored: np.ndarray, dtype: str, count: int) -> np.ndarray:
+    """The numbers of four bits; those of int4 from 8 up are 16 less."""
+    found = np.empty(2 * stored.size, dtype=np.int64)
+    found[0::2], found[1::2] = stored % 16, stored // 16
+    return np.where(found >= 8, found - 16, found)[:count] if dtype == "int4" else found[:count]
 
 
 def _as_float32(bits: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ FOREIGN: Final = "com.microsoft::"  #: where 16 bits come from before opset 21
 QUANTISERS: Final = frozenset({"QuantizeLinear", f"{FOREIGN}QuantizeLinear"})
 DEQUANTISERS: Final = frozenset({"DequantizeLinear", f"{FOREIGN}DequantizeLinear"})
 RANGES: Final = {
+    "int4": (-8, 7),
+    "uint4": (0, 15),
     "int8": (-128, 127),
     "uint8": (0, 255),
     "int16": (-(2**15), 2**15 - 1),

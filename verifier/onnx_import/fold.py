@@ -156,6 +156,8 @@ def _cast(call: Call) -> Constant:
     x = call.array(0)
     kind = element_type(call.attributes.integer("to"), call.name)
     call.attributes.ignore("saturate", "round_mode")
+    if 1 < kind.packed:
+        raise call.unsupported(f"it makes {kind.name}")
     if kind.is_float:
         rounded = nearest(x.astype(np.float64), kind.name)  # which the file asks for
         return Constant.of(np.full(x.shape, np.inf) if rounded is None else rounded, kind.name)

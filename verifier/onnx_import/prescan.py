@@ -56,6 +56,7 @@ FOREIGN_OPS: Final[Mapping[str, frozenset[str]]] = {
             "QLinearConcat",
             "QLinearGlobalAveragePool",
             "QLinearLeakyRelu",
+            "QLinearMul",
             "QLinearSigmoid",
             "QuantizeLinear",
         }

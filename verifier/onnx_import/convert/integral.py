@@ -53,6 +53,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "QLinearMatMul": Layout(op="MatMul", axis=lambda _: -1),
     f"{FOREIGN}QGemm": Layout(op="Gemm", bias=6, given=7, axis=_column),
     f"{FOREIGN}QLinearAdd": Layout(op="Add"),
+    f"{FOREIGN}QLinearMul": Layout(op="Mul"),
     f"{FOREIGN}QLinearConcat": Layout(op="Concat", taken=(), given=0),
     **{f"{FOREIGN}{name}": Layout(op=op, taken=(0,), given=3) for name, op in _ONE.items()},
 }
@@ -65,6 +66,8 @@ def rounded(call: Call) -> Rounded | Emitted:
     inputs: list[Value] = [_numbers(call, place, layout) for place in places]
     if layout.bias is not None and call.input(layout.bias) is not None:
         inputs.append(_bias(call, layout))
+    if layout.op == "Mul" and not any(isinstance(value, Constant) for value in inputs):
+        raise jumps(call, "it multiplies two signals")
     dtype = next(value.dtype for value in inputs if isinstance(value, Signal))
     _require_plain(call)
     is_number = call.input(layout.given) is None

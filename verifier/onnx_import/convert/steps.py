@@ -35,6 +35,7 @@ MOVERS: Final = frozenset(
     {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"}
     | {"Transpose", "Unsqueeze"}
 )
+_FEW: Final = frozenset({"int4", "uint4"})  #: bits, which run times do not put out
 _ROOM: Final = 1 + 1e-9  #: for what the checker rounds up
 
 
@@ -124,7 +125,7 @@ def grid_of(call: Call, dtype: str, scale: int, zero: int, kind: str) -> Grid:
     given = call.input(zero)
     if given is not None:
         start = _number(call, zero, "its zero point")
-    if kind not in RANGES or (given is not None and given.dtype != kind):
+    if kind not in RANGES.keys() - _FEW or (given is not None and given.dtype != kind):
         raise jumps(call, f"it counts in {kind}, from a zero point of another type or none known")
     counted = call.input(scale)
     if counted is None or counted.dtype != dtype:
