@@ -272,7 +272,7 @@ class _Pass:
         given = self.values.get(pattern.input)
         source = None if isinstance(given, Stepped) else given
         found = recognised(pattern, source, self.model, self.makers, self.fold)
-        if pattern.kind == "folded-mirror":
+        if pattern.kind in ("folded-mirror", "folded-second-order-mirror"):
             self._idealise(name, pattern.kind, relative=found.deviation)
         self.builder.add(found.node)
         self.values[name] = Signal(name, found.shape, found.dtype)
