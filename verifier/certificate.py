@@ -31,6 +31,7 @@ Verdict: TypeAlias = Literal["certified", "violated", "undecided"]
 
 PatternKind: TypeAlias = Literal[
     "folded-mirror",  # under real-idealised only
+    "folded-second-order-mirror",  # likewise
     "groupsort",
     "householder",
     "maxmin",
@@ -342,7 +343,9 @@ class Assumption:
         return Assumption(code="overridable-initializer", node=name, value=f"sha256:{digest}")
 
 
-Idealisation: TypeAlias = Literal["folded-mirror", "thresholded-softplus"]
+Idealisation: TypeAlias = Literal[
+    "folded-mirror", "folded-second-order-mirror", "quantise-dequantise", "thresholded-softplus"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,12 +140,11 @@ def test_a_long_cycle_is_refused_without_recursion() -> None:
 
 #: What the checker answers where the importer has another code: it reads less, never more.
 READS_LESS = {"not-checkable", "control-flow", "discontinuous-op"}
-#: Element types that only quantised graphs have; calls that never end; an If that is folded.
+#: Calls that never end; an If that is folded.
 ALSO = {
     "bomb__function_mutual_recursion.onnx": "expansion-too-large",
     "bomb__function_recursion.onnx": "expansion-too-large",
     "control__if_constant.onnx": "",
-    "discontinuous__quantize_dequantize.onnx": "unsupported-dtype",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from verifier import check, parse_request, verify
 from verifier.errors import ModelRefused
 from verifier.onnx_import import load
 from verifier.property import Names, Reading
@@ -77,3 +78,20 @@ def test_hostile_files_are_answered_as_their_manifest_says(tmp_path: Path) -> No
         if found != expected:
             wrong.append(f"{name}: {found} instead of {expected}")
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [e for e in exports() if e["idealised_l2"] is not None],
+    ids=lambda entry: entry["file"],
+)
+def test_a_file_that_jumps_by_a_rounding_has_the_constant_of_what_is_meant(
+    entry: dict[str, Any],
+) -> None:
+    data = (Path(SHARED) / "models/exports" / entry["file"]).read_bytes()
+    found = verify(data, parse_request({"method": "product", "semantics": "real-idealised"}))
+    assert check(found, data).valid
+    assert found.claim.bound is not None
+    assert entry["idealised_l2"] * (1 - 1e-7) <= found.claim.bound
+    assert found.claim.bound <= entry["idealised_l2"] * (1 + 1e-3)
+    assert all(one.relative <= 2e-7 for one in found.claim.idealised)

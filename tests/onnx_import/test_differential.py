@@ -54,7 +54,7 @@ def compare(read: bytes, data: bytes) -> None:
     graph = reader.read(prescan.scan(read), Reading())
     built = build(graph)
     assert built.network is not None
-    differential.check(data, graph, built.network, built.outputs)
+    differential.check(data, graph, built.network, built.outputs, {})
 
 
 @pytest.mark.parametrize("what", MISREADINGS)
@@ -116,4 +116,6 @@ def _run(entries: int, monkeypatch: pytest.MonkeyPatch) -> rounding.Shaken:
     inputs = torch.linspace(-1, 1, 32 * network.input_size, dtype=torch.float64).reshape(32, -1)
     monkeypatch.setattr(rounding, "CHUNK", entries)
     runs = rounding.Runs(shaken=(0, 3, 28), times=2, is_single=False)
-    return rounding.outputs(network, inputs, rounding.Precision.of("float32"), runs)
+    return rounding.outputs(
+        network, inputs, rounding.Precision.of("float32"), runs, rounding.Steps()
+    )

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from tests.onnx_import.graphs import model, node, run
+from tests.onnx_import.test_second_order_mirrors import PI, second
+from tests.onnx_import.test_second_order_mirrors import folded as numbers_of
 from tests.onnx_import.test_turned_mirrors import HALF, mirror
 from verifier import check, parse_request, verify
 from verifier.certificate import Certificate, Idealised
@@ -48,8 +50,9 @@ FILES: Mapping[str, bytes] = {
     "softplus": softplus(steep=False),
     "a steep softplus": softplus(steep=True),
     "a folded mirror": folded(),
+    "folded cones": second(**numbers_of()),
 }
-PATTERNS = {"a folded mirror": "folded-mirror"}
+PATTERNS = {"a folded mirror": "folded-mirror", "folded cones": "folded-second-order-mirror"}
 
 
 def certified(data: bytes, semantics: str = "real-idealised") -> Certificate:
@@ -92,6 +95,43 @@ def test_at_the_threshold_the_deviation_is_reached(steepness: float) -> None:
     assert 0.999 * network.idealised[0].absolute <= off <= network.idealised[0].absolute
 
 
+def written(x: np.ndarray, numbers: Mapping[str, np.ndarray], pair: int) -> np.ndarray:
+    """What the numbers of a folded second-order mirror make of rows (a, b), as the file says."""
+    a, b = x.T
+    known = {name: float(array.ravel()[pair]) for name, array in numbers.items()}
+    p = float(PI)
+    f = np.arctan(b / a) + np.where(a < 0, np.where(b > 0, p, -p), 0)
+    t = (f - known["h"]) % (2 * p)
+    ends = [known["s1"], known["s2"], known["s3"]]
+    c, s = ([known[f"{name}{k}"] for k in (1, 2, 3)] for name in ("cos", "sin"))
+    made = [
+        x.T,
+        (a * c[0] + b * s[0], a * s[0] - b * c[0]),
+        (a * c[1] + b * s[1], -a * s[1] + b * c[1]),
+        (a * c[2] + b * s[2], a * s[2] - b * c[2]),
+    ]
+    return np.stack(made)[np.searchsorted(ends, t, side="right"), :, np.arange(len(x))]
+
+
+@pytest.mark.parametrize("pair", [0, 1])
+def test_cones_deviate_by_what_is_claimed_at_most(pair: int) -> None:
+    numbers = numbers_of()
+    network = load(second(**numbers), Reading(idealises=True)).require_network()
+    ends = np.array([numbers[name].ravel()[pair] for name in ("s1", "s2", "s3")], np.float64)
+    near = (ends[:, None] + np.linspace(-3e-7, 3e-7, 301)).ravel()
+    angles = np.concatenate([near, np.linspace(0.001, 6.28, 2000)]) + float(
+        numbers["h"].ravel()[pair]
+    )
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    whole = np.zeros((len(rows), 4))
+    whole[:, [pair, pair + 2]] = rows
+    ours = network.forward(torch.from_numpy(whole)).numpy()[:, [pair, pair + 2]]
+    off = np.linalg.norm(written(rows, numbers, pair) - ours, axis=1).max()
+    (one,) = network.idealised
+    assert 0.1 * one.relative < off <= one.relative + 1e-14
+    assert one.relative < 3e-7
+
+
 FORGED: Mapping[str, Callable[[Idealised], list[Idealised]]] = {
     "another deviation": lambda one: [replace(one, absolute=0.0, relative=0.0)],
     "nothing": lambda _: [],
@@ -101,7 +141,7 @@ FORGED: Mapping[str, Callable[[Idealised], list[Idealised]]] = {
 
 
 @pytest.mark.parametrize("forgery", FORGED)
-@pytest.mark.parametrize("name", ["softplus", "a folded mirror"])
+@pytest.mark.parametrize("name", ["softplus", "a folded mirror", "folded cones"])
 def test_a_claim_that_hides_it_is_rejected(name: str, forgery: str) -> None:
     found = certified(FILES[name])
     listed = tuple(FORGED[forgery](found.claim.idealised[0]))
@@ -116,8 +156,11 @@ def test_a_claim_that_hides_it_is_rejected(name: str, forgery: str) -> None:
         softplus(steep=True, divisor="t"),
         softplus(steep=False, limit="low"),
         folded(1e-3),
+        second(**numbers_of(cos2=np.array([0.3, -0.7], np.float32))),
+        second(**numbers_of(s3=np.array([3.77, 4.34], np.float32))),
+        second(**numbers_of(s2=np.array([0.7, 1.3], np.float32))),
     ],
-    ids=["another divisor", "a jump of 0.02", "no mirror"],
+    ids=["another divisor", "a jump of 0.02", "no mirror", "no turn", "a cone beside", "no cones"],
 )
 def test_what_is_near_to_nothing_stays_refused(data: bytes) -> None:
     with pytest.raises(DiscontinuousOp):

@@ -41,14 +41,13 @@ def second(
         ("Mul", "c1 half", "s1"), ("Add", "c1 c2", "c12"), ("Mul", "c12 half", "s2"),
         ("Add", "c2 pp", "c2p"), ("Mul", "c2p half", "s3"), ("Neg", "a", "-a"),
     ]  # fmt: skip
-    if "c" not in other:
-        steps.append(("Add", "c0 c1", "c"))
+    steps.append(("Add", "c0 c1", "c"))
     for k, (lower, upper) in enumerate((("0", "s1"), ("s1", "s2"), ("s2", "s3"), ("s3", "pp"))):
         steps += [("GreaterOrEqual", f"t {lower}", f"ge{k}"), (closed, f"t {upper}", f"lt{k}")]
         steps += [("And", f"ge{k} lt{k}", f"in{k}"), ("Cast", f"in{k}", f"mask{k}")]
     for k, angle in ((1, "c"), (2, "c2"), (3, "c0")):
         waves = {f"cos{k}": np.cos, f"sin{k}": np.sin}
-        steps += [(n[:3].title(), angle, n) for n in waves if n not in other]
+        steps += [(n[:3].title(), angle, n) for n in waves]
         lower = [("-a", "Add")] if k == 2 else [("a", last)]
         for row, left, right, (own, op) in (("p", "cos", "sin", ("a", "Add")),
                                             ("q", "sin", "cos", lower[0])):  # fmt: skip
@@ -63,8 +62,20 @@ def second(
         steps += [("Add", f"{row}+2 {row}*3", f"{row}+")]
     nodes: list[Any] = [node("Split", ["x"], ["a", "b"], axis=1)]
     for op, inputs, output in steps:
+        if output in tensors:
+            continue  # a number already
         nodes.append(node(op, inputs.split(), [output], **({"to": 1} if op == "Cast" else {})))
     return model([*nodes, node("Concat", ["p+", "q+"], ["y"], axis=1)], tensors)
+
+
+def folded(**other: np.ndarray) -> dict[str, Any]:
+    """What exporters make of angles that they compute: float32 numbers."""
+    half = np.float32(0.5)
+    numbers: dict[str, Any] = {"h": C0 * half, "s1": C1 * half, "s2": (C1 + C2) * half}
+    numbers["s3"] = (C2 + np.float32(2) * PI) * half
+    for k, angle in enumerate((C0 + C1, C2, C0), start=1):
+        numbers |= {f"cos{k}": np.cos(angle), f"sin{k}": np.sin(angle)}
+    return numbers | other
 
 
 def test_both_readings_see_the_cones() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from verifier.checker.counted import DEQUANTISERS, QUANTISERS, dequantised, quantised
 from verifier.checker.folded import LARGEST, UP, Fold, pair_of
 from verifier.checker.folded_arithmetic import ARITHMETIC
 from verifier.checker.folded_reductions import REDUCTIONS
@@ -146,7 +147,9 @@ def _where(call: Call) -> list[Constant]:
 FOLDS: Mapping[str, Fold] = {
     **ARITHMETIC,
     **REDUCTIONS,
+    **dict.fromkeys(DEQUANTISERS, dequantised),
     **dict.fromkeys(MOVEMENTS, moved_constants),
+    **dict.fromkeys(QUANTISERS, quantised),
     "And": _comparison(np.logical_and, is_logical=True),
     "Cast": _cast,
     "Constant": _constant,

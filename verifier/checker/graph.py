@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from verifier.certificate import Idealised
-from verifier.checker import recurrent
+from verifier.checker import integral, recurrent, steps
 from verifier.checker.arithmetic import root_up, up
 from verifier.checker.builder import Builder
 from verifier.checker.classical import ZIP_MAP
+from verifier.checker.counted import DEQUANTISERS, QUANTISERS
 from verifier.checker.direct import direct
 from verifier.checker.ends import MAPPING
 from verifier.checker.folding import FOLDS
@@ -28,7 +29,7 @@ from verifier.checker.moved import moved_by
 from verifier.checker.movements import MOVEMENTS
 from verifier.checker.network import Elementwise, Network, Term
 from verifier.checker.nodes import Node
-from verifier.checker.operands import MAX_FOLDED, Call, Constant, Operand, Signal
+from verifier.checker.operands import MAX_FOLDED, Call, Constant, Result, Signal, Stepped
 from verifier.checker.patterns import recognised
 from verifier.checker.reader import Model, in_order, read_model
 from verifier.checker.rules import DISCONTINUOUS, RULES
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from verifier.certificate import Idealisation, Pattern
     from verifier.checker.ends import Declared
 
-Values: TypeAlias = "dict[str, Operand]"
+Values: TypeAlias = "dict[str, Result]"
 
 
 def read_network(
@@ -191,7 +192,7 @@ class _Pass:
         if not self.values.keys() >= set(wanted):
             call.not_checkable("its further results are used")
 
-    def _operand(self, name: str, node: Node) -> Operand | None:
+    def _operand(self, name: str, node: Node) -> Result | None:
         if name and name not in self.values:
             raise NotCheckable(
                 f"{name!r} is used inside and outside of a pattern",
@@ -200,7 +201,7 @@ class _Pass:
             )
         return self.values[name] if name else None
 
-    def _branched(self, call: Call) -> list[Operand]:
+    def _branched(self, call: Call) -> list[Result]:
         """What leaves an If: the results of the branch that its condition, a constant, picks."""
         call.arity(1, 1)
         condition = call.operand(0)
@@ -227,13 +228,51 @@ class _Pass:
             self.values.pop(name, None)
         return found
 
-    def evaluate(self, call: Call) -> Sequence[Operand | None]:
+    def evaluate(self, call: Call) -> Sequence[Result | None]:
         """What leaves the node."""
         op = call.node.op
         if op in ("Shape", "Size"):
             return [_measured(call)]
         if all(isinstance(item, Constant) for item in call.operands if item is not None):
             return self.fold(call)
+        if steps.rounds(call):
+            return self._stepped(call)
+        return self._of_signals(call)
+
+    def _stepped(self, call: Call) -> Sequence[Result | None]:
+        """What leaves an operator that integers enter or leave."""
+        name = call.node.name
+        if not self.model.ends.idealises:
+            raise DiscontinuousOp(
+                f"{call.node.op} rounds", fix="ask for semantics real-idealised", node=name
+            )
+        if call.node.op in QUANTISERS:
+            return [self._rounded(name, *steps.quantised(self.builder, call))]
+        if call.node.op in DEQUANTISERS:
+            return [steps.dequantised(call)]
+        if call.node.op in integral.LAYOUTS:
+            return [self._integral(call)]
+        inner, grid = steps.placed(call)
+        results = self._of_signals(inner)
+        return [Stepped(item, grid) if isinstance(item, Signal) else item for item in results]
+
+    def _integral(self, call: Call) -> Result:
+        """An operator on numbers, and its result rounded to integers."""
+        (made,) = self._of_signals(integral.on_numbers(call))
+        if not isinstance(made, Signal):
+            call.not_checkable("it makes no signal")
+        grid = integral.grid_after(call, made.dtype)
+        if grid is None:
+            return made
+        name = call.node.name
+        return self._rounded(name, *steps.clipped(self.builder, name, made, grid))
+
+    def _rounded(self, name: str, stepped: Stepped, deviation: float) -> Stepped:
+        self._idealise(name, "quantise-dequantise", absolute=deviation)
+        return stepped
+
+    def _of_signals(self, call: Call) -> Sequence[Result | None]:
+        op = call.node.op
         if op in DISCONTINUOUS:
             raise DiscontinuousOp(f"{op} jumps", fix="replace it", node=call.node.name)
         if op in MOVEMENTS:
@@ -260,9 +299,10 @@ class _Pass:
 
     def _pattern(self, name: str) -> None:
         pattern = self.hints[name]
-        source = self.values.get(pattern.input)
+        given = self.values.get(pattern.input)
+        source = None if isinstance(given, Stepped) else given
         found = recognised(pattern, source, self.model, self.makers, self.fold)
-        if pattern.kind == "folded-mirror":
+        if pattern.kind in ("folded-mirror", "folded-second-order-mirror"):
             self._idealise(name, pattern.kind, relative=found.deviation)
         self.builder.add(found.node)
         self.values[name] = Signal(name, found.shape, found.dtype)

@@ -11,7 +11,7 @@ import numpy as np
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.network import Network, Term
-from verifier.checker.operands import MAX_FOLDED, Constant, Operand, Signal
+from verifier.checker.operands import MAX_FOLDED, Constant, Result, Signal
 from verifier.checker.tensors import FLOATS
 from verifier.errors import DtypeUnsupported, EmptyModel, ExpansionTooLarge
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
 
-Values: TypeAlias = "Mapping[str, Operand]"
+Values: TypeAlias = "Mapping[str, Result]"
 
 
 def finished(
@@ -87,7 +87,7 @@ def _joined(
         if isinstance(value, Signal):
             picked = index.setdefault(value.source, np.full(start, -1))
             picked[part] = np.arange(value.size)
-        else:
+        elif isinstance(value, Constant):
             bias[part], error[part] = value.value.reshape(-1), value.spread.reshape(-1)
     joined = OUTPUTS if others else lead
     terms = [Term(key, Gather(at, builder.sizes[key])) for key, at in index.items()]

@@ -71,6 +71,40 @@ class Signal:
         return math.prod(self.shape)
 
 
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The numbers step (q - zero) that integers q with least <= q <= greatest count."""
+
+    step: float
+    zero: int
+    least: int
+    greatest: int
+    kind: str  #: the type of the integers
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest of the numbers, exact for a step of 24 bits."""
+        return self.step * (self.least - self.zero), self.step * (self.greatest - self.zero)
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Integers that depend on the input: the signal is what they count, before it is rounded."""
+
+    signal: Signal
+    grid: Grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.signal.shape
+
+    @property
+    def dtype(self) -> str:
+        """The type of the integers."""
+        return self.grid.kind
+
+
 @dataclass(frozen=True, eq=False)
 class Symbols:
     """A value inside a pattern: what each entry is, in the terms of that pattern."""
@@ -85,7 +119,8 @@ class Symbols:
 
 
 Operand: TypeAlias = "Constant | Signal"
-Anything: TypeAlias = "Constant | Signal | Symbols"
+Result: TypeAlias = "Constant | Signal | Stepped"
+Anything: TypeAlias = "Constant | Signal | Stepped | Symbols"
 
 
 class Call:
@@ -96,6 +131,12 @@ class Call:
         self.opset = opset
         self.operands = tuple(operands)
         self._asked: set[str] = set()
+
+    def on(self, operands: Sequence[Anything | None], node: Node | None = None) -> Call:
+        """The node, or another of its attributes, on other operands; they share what is asked."""
+        other = Call(node or self.node, self.opset, operands)
+        other._asked = self._asked
+        return other
 
     # --- Refusals --------------------------------------------------------------------------------
 
@@ -128,6 +169,8 @@ class Call:
         found = self.operands[place] if place < len(self.operands) else None
         if isinstance(found, Symbols):
             self.not_checkable(f"operand {place} depends on the input")
+        if isinstance(found, Stepped):
+            self.not_checkable(f"operand {place} is of integers that depend on the input")
         return found
 
     def operand(self, place: int) -> Operand:

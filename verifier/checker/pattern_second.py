@@ -16,7 +16,8 @@ to 3 pi/2 - c0/2, then u + 2d up to t = 2p. By (1) the first two thresholds are 
 third, c2/2 + p = (c2/2 + pi) + d, where t = u + d, the last where u = 2 pi; and what d moves at the
 quarters lies 1e-6 away from all of them. So the cones are those of `cones`, exactly, where the maps
 agree: with sines, cosines and thresholds of the same c_i as exact numbers. As rounded numbers they
-do not agree, and the function jumps.
+do not agree, and the function jumps: see `folded_second`. Where f is undefined, at a = b = 0, a
+file may test it and put a number in its place.
 
 An entry on the way is a tuple; numbers are fractions, entries of x are named by their place:
 
@@ -27,13 +28,14 @@ An entry on the way is a tuple; numbers are fractions, entries of x are named by
     ("back", m, q)  ("wrapped", m)                                     q floor(m/q); m - that
     ("sign", k, relation)  ("test", m, relation, q)  ("both", m, l, u) x_k to 0; t to q; l <= t < u
     ("cases", ((m, l, u, sum), ..))                                    sums where l <= t < u
+    ("undefined", f)                                                   whether a = b = 0
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -54,14 +56,23 @@ _OFF, _ROOM = Fraction(1, 10**7), Fraction(1, 10**6)
 Case: TypeAlias = "tuple[Symbol, Fraction, Fraction, Symbol]"
 
 
+class Thresholds(NamedTuple):
+    """Where the four cases of an entry begin, and what they are."""
+
+    pair: tuple[int, int]  #: a and b
+    constants: tuple[Fraction, Fraction, Fraction]
+    off: Fraction  #: how far the third threshold lies above c2/2 + p
+    sums: list[Symbol]
+
+
 class Second:
     """The algebra of one such pattern."""
 
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
         self.size = 0
-        by_two = {"Add": _plus, "And": _both, "Div": _over, "Mul": _times, "Sub": _minus}
-        by_one = {"Atan": _atan, "Floor": _floor, "Neg": _negative}
+        by_two = {"Add": _plus, "And": _both, "Div": _over, "Mul": multiplied, "Sub": _minus}
+        by_one = {"Atan": _atan, "Floor": _floor, "IsNaN": _undefined, "Neg": _negative}
         self.rules: Mapping[str, Callable[[Call], list[np.ndarray]]] = {
             "Cast": self._cast,
             "Where": lambda call: self._made(call, 3, _chosen),
@@ -107,6 +118,15 @@ class Second:
 
     def _pair(self, place: int, symbol: Symbol) -> tuple[tuple[int, int], tuple[Fraction, ...]]:
         """((a, b), (c0, c1, c2)) of an entry."""
+        (a, b), constants, off, sums = self._thresholds(place, symbol)
+        if off != 0:
+            raise self._refuted(f"the thresholds of entry {place} are not where its cones meet")
+        if sums != _maps(place, a, b, *constants):
+            raise self._refuted(f"entry {place} is not what cones make of it")
+        return (a, b), constants
+
+    def _thresholds(self, place: int, symbol: Symbol) -> Thresholds:
+        """The cases of an entry, one after another, the third one beginning near its cone."""
         if symbol[0] != "cases" or len(symbol[1]) != 4:
             raise self._refuted(f"entry {place} has no four cases")
         cases = sorted(symbol[1], key=lambda case: case[1:3])
@@ -118,13 +138,12 @@ class Second:
         )
         c0, c1 = -2 * offset, 2 * limits[1]
         c2 = 2 * limits[2] - c1
-        fits = limits[3:] == [c2 / 2 + p, 2 * p] and abs(p - _PI) < _OFF
+        off = limits[3] - c2 / 2 - p
+        fits = limits[4] == 2 * p and abs(p - _PI) < _OFF and abs(off) < _ROOM / 2
         inside = min(c0, c1, c2) >= 0 and (c0 + c1 + c2) / 2 + _ROOM < _PI / 2
         if not (together and fits and inside):
             raise self._refuted(f"the thresholds of entry {place} are not where its cones meet")
-        if [case[3] for case in cases] != _maps(place, a, b, c0, c1, c2):
-            raise self._refuted(f"entry {place} is not what cones make of it")
-        return (a, b), (c0, c1, c2)
+        return Thresholds((a, b), (c0, c1, c2), off, [case[3] for case in cases])
 
     # --- Rules -----------------------------------------------------------------------------------
 
@@ -230,9 +249,10 @@ def _minus(one: Symbol, other: Symbol) -> Symbol | None:
             return None if opposite is None else _plus(one, opposite)
 
 
-def _times(one: Symbol, other: Symbol) -> Symbol | None:
+def multiplied(one: Symbol, other: Symbol) -> Symbol | None:
+    """A product."""
     if one[0] in ("wave", "both") and other[0] == "sum":
-        return _times(other, one)
+        return multiplied(other, one)
     match one, other:
         case (("number", q), ("number", r)):
             return "number", q * r
@@ -264,6 +284,10 @@ def _atan(one: Symbol) -> Symbol | None:
 
 def _floor(one: Symbol) -> Symbol | None:
     return ("floor", *one[1:]) if one[0] == "quotient" else None
+
+
+def _undefined(one: Symbol) -> Symbol | None:
+    return ("undefined", one) if one[0] == "angle" else None
 
 
 def _cosine(one: Symbol) -> Symbol | None:
@@ -314,5 +338,8 @@ def _chosen(test: Symbol, yes: Symbol, no: Symbol) -> Symbol | None:
             return ("half", b, a, p) if (k, c, d, q) == (b, b, a, -p) else None
         case (("sign", k, "lt"), ("half", b, a, p), ("atan", c, d)):
             return ("angle", b, a, p) if (k, c, d) == (a, b, a) else None
+        case ("undefined", angle), ("number", _), same:
+            # There y = 0, whatever the case.
+            return same if same == angle else None
         case _:
             return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from verifier.checker.folded_second import FoldedSecond
 from verifier.checker.folded_turns import FoldedTurns
 from verifier.checker.movements import MOVEMENTS, MOVES_ALL
 from verifier.checker.operands import Anything, Call, Constant, Operand, Signal, Symbols
@@ -88,7 +89,7 @@ def recognised(
         node=algebra.node(source.source, result.array),
         shape=result.shape,
         dtype=result.dtype,
-        deviation=algebra.deviation if isinstance(algebra, FoldedTurns) else 0.0,
+        deviation=algebra.deviation if isinstance(algebra, FoldedSecond | FoldedTurns) else 0.0,
     )
 
 
@@ -165,6 +166,7 @@ def _shape(call: Call) -> list[Constant]:
 
 _ALGEBRAS: Mapping[str, Callable[[Pattern], Algebra]] = {
     "folded-mirror": FoldedTurns,
+    "folded-second-order-mirror": FoldedSecond,
     "groupsort": Sorts,
     "householder": Mirrors,
     "maxmin": Pairs,

@@ -29,13 +29,26 @@ if TYPE_CHECKING:
 #: number in the file -> (name, type of the raw bytes, the field that holds it unpacked)
 _TYPES: dict[int, tuple[str, str, int]] = {
     1: ("float32", "<f4", 4),
+    2: ("uint8", "<u1", 5),
+    3: ("int8", "<i1", 5),
+    4: ("uint16", "<u2", 5),
+    5: ("int16", "<i2", 5),
     6: ("int32", "<i4", 5),
     7: ("int64", "<i8", 7),
     9: ("bool", "<u1", 5),
     10: ("float16", "<f2", 5),
     11: ("float64", "<f8", 10),
     16: ("bfloat16", "<u2", 5),
+    21: ("uint4", "<u1", 5),
+    22: ("int4", "<u1", 5),
 }
+#: What is stored in int32_data: the least integer, and the first beyond the greatest.
+_STORED = {
+    "bfloat16": (0, 2**16), "bool": (0, 2), "float16": (0, 2**16), "int16": (-(2**15), 2**15),
+    "int32": (-(2**31), 2**31), "int4": (0, 256), "int8": (-128, 128), "uint16": (0, 2**16),
+    "uint4": (0, 256), "uint8": (0, 256),
+}  # fmt: skip
+HALVES = ("int4", "uint4")  #: two in a byte, the first one in its lower half
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 #: every type that may be declared for a tensor between nodes
 NAMES = {number: name for number, (name, _, _) in _TYPES.items()}
@@ -56,7 +69,8 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
 
     Raises:
         AmbiguousTensor: data in two fields, or in segments.
-        DtypeUnsupported: an element type other than float16, 32, 64, bfloat16, int32, 64, bool.
+        DtypeUnsupported: an element type other than float16, 32, 64, bfloat16, integers of 8 to 64
+            bits (unsigned: to 16), bool.
         TensorSizeMismatch: the data have not the size that the shape says.
         NonFiniteWeights: an entry is nan or infinite.
     """
@@ -71,11 +85,14 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
     number = parts.get(2, [0])[0]
     if not isinstance(number, int) or number not in _TYPES:
         raise DtypeUnsupported(f"tensor {shown!r} has element type {number}", fix="use float32")
-    dtype, raw, place = _TYPES[number]
+    dtype, _, place = _TYPES[number]
     shape, count = _shape(parts.get(1, []), shown)
     if given and given[0] not in (place, _RAW):
         raise AmbiguousTensor(f"tensor {shown!r}: data in a foreign field", fix="export again")
-    array = _numbers(parts, raw, place, count, shown)
+    stored = -(-count // 2) if dtype in HALVES else count
+    array = _numbers(parts, number, stored, shown)
+    if dtype in HALVES:
+        array = _halves(array, dtype, count)
     if dtype == "bfloat16":
         array = _as_float32(array)
     if dtype in FLOATS and not np.all(np.isfinite(array)):
@@ -97,10 +114,9 @@ def _mismatch(name: str, what: str) -> TensorSizeMismatch:
     return TensorSizeMismatch(f"tensor {name!r}: {what}", fix="export again")
 
 
-def _numbers(
-    parts: dict[int, list[Value]], raw: str, place: int, count: int, name: str
-) -> np.ndarray:
+def _numbers(parts: dict[int, list[Value]], kind: int, count: int, name: str) -> np.ndarray:
     """The `count` stored numbers, whichever field has them."""
+    dtype, raw, place = _TYPES[kind]
     if _RAW in parts:
         chunk = parts[_RAW][0]
         item = np.dtype(raw).itemsize
@@ -112,25 +128,30 @@ def _numbers(
     if raw in ("<f4", "<f8"):
         array = unpack_floats(values, raw)
     else:
-        array = _from_varints(values, raw, name)
+        array = _from_varints(values, dtype, raw, name)
     if array.size != count:
         raise _mismatch(name, f"{array.size} entries for {count}")
     return array
 
 
-def _from_varints(values: Sequence[Value], raw: str, name: str) -> np.ndarray:
+def _from_varints(values: Sequence[Value], dtype: str, raw: str, name: str) -> np.ndarray:
     numbers = _unsigned(values)
     if raw == "<i8":
         return numbers.view(np.int64)
     whole = numbers.view(np.int64)
-    low, high = {
-        "<i4": (-(2**31), 2**31), "<f2": (0, 2**16), "<u1": (0, 2), "<u2": (0, 2**16),
-    }[raw]  # fmt: skip
+    low, high = _STORED[dtype]
     if np.any((whole < low) | (whole >= high)):
         raise _mismatch(name, "an entry outside its type")
     if raw == "<f2":
         return whole.astype(np.uint16).view(np.float16)
     return whole.astype(raw)
+
+
+def _halves(stored: np.ndarray, dtype: str, count: int) -> np.ndarray:
+    """The numbers of four bits; those of int4 from 8 up are 16 less."""
+    found = np.empty(2 * stored.size, dtype=np.int64)
+    found[0::2], found[1::2] = stored % 16, stored // 16
+    return np.where(found >= 8, found - 16, found)[:count] if dtype == "int4" else found[:count]
 
 
 def _as_float32(bits: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def load(data: bytes, reading: Reading | None = None, *, differential: bool = Tr
 
         read = [port for port in built.outputs if port.is_read]
         run = living(data, graph, {port.name for port in read})
-        differential_test.check(run, graph, built.network, read)
+        differential_test.check(run, graph, built.network, read, built.grids)
     return Model(
         sha256=f"sha256:{digest}",
         network=None if built.blocked is not None else built.network,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from verifier.certificate import Pattern
+from verifier.certificate import Idealised, Pattern
 from verifier.errors import (
     ControlFlow,
     DtypeUnsupported,
@@ -19,9 +19,9 @@ from verifier.errors import (
 )
 from verifier.network.graph import Network, Node
 from verifier.network.nodes import Term, linear
-from verifier.onnx_import import fold, tensors
+from verifier.onnx_import import counted, fold, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
-from verifier.onnx_import.convert import RULES, blocked, recurrent
+from verifier.onnx_import.convert import RULES, blocked, integral, recurrent, steps
 from verifier.onnx_import.convert.affine import moved
 from verifier.onnx_import.convert.emitted import Emitted, gather
 from verifier.onnx_import.joined import joined, live
@@ -46,17 +46,18 @@ from verifier.onnx_import.unread import shape_of
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
+    Grid,
     Opaque,
     Shape,
     Signal,
+    Stepped,
     Value,
     checked_size,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from verifier.certificate import Idealised
     from verifier.onnx_import.patterns.trace import Trace
     from verifier.onnx_import.reader import Graph, Operator
 
@@ -73,6 +74,7 @@ class Built:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     parameters: int
+    grids: Mapping[str, Grid]  #: by node: what the file rounds there, and the network does not
 
     @property
     def blocked(self) -> Blocked | None:
@@ -86,7 +88,8 @@ class _Builder:
     values: dict[str, Value] = field(default_factory=dict[str, Value])
     nodes: dict[str, Node] = field(default_factory=dict[str, Node])
     patterns: list[Pattern] = field(default_factory=list["Pattern"])
-    idealised: list[Idealised] = field(default_factory=list["Idealised"])
+    idealised: list[Idealised] = field(default_factory=list[Idealised])
+    grids: dict[str, Grid] = field(default_factory=dict[str, Grid])
     grown: int = 0
     producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
     unread: dict[str, Shape] = field(default_factory=dict[str, "Shape"])  #: of what is opaque
@@ -186,6 +189,12 @@ class _Builder:
             return [fold.SHAPE_FOLDERS[call.op](call)]
         if all(value is None or isinstance(value, Constant) for value in call.inputs):
             return list(self._folded(call))
+        if not call.opaque_inputs() and steps.rounds(call):
+            return self._stepped(call)
+        return self._of_signals(call)
+
+    def _of_signals(self, call: Call) -> list[Value]:
+        """A pattern that ends here, or the operator by itself."""
         traced = trace.traces(call)
         if len(traced) == 1:
             shape, found = traced[0]
@@ -213,6 +222,39 @@ class _Builder:
             return [
                 Opaque(shape, _dtype_or_none(call), reasons, found) for shape, found in traced
             ] or _raised(unrepresented)
+
+    def _stepped(self, call: Call) -> list[Value]:
+        """What leaves an operator that integers enter or leave."""
+        if not self.graph.idealises:
+            raise blocked.reason(call)
+        if call.op in counted.QUANTISERS:
+            return [self._rounded(call, steps.quantised(call))]
+        if call.op in counted.DEQUANTISERS:
+            return [steps.dequantised(call)]
+        if call.op in integral.LAYOUTS:
+            whole = integral.rounded(call)
+            if isinstance(whole, steps.Rounded):
+                return [self._rounded(call, whole)]
+            return [self._emit(call, whole, _dtype(call), {})]
+        moved, grid = steps.moved_operands(call)
+        return [
+            Stepped(value, grid) if isinstance(value, Signal) else value
+            for value in self._converted(moved, [])
+        ]
+
+    def _rounded(self, call: Call, made: steps.Rounded) -> Stepped:
+        """Integers, by the continuous function that stands for what they count."""
+        signal = self._emit(call, made.emitted, _dtype(call), {})
+        self.grids[signal.node] = made.grid
+        self.idealised.append(
+            Idealised(
+                node=call.output,
+                pattern="quantise-dequantise",
+                absolute=made.deviation,
+                relative=0.0,
+            )
+        )
+        return Stepped(signal, made.grid)
 
     def _folded(self, call: Call) -> list[Constant]:
         """The constants that leave; what they have more than what entered counts, in all."""
@@ -368,11 +410,14 @@ def build(graph: Graph) -> Built:
     parameters = sum(
         constant.array.size for constant in graph.constants.values() if constant.is_float
     )
+    network = _network(builder, outputs) if any(port.is_read for port in outputs) else None
+    kept = set[str]() if network is None else network.sizes.keys()
     return Built(
-        network=_network(builder, outputs) if any(port.is_read for port in outputs) else None,
+        network=network,
         inputs=tuple(input_ports(graph)),
         outputs=outputs,
         parameters=parameters,
+        grids={node: grid for node, grid in builder.grids.items() if node in kept},
     )
 
 

@@ -11,11 +11,15 @@ A file of float32 is compared in a quick way first: matrices and convolutions in
 of each scale shaken for all of it, and half the safety factor. What agrees so closely also does in
 float64; only what does not is looked at in the thorough way. What exceeds the tolerance there is
 refused, never warned about, with the first node whose values part.
+
+Where a file rounds to integers and the network does not, see `integers`: from each such node on the
+network goes on from the integers of the run time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,17 +29,19 @@ from verifier.errors import ImportMismatch, ShapeMismatch
 from verifier.network.activations.restricted import Restricted
 from verifier.network.nodes import Elementwise
 from verifier.onnx_import import rounding
-from verifier.onnx_import.rounding import Precision, Runs, Shaken
+from verifier.onnx_import.integers import Integers
+from verifier.onnx_import.rounding import Precision, Runs, Shaken, Steps
 from verifier.onnx_import.runtime import SAMPLES, SCALES, Feed, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
     from verifier.network.graph import Network
     from verifier.onnx_import.ports import Port
     from verifier.onnx_import.reader import Graph
+    from verifier.onnx_import.values import Grid
 
 LARGE: Final = 2**20  #: entries of all signals from which one run has to do
 
@@ -64,15 +70,27 @@ class _Way:
         runs = Runs(shaken=firsts, times=1, is_single=True)
         return _Way(runs=runs, of_row=places, safety=16.0)
 
+    def of_first(self, count: int) -> _Way:
+        """That of so many inputs, where each stands for itself."""
+        rows = range(count)
+        return replace(self, runs=replace(self.runs, shaken=rows), of_row=rows)
 
-def _ways(network: Network, precision: Precision) -> Iterator[_Way]:
+
+def _ways(network: Network, precision: Precision, *, is_stepped: bool) -> Iterator[_Way]:
     """The quick one first, where float32 and few inputs tell as much; then the thorough one."""
-    if not _is_restricted(network) and Precision.of("float32").roundoff <= precision.roundoff:
+    is_coarse = Precision.of("float32").roundoff <= precision.roundoff
+    if is_coarse and not is_stepped and not _is_restricted(network):
         yield _Way.quick()
     yield _Way.thorough(network)
 
 
-def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) -> None:
+def check(
+    data: bytes,
+    graph: Graph,
+    network: Network,
+    outputs: Sequence[Port],
+    grids: Mapping[str, Grid],
+) -> None:
     """Compares network and file on 32 inputs, in all outputs that the network has.
 
     Args:
@@ -80,6 +98,7 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
         graph: what was read from them.
         network: what it became.
         outputs: those of the file that it has.
+        grids: by node, what the file rounds and the network does not.
 
     Raises:
         ImportMismatch: an output differs by more than rounding explains, or onnxruntime refuses
@@ -89,9 +108,12 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     feed = Feed.of(graph, is_restricted=_is_restricted(network))
     precision = Precision.of(feed.dtype)
     expected = _expected(data, feed, outputs, network.output_size)
-    worst, tolerance = None, np.empty(0)
-    for way in _ways(network, precision):
-        found = _computed(network, feed, precision, way)
+    integers = Integers.of(data, grids)
+    worst, tolerance, steps = None, np.empty(0), Steps()
+    for way in _ways(network, precision, is_stepped=bool(grids)):
+        if grids:
+            steps = _steps(integers, feed, precision, outputs, expected, way)
+        found = _computed(network, feed, precision, way, steps)
         tolerance = _tolerance(found, way, precision)
         worst = _excess(found.exact, expected, tolerance)
         if worst is None and np.isfinite(tolerance).all():
@@ -99,7 +121,7 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     _require_numbers(expected, tolerance)
     if worst is None:
         return
-    node = _first_difference(data, graph, network, feed, precision)
+    node = _first_difference(data, graph, network, feed, precision, steps)
     raise ImportMismatch(
         f"a run time computes {worst[1]!r} where the network as understood has {worst[0]!r} "
         f"(tolerance {worst[2]:.3g}); values part at {node!r}",
@@ -108,9 +130,34 @@ def check(data: bytes, graph: Graph, network: Network, outputs: Sequence[Port]) 
     )
 
 
-def _computed(network: Network, feed: Feed, precision: Precision, way: _Way) -> Shaken:
+def _steps(
+    integers: Integers,
+    feed: Feed,
+    precision: Precision,
+    outputs: Sequence[Port],
+    expected: np.ndarray,
+    way: _Way,
+) -> Steps:
+    """What the run time rounds to, checked against the values that the network has there."""
+
+    def begin(start: int, end: int) -> dict[str, Callable[[Shaken], Tensor]]:
+        met = integers.met(feed.rows(start, end), outputs, expected[start:end])
+        part = way.of_first(end - start)
+
+        def known(name: str, value: Shaken) -> Tensor:
+            tolerance = _tolerance(value, part, precision)
+            return integers.require_rounded(name, value.exact, met[name], tolerance)
+
+        return {name: partial(known, name) for name in met}
+
+    return Steps(integers.grids.keys(), begin)
+
+
+def _computed(
+    network: Network, feed: Feed, precision: Precision, way: _Way, steps: Steps
+) -> Shaken:
     try:
-        return rounding.outputs(network, feed.inputs, precision, way.runs)
+        return rounding.outputs(network, feed.inputs, precision, way.runs, steps)
     except RuntimeError as error:  # of torch, where maps do not fit together
         raise ShapeMismatch(
             "the network as understood cannot be computed: its nodes do not fit together",
@@ -195,12 +242,15 @@ def _first_difference(
     network: Network,
     feed: Feed,
     precision: Precision,
+    steps: Steps,
 ) -> str:
     """The first node, in order, whose values differ between network and file."""
     import onnx  # only here: the file passed every rule, and a copy of it gets more outputs
 
     model = onnx.load_model_from_string(data)
     produced = {name for operator in graph.operators for name in operator.outputs}
+    # What is rounded to integers was compared before.
+    produced -= set(steps.nodes)
     names = [node.name for node in network.nodes if node.name in produced]
     present = {value.name for value in model.graph.output}
     model.graph.output.extend(
@@ -212,7 +262,9 @@ def _first_difference(
     except ImportMismatch:
         return last
     way = _Way.thorough(network)
-    found = rounding.signals(network, feed.inputs, precision, way.runs, keep=names)
+    found = rounding.signals(
+        network, feed.inputs, precision, way.runs, names, steps.begin(0, SAMPLES)
+    )
     for name, values in zip(names, expected, strict=True):
         tolerance = _tolerance(found[name], way, precision)
         if _excess(found[name].exact, values, tolerance) is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 
 from verifier.errors import NonFiniteWeights
+from verifier.onnx_import import counted
 from verifier.onnx_import.moves import MOVES, axes_of, axis_of, broadcast_shape
 from verifier.onnx_import.tensors import element_type, nearest
 from verifier.onnx_import.values import Constant, checked_size
@@ -161,6 +162,8 @@ def _cast(call: Call) -> Constant:
     x = call.array(0)
     kind = element_type(call.attributes.integer("to"), call.name)
     call.attributes.ignore("saturate", "round_mode")
+    if 1 < kind.packed:
+        raise call.unsupported(f"it makes {kind.name}")
     if kind.is_float:
         rounded = nearest(x.astype(np.float64), kind.name)  # which the file asks for
         return Constant.of(np.full(x.shape, np.inf) if rounded is None else rounded, kind.name)
@@ -304,4 +307,6 @@ FOLDERS: Final[Mapping[str, Folder]] = {
     "Sum": _variadic(np.add),
     "Tanh": _elementwise(np.tanh),
     "Where": _where,
+    **dict.fromkeys(counted.DEQUANTISERS, counted.dequantised),
+    **dict.fromkeys(counted.QUANTISERS, counted.quantised),
 }

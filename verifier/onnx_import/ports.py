@@ -16,6 +16,7 @@ from verifier.onnx_import.values import (
     Opaque,
     Shape,
     Signal,
+    Stepped,
     Value,
     checked_size,
 )
@@ -103,6 +104,8 @@ def _unread(declared: Declared, value: Value | None) -> Blocked | None:
         return _no_floats(declared, "no tensor of numbers")
     if isinstance(value, Opaque):
         return _foremost(value.reasons)
+    if isinstance(value, Stepped):
+        return _no_floats(declared, value.dtype)
     if declared.dtype:  # else it is keyed by labels
         _check_output(declared, value)
     if not tensors.is_float(value.dtype):

@@ -46,7 +46,21 @@ FOREIGN_OPS: Final[Mapping[str, frozenset[str]]] = {
             "ZipMap",
         }
     ),
-    "com.microsoft": frozenset({"Gelu", "QGemm"}),
+    "com.microsoft": frozenset(
+        {
+            "DequantizeLinear",
+            "Gelu",
+            "QGemm",
+            "QLinearAdd",
+            "QLinearAveragePool",
+            "QLinearConcat",
+            "QLinearGlobalAveragePool",
+            "QLinearLeakyRelu",
+            "QLinearMul",
+            "QLinearSigmoid",
+            "QuantizeLinear",
+        }
+    ),
 }  #: recognised, so that the answer can be about them; most are not supported either
 
 BRANCHES: Final = ("then_branch", "else_branch")  #: of an If, in this order

@@ -35,7 +35,7 @@ from verifier.network.linear_map import (
 from verifier.network.nodes import Affine, Elementwise, Product
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from torch import Tensor
 
@@ -88,16 +88,36 @@ class Shaken:
         return (self.shaken - self.exact[list(runs.shaken)]).abs().amax(dim=(0, 2))
 
 
-def outputs(network: Network, inputs: Tensor, precision: Precision, runs: Runs) -> Shaken:
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Nodes after which the network goes on from other values: the run time's integers."""
+
+    nodes: Collection[str] = ()
+    begin: Callable[[int, int], Replacements] = lambda _start, _end: {}  #: for a range of inputs
+
+
+#: By node: the values [inputs, entries] to go on from, given those that it has.
+Replacements: TypeAlias = "Mapping[str, Callable[[Shaken], Tensor]]"
+
+
+def outputs(
+    network: Network, inputs: Tensor, precision: Precision, runs: Runs, steps: Steps
+) -> Shaken:
     """The output for all inputs, in chunks of rows that memory holds."""
-    held = CHUNK // (4 if runs.is_single else 1)
-    rows = max(1, held // ((1 + runs.times) * max(network.sizes.values())))
+    held, sizes = CHUNK // (4 if runs.is_single else 1), network.sizes
+    largest = max(*sizes.values(), sum(sizes[name] for name in steps.nodes))
+    rows = max(1, held // ((1 + runs.times) * largest))
     parts: list[Shaken] = []
     for start in range(0, len(inputs), rows):
         part = inputs[start : start + rows]
         mine = [row - start for row in runs.shaken if start <= row < start + rows]
         found = signals(
-            network, part, precision, replace(runs, shaken=mine), keep=(network.output,)
+            network,
+            part,
+            precision,
+            replace(runs, shaken=mine),
+            keep=(network.output,),
+            replacements=steps.begin(start, start + len(part)),
         )
         parts.append(found[network.output])
     return Shaken(
@@ -107,7 +127,12 @@ def outputs(network: Network, inputs: Tensor, precision: Precision, runs: Runs) 
 
 
 def signals(
-    network: Network, inputs: Tensor, precision: Precision, runs: Runs, keep: Sequence[str]
+    network: Network,
+    inputs: Tensor,
+    precision: Precision,
+    runs: Runs,
+    keep: Sequence[str],
+    replacements: Replacements,
 ) -> dict[str, Shaken]:
     """The signals named.
 
@@ -115,26 +140,51 @@ def signals(
     be lost at a node: that of the exact one.
     """
     finished = network.finished
-    picked, count = list(runs.shaken), len(inputs)
-    signs = _Signs(max(network.sizes.values()))
-    values = {"": torch.cat([inputs, inputs[picked].repeat(runs.times, 1)])}
+    rows = _Rows(len(inputs), runs, precision, _Signs(max(network.sizes.values())))
+    values = {"": rows.copied(inputs)}
     for node in network.nodes:
         maps = _maps(node, is_single=runs.is_single)
         value = _value(node, maps, values)
-        if picked:
-            exact = {source: values[source][picked] for source in node.sources}
-            loss = _loss(node, maps, exact, value[picked])
-            if loss is not None:
-                for run in value[count:].unflatten(0, (runs.times, len(picked))):
-                    run.addcmul_(loss, signs.draw(value.shape[1]), value=precision.roundoff)
+        if runs.shaken:
+            exact = {source: rows.picked(values[source]) for source in node.sources}
+            rows.shake(value, _loss(node, maps, exact, rows.picked(value)))
+        if node.name in replacements:
+            value = rows.copied(replacements[node.name](rows.parted(value)))
+            rows.shake(value, rows.picked(value).abs())
         values[node.name] = value
         for source in set(finished[node.name]).difference(keep):
             del values[source]
-    return {
-        name: Shaken(value[:count], value[count:].unflatten(0, (runs.times, len(picked))))
-        for name, value in values.items()
-        if name in keep
-    }
+    return {name: rows.parted(value) for name, value in values.items() if name in keep}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """The rows of one evaluation: all inputs, then the shaken ones, as often as they are run."""
+
+    count: int  #: of inputs
+    runs: Runs
+    precision: Precision
+    signs: _Signs
+
+    def copied(self, exact: Tensor) -> Tensor:
+        """The rows of values that nothing has shaken."""
+        return torch.cat([exact, self.picked(exact).repeat(self.runs.times, 1)])
+
+    def picked(self, value: Tensor) -> Tensor:
+        """The exact rows of those inputs that are shaken too."""
+        return value[list(self.runs.shaken)]
+
+    def parted(self, value: Tensor) -> Shaken:
+        """Exact and shaken rows."""
+        shaken = value[self.count :].unflatten(0, (self.runs.times, len(self.runs.shaken)))
+        return Shaken(value[: self.count], shaken)
+
+    def shake(self, value: Tensor, loss: Tensor | None) -> None:
+        """Add what may be lost, with random signs, to the shaken rows."""
+        if loss is not None:
+            for run in self.parted(value).shaken:
+                signs = self.signs.draw(value.shape[1])
+                run.addcmul_(loss, signs, value=self.precision.roundoff)
 
 
 class _Signs:

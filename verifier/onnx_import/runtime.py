@@ -65,6 +65,10 @@ class Feed:
             dtype=_coarsest(graph),
         )
 
+    def rows(self, start: int, end: int) -> Feed:
+        """Some of the samples."""
+        return Feed(arrays=self.arrays[start:end], inputs=self.inputs[start:end], dtype=self.dtype)
+
 
 def samples(size: int, *, is_restricted: bool) -> np.ndarray:
     """[32, size]: corners, then normal vectors, four of each scale; half positive on request."""

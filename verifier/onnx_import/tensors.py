@@ -40,6 +40,7 @@ class ElementType:
     name: str
     dtype: np.dtype[Any]
     field: str  #: where its numbers stand if not in raw_data
+    packed: int = 1  #: how many of them one stored number holds
 
     @property
     def is_float(self) -> bool:
@@ -61,6 +62,8 @@ ELEMENT_TYPES: Final[Mapping[int, ElementType]] = {
     12: ElementType("uint32", np.dtype("<u4"), "uint64_data"),
     13: ElementType("uint64", np.dtype("<u8"), "uint64_data"),
     16: ElementType("bfloat16", np.dtype("<u2"), "int32_data"),  #: the upper half of a float32
+    21: ElementType("uint4", np.dtype("<u1"), "int32_data", 2),  #: the lower half of a byte first
+    22: ElementType("int4", np.dtype("<u1"), "int32_data", 2),
 }
 _BY_NAME: Final = {kind.name: kind for kind in ELEMENT_TYPES.values()}
 
@@ -80,7 +83,7 @@ def nearest(numbers: np.ndarray, name: str) -> np.ndarray | None:
     elif is_float(name):
         with np.errstate(over="ignore"):
             rounded = numbers.astype(_BY_NAME[name].dtype)
-    elif name not in _BY_NAME:
+    elif name not in _BY_NAME or 1 < _BY_NAME[name].packed:
         return None
     else:
         rounded = _whole(numbers, _BY_NAME[name].dtype)
@@ -137,7 +140,7 @@ def check(tensor: Message, where: str) -> None:
             node=where,
             fix="export the model again: dimensions are at least 0, their product at most 2^40",
         )
-    if _stored_count(tensor, kind) != (prod(dims), 0):
+    if _stored_count(tensor, kind) != (-(-prod(dims) // kind.packed), 0):
         raise TensorSizeMismatch(
             f"tensor {where!r} has shape {dims}, {prod(dims)} entries of {kind.name}; "
             "its data have another size",
@@ -158,25 +161,28 @@ def array(tensor: Message) -> np.ndarray:
     dims = _dims(tensor)
     if tensor.has("raw_data"):
         stored = np.frombuffer(tensor.views["raw_data"][0], kind.dtype)
-        return _widened(stored, kind).reshape(dims)
+        return _widened(stored, kind, prod(dims)).reshape(dims)
     if kind.field in {"float_data", "double_data"}:
         parts = tensor.views.get(kind.field, [])
         return np.frombuffer(b"".join(parts), kind.dtype).reshape(dims)
     numbers = np.array(list(_varints(tensor, kind.field)), np.int64)
     if kind.name == "float16":  # the bits, as an integer
         return numbers.astype(np.uint16).view(np.float16).reshape(dims)
-    return _widened(numbers.astype(kind.dtype), kind).reshape(dims)
+    return _widened(numbers.astype(kind.dtype), kind, prod(dims)).reshape(dims)
 
 
-def _widened(stored: np.ndarray, kind: ElementType) -> np.ndarray:
-    """The bits of bfloat16 as float32 numbers; others are what they are."""
+def _widened(stored: np.ndarray, kind: ElementType, count: int) -> np.ndarray:
+    """The bits of bfloat16 as float32 numbers, halves of bytes one by one; others as they are."""
+    if 1 < kind.packed:
+        halves = np.stack([stored & 15, stored >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
+        return halves if kind.name == "uint4" else (halves ^ 8) - 8
     if kind.name != "bfloat16":
         return stored
     return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def _stored_count(tensor: Message, kind: ElementType) -> tuple[int, int]:
-    """The number of entries, and of bytes left over."""
+    """How many numbers are stored, and the bytes left over."""
     if tensor.has("raw_data"):
         return divmod(tensor.views["raw_data"][0].nbytes, kind.dtype.itemsize)
     if kind.field in {"float_data", "double_data"}:

@@ -98,7 +98,41 @@ class Opaque:
     traces: Mapping[str, Trace] = field(default_factory=dict[str, "Trace"])
 
 
-Value: TypeAlias = Constant | Signal | Opaque
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The numbers step (q - zero) that integers q with least <= q <= greatest count."""
+
+    step: float
+    zero: int
+    least: int
+    greatest: int
+    kind: str  #: the type of the integers
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest of the numbers, exact: a float32 number times 17 bits."""
+        return self.step * (self.least - self.zero), self.step * (self.greatest - self.zero)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stepped:
+    """Integers that depend on the input, in place of which stands what they count, unrounded."""
+
+    signal: Signal
+    grid: Grid
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape."""
+        return self.signal.shape
+
+    @property
+    def dtype(self) -> str:
+        """The type of the integers."""
+        return self.grid.kind
+
+
+Value: TypeAlias = Constant | Signal | Stepped | Opaque
 
 
 def checked_size(shape: Shape, node: str) -> Shape:

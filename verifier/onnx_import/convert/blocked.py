@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from verifier.onnx_import.convert.integral import LAYOUTS
+from verifier.onnx_import.counted import QUANTISERS
 from verifier.onnx_import.tensors import ELEMENT_TYPES
 
 if TYPE_CHECKING:
@@ -16,9 +19,7 @@ DISCONTINUOUS: Final = frozenset(
         "ArgMin",
         "BitShift",
         "Ceil",
-        "ConvInteger",
         "DequantizeLinear",
-        "DynamicQuantizeLinear",
         "Equal",
         "Floor",
         "Greater",
@@ -28,15 +29,11 @@ DISCONTINUOUS: Final = frozenset(
         "IsNaN",
         "Less",
         "LessOrEqual",
-        "MatMulInteger",
         "Mod",
         "NonZero",
         "Not",
         "OneHot",
         "Or",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QuantizeLinear",
         "Round",
         "ScatterElements",
         "ScatterND",
@@ -47,9 +44,29 @@ DISCONTINUOUS: Final = frozenset(
         "ai.onnx.ml::TreeEnsemble",
         "ai.onnx.ml::TreeEnsembleClassifier",
         "ai.onnx.ml::TreeEnsembleRegressor",
-        "com.microsoft::QGemm",
     }
 )
+_STATIC: Final = "quantise statically (onnxruntime.quantization.quantize_static, QuantFormat.QDQ)"
+_ROUNDS: Final = (
+    "it rounds to integers, so that its result jumps by a step: no Lipschitz constant exists",
+    'ask for semantics "real-idealised", which certifies the dequantised float function',
+)
+_FOLLOWS: Final = (
+    "it rounds to integers by a step that follows the input: its result jumps, and no continuous "
+    "function is within a distance of it that is known beforehand",
+    f'{_STATIC}, and ask for semantics "real-idealised"',
+)
+_COUNTS: Final = (
+    "it computes with integers, and its result jumps",
+    f'{_STATIC}, and ask for semantics "real-idealised"',
+)
+#: What is said of operators on integers, and the remedy.
+_INTEGERS: Final[Mapping[str, tuple[str, str]]] = {
+    "ConvInteger": _COUNTS,
+    "DynamicQuantizeLinear": _FOLLOWS,
+    "MatMulInteger": _COUNTS,
+    **dict.fromkeys((*QUANTISERS, *LAYOUTS), _ROUNDS),
+}
 KNOWN: Final = frozenset(
     {
         "Acos",
@@ -79,6 +96,8 @@ KNOWN: Final = frozenset(
 def reason(call: Call) -> Unrepresented:
     """Why an operator without a rule has none."""
     call.attributes.ignore(*call.attributes.values)
+    if call.op in _INTEGERS:
+        return call.blocked("discontinuous-op", *_INTEGERS[call.op])
     if call.op in DISCONTINUOUS or (call.op == "Cast" and not _to_float(call)):
         return call.blocked(
             "discontinuous-op",

@@ -2,6 +2,7 @@
 
     where(t < k x, x, softplus(k x)/k)            softplus(k x)/k; off by log(1 + e^-t)/k an entry
     a mirror with folded sines and cosines        the mirror by the unit vector along its gate's
+    one of second order with folded numbers       the cones of its offset and thresholds
 
 How far each is from what the file says is stated in the claim; the checker proves it.
 """
@@ -16,9 +17,11 @@ import numpy as np
 
 from verifier.certificate import Idealised, Pattern
 from verifier.network import elementwise as functions
+from verifier.network.blocks import Cones
 from verifier.network.graph import Grouped
 from verifier.network.grouped import Householder
 from verifier.onnx_import.convert.emitted import Emitted, elementwise, index_tensor, tensor
+from verifier.onnx_import.patterns.folded_seconds import folded_second
 from verifier.onnx_import.patterns.jumps import softplus_of
 from verifier.onnx_import.patterns.turns import folded_turn, halves
 from verifier.onnx_import.values import Signal
@@ -47,7 +50,7 @@ def idealised(call: Call, written: Written, graph_input: str) -> Ideal | None:
     if call.op == "Where":
         return _softplus(call, written)
     if call.op == "Concat" and len(call.operator.inputs) == 2:
-        return _mirror(call, written, graph_input)
+        return _mirror(call, written, graph_input) or _cones(call, written, graph_input)
     return None
 
 
@@ -105,4 +108,25 @@ def _mirror(call: Call, written: Written, graph_input: str) -> Ideal | None:
             relative=deviation * _ROOM + _LEAST,
         ),
         Pattern(kind="folded-mirror", input=source, output=call.output),
+    )
+
+
+def _cones(call: Call, written: Written, graph_input: str) -> Ideal | None:
+    folded = folded_second(call, written)
+    found = None if folded is None else halves(call, written, folded.names)
+    if folded is None or found is None:
+        return None
+    each = [np.broadcast_to(c, found.shape).reshape(-1) for c in folded.constants]
+    pairs = index_tensor(found.slices[found.order]).reshape(found.slices.shape)
+    cones = Cones(pairs, tensor(np.stack(each, axis=1)[found.order]))
+    source = found.source or graph_input
+    return Ideal(
+        Emitted((Grouped(call.output, found.source, cones),), found.joined),
+        Idealised(
+            node=call.output,
+            pattern="folded-second-order-mirror",
+            absolute=0.0,
+            relative=folded.deviation * _ROOM + _LEAST,
+        ),
+        Pattern(kind="folded-second-order-mirror", input=source, output=call.output),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from verifier.onnx_import.patterns.folded_seconds import folded_second
 from verifier.onnx_import.patterns.turns import is_folded_mirror
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ def known_jump(call: Call, written: Written) -> Unrepresented | None:
             "discontinuous-op",
             "it is a mirror whose sines and cosines were folded to numbers: rounded, its two sides "
             "no longer meet, and the jump grows with x, so that no Lipschitz constant exists",
+            f"{_EXPORTER}keeps the angles, or ask for {_SEMANTICS}",
+        )
+    if folded_second(call, written) is not None:
+        return call.blocked(
+            "discontinuous-op",
+            "it is a second-order mirror whose sines, cosines and thresholds were folded to "
+            "numbers: rounded, its sides no longer meet, and the jump grows with x, so that no "
+            "Lipschitz constant exists",
             f"{_EXPORTER}keeps the angles, or ask for {_SEMANTICS}",
         )
     return None

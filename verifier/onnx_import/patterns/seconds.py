@@ -38,7 +38,7 @@ _DEPTH: Final = 6
 _ROOM: Final = 1e-6
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A tensor where lower <= t < upper, and 0 elsewhere."""
 
     t: str
@@ -47,7 +47,7 @@ class _Part(NamedTuple):
     value: str
 
 
-class _Angle(NamedTuple):
+class Angle(NamedTuple):
     """The angle of (a, b), and what is taken from it before the modulus 2p."""
 
     a: str
@@ -60,7 +60,7 @@ def second_order(call: Call, written: Written, graph_input: str) -> Turned | Non
     """The whole function, if this Concat is the last operator of one."""
     if call.op != "Concat" or len(call.operator.inputs) != 2:
         return None
-    reader = _Reader(written)
+    reader = Reader(written)
     rows = [reader.parts(name) for name in call.operator.inputs]
     if any(len(parts) != 4 or len({part.t for part in parts}) != 1 for parts in rows):
         return None
@@ -79,7 +79,7 @@ def second_order(call: Call, written: Written, graph_input: str) -> Turned | Non
     return Turned(found.source or graph_input, emitted, "second-order-mirror")
 
 
-def _constants(rows: list[list[_Part]], angle: _Angle) -> tuple[Array, Array, Array] | None:
+def _constants(rows: list[list[Part]], angle: Angle) -> tuple[Array, Array, Array] | None:
     """c0, c1, c2, if the thresholds of both rows are the four."""
     c0, c1 = 2 * angle.offset, 2 * rows[0][0].upper
     c2 = 2 * rows[0][1].upper - c1
@@ -100,9 +100,9 @@ def _is_near(one: Array, other: Array) -> bool:
 
 
 def _are_maps(
-    reader: _Reader,
-    rows: list[list[_Part]],
-    angle: _Angle,
+    reader: Reader,
+    rows: list[list[Part]],
+    angle: Angle,
     constants: tuple[Array, Array, Array],
 ) -> bool:
     """Whether the tensors are the plain one, a mirror, a turn and a mirror."""
@@ -125,12 +125,12 @@ def _are_maps(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class Reader:
     """Looks back from a tensor."""
 
     written: Written
 
-    def parts(self, name: str) -> list[_Part]:
+    def parts(self, name: str) -> list[Part]:
         """What is added up, the lowest thresholds first; empty where it is something else."""
         total, depth = [name], 0
         while depth < _DEPTH and (total_of := self._inputs(total[0], "Add")) is not None:
@@ -141,7 +141,7 @@ class _Reader:
         parts.sort(key=lambda part: float(part.upper.sum()) / part.upper.size)
         return parts if len(parts) == len(found) else []
 
-    def _part(self, name: str) -> _Part | None:
+    def _part(self, name: str) -> Part | None:
         product = self._inputs(name, "Mul")
         for mask, value in (product, product[::-1]) if product is not None else ():
             tests = self._inputs(self._cast(mask), "And")
@@ -152,14 +152,14 @@ class _Reader:
                 for test, op in zip(tests, ("GreaterOrEqual", "Less"), strict=True)
             )
             if t == same and lower is not None and upper is not None:
-                return _Part(t, lower, upper, value)
+                return Part(t, lower, upper, value)
         return None
 
     def _test(self, name: str, op: str) -> tuple[str, Array | None]:
         compared = self._inputs(self._cast(name), op)
         return ("", None) if compared is None else (compared[0], self._array(compared[1]))
 
-    def angle(self, t: str) -> _Angle | None:
+    def angle(self, t: str) -> Angle | None:
         """What t is an angle of."""
         reduced = self._inputs(t, "Sub")
         back = None if reduced is None else self._inputs(reduced[1], "Mul")
@@ -169,11 +169,19 @@ class _Reader:
         if reduced is None or back is None or moved is None or share is None:
             return None
         offset, whole = self._array(moved[1]), self.written.scalar(back[1])
-        known = self._atan2(moved[0])
+        known = self._atan2(self._defined(moved[0]))
         fits = share[0] == reduced[0] and self.written.scalar(share[1]) == whole
         if offset is None or known is None or not fits or whole != 2 * known[2]:
             return None
-        return _Angle(*known, offset)
+        return Angle(*known, offset)
+
+    def _defined(self, name: str) -> str:
+        """F of where(isnan(f), a number, f)."""
+        chosen = self._inputs(name, "Where")
+        tested = None if chosen is None else self._inputs(chosen[0], "IsNaN")
+        if chosen is None or tested is None or tested[0] != chosen[2]:
+            return name
+        return name if self.written.scalar(chosen[1]) is None else chosen[2]
 
     def _atan2(self, name: str) -> tuple[str, str, float] | None:
         """(a, b, p) of where(a < 0, where(0 < b, atan(b/a) + p, atan(b/a) - p), atan(b/a))."""

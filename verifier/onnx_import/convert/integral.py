@@ -1,0 +1,134 @@
+"""Operators that take integers and round to integers: QLinearConv, QLinearMatMul, QGemm, ...
+
+    q_y = clip(round(f(s_1 (q_1 - z_1), s_2 (q_2 - z_2), ...) / s_y) + z_y, least, greatest)
+
+with f the operator on numbers that the name says, and a bias of 32 bits that counts in s_1 s_2.
+What stands for q_y is f of what stands for the integers that enter, within the ends of its own
+grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from verifier.onnx_import.convert import RULES
+from verifier.onnx_import.convert.emitted import Emitted
+from verifier.onnx_import.convert.steps import Rounded, clipped, grid_of, jumps
+from verifier.onnx_import.counted import FOREIGN
+from verifier.onnx_import.values import Constant, Signal, Stepped
+
+if TYPE_CHECKING:
+    from verifier.onnx_import.call import Call
+    from verifier.onnx_import.values import Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where an operator has its operands: integers, step and zero point, one after another."""
+
+    op: str  #: on numbers
+    taken: Sequence[int] = (0, 3)  #: places of integers that enter
+    given: int = 6  #: the place of the step that leaves; the zero point follows
+    bias: int | None = None
+    #: Along which the steps of the second operand may differ, where they may.
+    axis: Callable[[Call], int] | None = None
+
+
+def _column(call: Call) -> int:
+    return 0 if call.attributes.integer("transB", 0) else -1
+
+
+_ONE: Final[Mapping[str, str]] = {
+    "QLinearAveragePool": "AveragePool",
+    "QLinearGlobalAveragePool": "GlobalAveragePool",
+    "QLinearLeakyRelu": "LeakyRelu",
+    "QLinearSigmoid": "Sigmoid",
+}
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "QLinearConv": Layout(op="Conv", bias=8, axis=lambda _: 0),
+    "QLinearMatMul": Layout(op="MatMul", axis=lambda _: -1),
+    f"{FOREIGN}QGemm": Layout(op="Gemm", bias=6, given=7, axis=_column),
+    f"{FOREIGN}QLinearAdd": Layout(op="Add"),
+    f"{FOREIGN}QLinearMul": Layout(op="Mul"),
+    f"{FOREIGN}QLinearConcat": Layout(op="Concat", taken=(), given=0),
+    **{f"{FOREIGN}{name}": Layout(op=op, taken=(0,), given=3) for name, op in _ONE.items()},
+}
+
+
+def rounded(call: Call) -> Rounded | Emitted:
+    """What stands for the result; of QGemm without a step for it, the numbers themselves."""
+    layout = LAYOUTS[call.op]
+    places = layout.taken or range(2, len(call.inputs), 3)
+    inputs: list[Value] = [_numbers(call, place, layout) for place in places]
+    if layout.bias is not None and call.input(layout.bias) is not None:
+        inputs.append(_bias(call, layout))
+    if layout.op == "Mul" and not any(isinstance(value, Constant) for value in inputs):
+        raise jumps(call, "it multiplies two signals")
+    dtype = next(value.dtype for value in inputs if isinstance(value, Signal))
+    _require_plain(call)
+    is_number = call.input(layout.given) is None
+    name = call.output if is_number else f"{call.output}:real"
+    operator = replace(call.operator, op=layout.op, outputs=(name,))
+    made = RULES[layout.op](replace(call, operator=operator, inputs=tuple(inputs)))
+    if is_number:
+        return made
+    zero = call.input(layout.given + 1)
+    kind = _kind(call, places[0]) if zero is None else zero.dtype
+    grid = grid_of(call, dtype, layout.given, layout.given + 1, kind)
+    last = clipped(call, Signal(made.nodes[-1].name, made.shape, dtype), grid)
+    return Rounded(Emitted((*made.nodes, *last.emitted.nodes), made.shape), grid)
+
+
+def _kind(call: Call, place: int) -> str:
+    value = call.input(place)
+    return "" if value is None else value.dtype
+
+
+def _require_plain(call: Call) -> None:
+    """Attributes that only the operator on integers has, by which it would be another one."""
+    if call.op == f"{FOREIGN}QGemm" and call.attributes.number("alpha", 1.0) != 1.0:
+        raise call.unsupported("its alpha is not 1")
+    if "Pool" in call.op and call.attributes.integer("channels_last", 0):
+        raise call.unsupported("its channels come last")
+
+
+def _numbers(call: Call, place: int, layout: Layout) -> Signal | Constant:
+    """What integers count that enter: a signal of the same grid, or a constant."""
+    value = call.input(place)
+    if isinstance(value, Stepped):
+        if grid_of(call, value.signal.dtype, place + 1, place + 2, value.dtype) != value.grid:
+            raise jumps(call, f"operand {place} is counted in another step, or from another zero")
+        return value.signal
+    if not isinstance(value, Constant):
+        raise jumps(call, f"operand {place} is not quantised")
+    axis = layout.axis(call) if layout.axis is not None and place == layout.taken[1] else None
+    step, zero = (_spread(call, value, place + more, axis) for more in (1, 2))
+    counted = call.input(place + 1)
+    return Constant.of((value.array - zero) * step, "" if counted is None else counted.dtype)
+
+
+def _spread(call: Call, weight: Constant, place: int, axis: int | None) -> np.ndarray:
+    """Steps or zero points, as they broadcast onto a weight."""
+    if call.input(place) is None:
+        return np.zeros((), np.int64)
+    array = call.array(place)
+    if array.size == 1 and array.ndim <= 1:
+        return array.reshape(())
+    if axis is None or array.shape != (weight.shape[axis],):
+        raise call.unsupported(f"operand {place} has shape {array.shape}")
+    shape = [1] * weight.array.ndim
+    shape[axis] = array.size
+    return array.reshape(shape)
+
+
+def _bias(call: Call, layout: Layout) -> Constant:
+    """Integers that count in the product of both steps."""
+    first, second = (call.array(place + 1).reshape(-1) for place in layout.taken)
+    assert layout.bias is not None  # noqa: S101 (the caller's own condition)
+    step = call.input(layout.taken[0] + 1)
+    kind = "" if step is None else step.dtype
+    return Constant.of(call.array(layout.bias) * (first * second), kind)
