@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.onnx_import.cases import Case, case
 from tests.onnx_import.graphs import floats, integers
+from tests.onnx_import.placed import PLACED
 
 IMAGE = (1, 2, 7, 6)
 NONE = np.zeros(0, np.float32)
@@ -127,4 +128,4 @@ SHARED = [
     case("GlobalMaxPool", (), IMAGE),
     Case("Mean", (2, 3), {}, {"c": floats(2, 1)}, ("x", "c", "x")),
 ]
-LATER = [*SHARED, *ATTENTION, *SELECTED, *RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]
+LATER = [*PLACED, *SHARED, *ATTENTION, *SELECTED, *RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]

@@ -59,19 +59,14 @@ KNOWN: Final = frozenset(
         "Atan",
         "Atanh",
         "Cosh",
-        "CumSum",
         "Det",
-        "GatherElements",
-        "GatherND",
         "MaxRoiPool",
         "ReduceProd",
         "RoiAlign",
-        "Scatter",
         "SequenceConstruct",
         "Sinh",
         "Swish",
         "Tan",
-        "Trilu",
     }
 )
 
