@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.onnx_import.cases import Case, case
 from tests.onnx_import.graphs import floats, integers
+from tests.onnx_import.masked import ATTENDED
 from tests.onnx_import.placed import PLACED
 
 IMAGE = (1, 2, 7, 6)
@@ -128,4 +129,14 @@ SHARED = [
     case("GlobalMaxPool", (), IMAGE),
     Case("Mean", (2, 3), {}, {"c": floats(2, 1)}, ("x", "c", "x")),
 ]
-LATER = [*PLACED, *SHARED, *ATTENTION, *SELECTED, *RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]
+LATER = [
+    *PLACED,
+    *ATTENDED,
+    *SHARED,
+    *ATTENTION,
+    *SELECTED,
+    *RESAMPLED,
+    *CONTRACTED,
+    *LENGTHS,
+    *RECURRENT,
+]

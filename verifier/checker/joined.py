@@ -11,9 +11,9 @@ import numpy as np
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.network import Network, Term
-from verifier.checker.operands import MAX_FOLDED, Constant, Operand, Signal
+from verifier.checker.operands import MAX_FOLDED, Constant, Masked, Signal, Value
 from verifier.checker.tensors import FLOATS
-from verifier.errors import DtypeUnsupported, ExpansionTooLarge
+from verifier.errors import DtypeUnsupported, ExpansionTooLarge, NonFiniteWeights
 
 if TYPE_CHECKING:
     from verifier.certificate import Idealised
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
 
-Values: TypeAlias = "Mapping[str, Operand]"
+Values: TypeAlias = "Mapping[str, Value]"
 
 
 def finished(
@@ -85,7 +85,7 @@ def _joined(
         if isinstance(value, Signal):
             picked = index.setdefault(value.source, np.full(start, -1))
             picked[part] = np.arange(value.size)
-        else:
+        elif isinstance(value, Constant):
             bias[part], error[part] = value.value.reshape(-1), value.spread.reshape(-1)
     joined = OUTPUTS if others else lead
     terms = [Term(key, Gather(at, builder.sizes[key])) for key, at in index.items()]
@@ -99,6 +99,10 @@ def _output_size(name: str, ends: Ends, values: Values) -> int:
         declared = ends.declared[name].fixed
         return 0 if declared is None else math.prod(declared)
     value = values[name]
+    if isinstance(value, Masked):
+        raise NonFiniteWeights(
+            f"output {name!r} is minus infinity somewhere", fix="end with its softmax", node=name
+        )
     if value.dtype not in FLOATS:
         raise DtypeUnsupported(f"output {name!r} is {value.dtype}", fix="choose", node=name)
     return math.prod(value.shape)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 
-from verifier.checker.tensors import FLOATS, Tensor
+from verifier.checker.tensors import FLOATS, Gapped, Tensor
 from verifier.errors import (
     DtypeUnsupported,
     ExpansionTooLarge,
     InvalidAttribute,
+    NonFiniteWeights,
     NotCheckable,
     ShapeMismatch,
 )
@@ -72,6 +73,24 @@ class Signal:
 
 
 @dataclass(frozen=True, eq=False)
+class Masked:
+    """A value that is minus infinity somewhere: only `masks` takes it."""
+
+    inner: Constant | Signal  #: the numbers elsewhere; without meaning there
+    keeps: np.ndarray  #: true elsewhere
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.inner.shape
+
+    @property
+    def dtype(self) -> str:
+        """Its type."""
+        return self.inner.dtype
+
+
+@dataclass(frozen=True, eq=False)
 class Symbols:
     """A value inside a pattern: what each entry is, in the terms of that pattern."""
 
@@ -85,7 +104,8 @@ class Symbols:
 
 
 Operand: TypeAlias = "Constant | Signal"
-Anything: TypeAlias = "Constant | Signal | Symbols"
+Value: TypeAlias = "Constant | Signal | Masked"
+Anything: TypeAlias = "Constant | Signal | Symbols | Masked"
 
 
 class Call:
@@ -97,6 +117,12 @@ class Call:
         self.operands = tuple(operands)
         self._asked: set[str] = set()
 
+    def with_operands(self, operands: Sequence[Anything | None]) -> Call:
+        """The same node with others: an attribute asked of one is asked of both."""
+        call = Call(self.node, self.opset, operands)
+        call._asked = self._asked
+        return call
+
     # --- Refusals --------------------------------------------------------------------------------
 
     def not_checkable(self, what: str) -> NoReturn:
@@ -105,6 +131,14 @@ class Call:
             f"{self.node.op}: {what}", fix="see which operators the checker reads",
             node=self.node.name,
         )  # fmt: skip
+
+    def not_finite(self) -> NonFiniteWeights:
+        """The refusal of minus infinity where only finite numbers are read."""
+        return NonFiniteWeights(
+            f"{self.node.op} of minus infinity, which only the mask of a softmax may have",
+            fix="export finite weights",
+            node=self.node.name,
+        )
 
     def invalid(self, what: str) -> NoReturn:
         """Raise InvalidAttribute for this node."""
@@ -128,6 +162,8 @@ class Call:
         found = self.operands[place] if place < len(self.operands) else None
         if isinstance(found, Symbols):
             self.not_checkable(f"operand {place} depends on the input")
+        if isinstance(found, Masked):
+            raise self.not_finite()
         return found
 
     def operand(self, place: int) -> Operand:
@@ -255,6 +291,11 @@ class Call:
         if found is not None and not isinstance(found, Tensor):
             self.invalid(f"{name} is no tensor")
         return found
+
+    def gapped(self, name: str) -> Gapped | None:
+        """A tensor attribute that is minus infinity somewhere, None where it is not."""
+        found = self._attribute(name)
+        return found if isinstance(found, Gapped) else None
 
     def check_all_asked(self) -> None:
         """Raise InvalidAttribute where an attribute was given that nobody asked for."""

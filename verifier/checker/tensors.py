@@ -51,14 +51,23 @@ class Tensor:
     array: np.ndarray
 
 
-def read_tensor(message: memoryview) -> tuple[str, Tensor]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gapped:
+    """Floats of which some are minus infinity; 0 stands there. Of another type, lest it be used."""
+
+    dtype: str
+    numbers: np.ndarray
+    keeps: np.ndarray  #: true at the others
+
+
+def read_tensor(message: memoryview) -> tuple[str, Tensor | Gapped]:
     """(name, content) of a TensorProto.
 
     Raises:
         AmbiguousTensor: data in two fields, or in segments.
         DtypeUnsupported: an element type other than float16, 32, 64, bfloat16, int32, 64, bool.
         TensorSizeMismatch: the data have not the size that the shape says.
-        NonFiniteWeights: an entry is nan or infinite.
+        NonFiniteWeights: an entry is nan or plus infinity.
     """
     parts: dict[int, list[Value]] = {}
     for number, _, value in fields(message):
@@ -78,9 +87,13 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
     array = _numbers(parts, raw, place, count, shown)
     if dtype == "bfloat16":
         array = _as_float32(array)
-    if dtype in FLOATS and not np.all(np.isfinite(array)):
-        raise NonFiniteWeights(f"tensor {shown!r} is not finite", fix="export finite weights")
-    return name, Tensor(dtype=dtype, array=_widened(array, dtype).reshape(shape))
+    widened = _widened(array, dtype).reshape(shape)
+    if dtype in FLOATS and not np.all(np.isfinite(widened)):
+        if not np.all(widened < np.inf):
+            raise NonFiniteWeights(f"tensor {shown!r} is not finite", fix="export finite weights")
+        keeps = np.isfinite(widened)
+        return name, Gapped(dtype=dtype, numbers=np.where(keeps, widened, 0.0), keeps=keeps)
+    return name, Tensor(dtype=dtype, array=widened)
 
 
 def _shape(values: Sequence[Value], name: str) -> tuple[tuple[int, ...], int]:

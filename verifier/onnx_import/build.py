@@ -19,11 +19,12 @@ from verifier.errors import (
 )
 from verifier.network.graph import Network, Node
 from verifier.network.nodes import Affine, Term, linear
-from verifier.onnx_import import fold, tensors
+from verifier.onnx_import import fold, masks, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
 from verifier.onnx_import.convert import RULES, blocked, recurrent
 from verifier.onnx_import.convert.affine import moved
 from verifier.onnx_import.convert.emitted import Emitted, gather, tensor
+from verifier.onnx_import.masks import opened
 from verifier.onnx_import.moves import FILL, MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
@@ -37,6 +38,7 @@ from verifier.onnx_import.reader import in_order
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
+    Masked,
     Opaque,
     Shape,
     Signal,
@@ -84,7 +86,7 @@ class _Builder:
 
     def run(self) -> None:
         """Every operator, in topological order."""
-        self.values |= self.graph.constants
+        self.values |= {name: opened(one) for name, one in self.graph.constants.items()}
         self._enter()
         self._follow(self.graph.operators)
 
@@ -152,15 +154,28 @@ class _Builder:
                 node=call.name,
                 fix="export without control flow, or with names that are used once",
             )
-        self.values |= branch.constants
+        self.values |= {name: opened(one) for name, one in branch.constants.items()}
         self._follow(in_order(branch.operators, (*branch.constants, *branch.captured)))
         return [self.values[name] for name in branch.outputs]
 
-    def _evaluated(self, call: Call) -> list[Value]:
+    def _without_signals(self, call: Call) -> list[Value] | None:
+        """What leaves where constants decide it, or minus infinity; None elsewhere."""
         if call.op in fold.SHAPE_FOLDERS and call.inputs:
             return [fold.SHAPE_FOLDERS[call.op](call)]
+        if call.op != "Attention" and any(isinstance(value, Masked) for value in call.inputs):
+            softmax = masks.softmax_of(call)
+            if softmax is None:
+                return masks.passed(call, self._evaluated)
+            return [self._emit(call, softmax, _dtype(call), {})]
         if all(value is None or isinstance(value, Constant) for value in call.inputs):
-            return list(self._folded(call))
+            return [opened(result) for result in self._folded(call)]
+        false = masks.never_nan(call, self.nodes)
+        return None if false is None else [false]
+
+    def _evaluated(self, call: Call) -> list[Value]:
+        known = self._without_signals(call)
+        if known is not None:
+            return known
         traced = trace.traces(call)
         if len(traced) == 1:
             shape, found = traced[0]
