@@ -127,6 +127,9 @@ SELECTED = [
 ]
 SHARED = [
     case("GlobalMaxPool", (), IMAGE),
+    case("MatMul", [floats(2, 4, 5)]),
+    case("MatMul", [floats(3, 2, 4, 2)], (1, 2, 3, 4)),
+    case("MatMul", [floats(2, 5, 3)], (3, 4), flipped=True),
     Case("Mean", (2, 3), {}, {"c": floats(2, 1)}, ("x", "c", "x")),
 ]
 LATER = [
