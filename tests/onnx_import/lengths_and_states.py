@@ -127,6 +127,7 @@ SELECTED = [
 ]
 SHARED = [
     case("GlobalMaxPool", (), IMAGE),
+    *(case(op) for op in ("Atan", "Asinh", "Sinh", "Cosh")),
     case("MatMul", [floats(2, 4, 5)]),
     case("MatMul", [floats(3, 2, 4, 2)], (1, 2, 3, 4)),
     case("MatMul", [floats(2, 5, 3)], (3, 4), flipped=True),

@@ -87,10 +87,10 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor | Gapped]:
     array = _numbers(parts, raw, place, count, shown)
     if dtype == "bfloat16":
         array = _as_float32(array)
+    if dtype in FLOATS and not np.all(array < np.inf):
+        raise NonFiniteWeights(f"tensor {shown!r} is not finite", fix="export finite weights")
     widened = _widened(array, dtype).reshape(shape)
     if dtype in FLOATS and not np.all(np.isfinite(widened)):
-        if not np.all(widened < np.inf):
-            raise NonFiniteWeights(f"tensor {shown!r} is not finite", fix="export finite weights")
         keeps = np.isfinite(widened)
         return name, Gapped(dtype=dtype, numbers=np.where(keeps, widened, 0.0), keeps=keeps)
     return name, Tensor(dtype=dtype, array=widened)
