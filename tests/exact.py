@@ -99,6 +99,8 @@ def elu(alpha: float) -> Callable[[Fraction], Fraction]:
 #: by ONNX operator, with that operator's default attributes
 SCALAR: Mapping[str, Callable[[Fraction], Fraction]] = {
     "Abs": abs,
+    "Asinh": _digits(mpmath.asinh),
+    "Atan": _digits(mpmath.atan),
     "Cos": _digits(mpmath.cos),
     "Elu": elu(1.0),
     "Erf": _digits(mpmath.erf),

@@ -225,24 +225,33 @@ def transform(rng: Rng) -> Layer:
     )
 
 
+def _mask(rng: Rng, *shape: int) -> np.ndarray:
+    """Summands of scores; some of the lower entries, which every query sees, are left out."""
+    mask = _floats(rng, *shape)
+    leaves_out = (rng.random(shape) < 0.3) & np.tri(shape[-2], k=-1, dtype=bool)
+    return np.where(leaves_out, np.float32(-np.inf), mask)
+
+
 def attention(rng: Rng) -> Layer:
     """Attention of x to itself, scaled and masked."""
     batch, heads, steps, depth = (int(rng.integers(1, most)) for most in (2, 3, 4, 3))
     scale = float(np.float32(rng.uniform(0.1, 2)))
-    is_scaled, is_masked = rng.random(2) < 0.5
+    is_scaled, is_masked, is_causal = rng.random(3) < 0.5
     leading = [(), (1,), (heads,), (batch, heads)][int(rng.integers(4))]
 
     def function(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         scores = q @ k.transpose(-1, -2) * (scale if is_scaled else 1 / sqrt(depth))
+        if is_causal:
+            scores = scores + torch.full((steps, steps), -torch.inf).triu(1)
         return torch.softmax(scores if mask is None else scores + mask, -1) @ v
 
     return Layer(
         op="Attention",
         shape=(batch, heads, steps, depth),
         function=function,
-        constants={"mask": _floats(rng, *leading, steps, steps)} if is_masked else {},
+        constants={"mask": _mask(rng, *leading, steps, steps)} if is_masked else {},
         inputs=("x", "x", "x", "mask")[: 4 if is_masked else 3],
-        attributes={"scale": scale} if is_scaled else {},
+        attributes=({"scale": scale} if is_scaled else {}) | {"is_causal": int(is_causal)},
         opset=int(rng.choice([23, 24])),
     )
 

@@ -82,7 +82,7 @@ class Draft:
 
 
 def _resize(draft: Draft) -> None:
-    mode = draft.pick("nearest", "linear")
+    mode = draft.pick("nearest", "linear", "cubic")
     where = draft.pick(
         "half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"
     )
@@ -91,6 +91,8 @@ def _resize(draft: Draft) -> None:
         chosen["nearest_mode"] = draft.pick(
             "round_prefer_floor", "round_prefer_ceil", "floor", "ceil"
         )
+    elif draft.pick(True, False):
+        chosen |= {"antialias": 1, "exclude_outside": draft.pick(0, 1)}
     height, width = (int(n) for n in draft.rng.integers(1, 6, 2))
     axes = draft.pick([2, 3], [-1, 2])
     sizes = [height, width] if axes == [2, 3] else [width, height]

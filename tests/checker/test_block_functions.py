@@ -37,8 +37,20 @@ def _mean(width: int) -> Normalise:
     return Normalise(name="y", epsilon=EPSILON, form="root", divisor=float(width))
 
 
+def _first_two(width: int) -> np.ndarray:
+    return np.arange(width) < 2
+
+
+def _softmax_of_some(x: Exact) -> Exact:
+    """Of the first two entries; 0 elsewhere."""
+    found = fractions(np.zeros(x.shape))
+    found[:2] = softmax(x[:2])
+    return found
+
+
 CASES = [
     Case("softmax", lambda _: Softmax(), softmax),
+    Case("softmax of some", lambda width: Softmax(_first_two(width)[None]), _softmax_of_some),
     Case("length", lambda _: Length(), length),
     Case("log-softmax", lambda _: LogSoftmax(), log_softmax),
     Case("mean", _mean, rooted(Fraction(EPSILON), 0)),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.checker import compounds, restricted, scalars, waves
+from verifier.checker import arcs, compounds, restricted, scalars, waves
 from verifier.checker.curves import Curve
 from verifier.errors import NotCheckable, NotLipschitzGlobally
 
@@ -59,12 +59,27 @@ def sine(x: Decimal) -> Decimal:
     return total
 
 
+def atan(x: Decimal) -> Decimal:
+    for _ in range(6):
+        x = x / (1 + (1 + x * x).sqrt())
+    term = total = x
+    n = 0
+    while abs(term) > Decimal("1e-70"):
+        n += 1
+        term = -term * x * x
+        total += term / (2 * n + 1)
+    return 64 * total
+
+
 CURVES: dict[str, tuple[Curve, Oracle]] = {
     "abs": (scalars.absolute(), abs),
+    "asinh": (arcs.Asinh(), lambda x: (x + (1 + x * x).sqrt()).ln()),
+    "atan": (arcs.Atan(), atan),
     "bent": (scalars.PiecewiseLinear(((0.5, 0.5),), ((-2.0, 0.0), (0.25, -1.125))), lambda x: -2 * x if x < HALF else x / 4 - Decimal(1.125)),
     "celu": (compounds.celu(0.75), lambda x: x if x >= 0 else ((x / Decimal(0.75)).exp() - 1) * Decimal(0.75)),
     "clip": (scalars.clip(-1.0, 2.5), lambda x: min(max(x, -ONE), Decimal(2.5))),
     "cos": (waves.cosine(), lambda x: sine(x + PI / 2)),
+    "cosh": (arcs.Cosh(), lambda x: (x.exp() + (-x).exp()) / 2),
     "cube": (restricted.Power(3.0), lambda x: x**3),
     "elu": (compounds.Elu(1.0), elu(1.0)),
     "elu_half": (compounds.Elu(0.5), elu(0.5)),
@@ -86,13 +101,14 @@ CURVES: dict[str, tuple[Curve, Oracle]] = {
     "sigmoid": (scalars.Sigmoid(), sigmoid),
     "silu": (compounds.silu(), lambda x: x * sigmoid(x)),
     "sin": (waves.sine(), sine),
+    "sinh": (arcs.Sinh(), lambda x: (x.exp() - (-x).exp()) / 2),
     "soft_shrink": (scalars.soft_shrink(0.5), lambda x: (max(abs(x) - HALF, ZERO)).copy_sign(x)),
     "softplus": (scalars.Softplus(), softplus),
     "softsign": (compounds.Softsign(), lambda x: x / (1 + abs(x))),
     "square": (compounds.Square(), lambda x: x * x),
     "tanh": (scalars.Tanh(), lambda x: 2 * sigmoid(2 * x) - 1),
 }  # fmt: skip
-GLOBAL = sorted(set(CURVES) - {"cube", "exp", "square"})
+GLOBAL = sorted(set(CURVES) - {"cosh", "cube", "exp", "sinh", "square"})
 
 POINT = st.one_of(
     st.integers(-96, 96).map(lambda k: k / 16),  # kinks, equal and adjacent ends

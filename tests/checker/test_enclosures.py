@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifier.checker import enclosures
+from verifier.checker import arcs, enclosures
 
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899")
 
@@ -28,6 +28,17 @@ def erf(x: Decimal) -> Decimal:
         term = -term * x * x / n
         total += term / (2 * n + 1)
     return total * 2 / PI.sqrt()
+
+
+def test_arcs_have_ordered_narrow_enclosures() -> None:
+    """Their values are held to decimals among the curves."""
+    ends = np.array([-1.7e308, -1e200, -711.0, -1e-320, -0.0, 0.0, 5e-324, 1.0, 711.0, 1.7e308])
+    near = np.linspace(-5, 5, 1001)
+    for function in (arcs.atan, arcs.asinh, arcs.sinh, arcs.cosh):
+        lower, upper = function(ends)
+        assert np.all(lower <= upper)
+        lower, upper = function(near)
+        assert np.all(upper - lower <= 1e-12 * np.maximum(np.abs(lower), 1e-3))
 
 
 ORACLES: dict[str, Callable[[Decimal], Decimal]] = {

@@ -80,3 +80,75 @@ def test_errors_cover_what_is_lost(seed: int) -> None:
             value, error = to.scale, np.zeros(SIZE) if to.error is None else to.error
     for true, near, spread in zip(drawn.exact[drawn.names[-1]], value, error, strict=True):
         assert abs(true - Fraction(float(near))) <= Fraction(float(spread))
+
+
+ROWS = np.array([[0.1, -3.0, 1e-300], [7.0, 0.3, -0.7]])
+MATRIX = np.array([[0.1, 2.0], [-0.3, 5e-324], [1e10, 0.7]])
+ADDEND = np.array([[0.1, 0.2]])
+
+
+def _general_product() -> Exact:
+    beta = Fraction(float(np.float32(0.3)))
+    return fractions(ROWS) @ fractions(MATRIX) * Fraction(0.5) + fractions(ADDEND) * beta
+
+
+FOLDED: dict[str, tuple[Any, dict[str, np.ndarray], Exact]] = {
+    "Gemm": (
+        node("Gemm", ["a", "b", "c"], ["f"], alpha=0.5, beta=0.3),
+        {"a": ROWS, "b": MATRIX, "c": ADDEND},
+        _general_product(),
+    ),
+    "Gemm turned": (
+        node("Gemm", ["a", "b"], ["f"], transA=1, transB=1),
+        {"a": np.ascontiguousarray(ROWS.T), "b": np.ascontiguousarray(MATRIX.T)},
+        fractions(ROWS) @ fractions(MATRIX),
+    ),
+    "ReduceMean": (
+        node("ReduceMean", ["a"], ["f"], axes=[1], keepdims=0),
+        {"a": ROWS},
+        fractions(ROWS).sum(axis=1) / 3,
+    ),
+    "Floor": (node("Floor", ["a"], ["f"]), {"a": ROWS}, fractions(np.floor(ROWS))),
+    "ReduceProd": (
+        node("ReduceProd", ["a"], ["f"], axes=[0], keepdims=0),
+        {"a": np.array([[3.0, -4.0], [5.0, 7.0]])},
+        fractions(np.array([15.0, -28.0])),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FOLDED)
+def test_an_error_covers_what_one_fold_loses(form: str) -> None:
+    made, constants, exact = FOLDED[form]
+    value, error = _folded([made], constants, exact.size)
+    for true, near, spread in zip(exact.reshape(-1), value, error, strict=True):
+        assert abs(true - Fraction(float(near))) <= Fraction(float(spread))
+        assert Fraction(float(spread)) <= abs(true) / 10**12 + Fraction(1, 10**12)
+
+
+def test_a_logarithm_of_a_constant_and_its_exponential_enclose_it() -> None:
+    nodes = [node("Log", ["a"], ["l"]), node("Exp", ["l"], ["f"])]
+    numbers = np.array([0.1, 1.0, 7e5])
+    value, error = _folded(nodes, {"a": numbers}, 3)
+    assert (np.abs(value - numbers) <= error).all()
+    assert (error <= 1e-12 * numbers).all()
+
+
+@pytest.mark.parametrize("number", [0.0, -1.0])
+def test_no_logarithm_of_what_is_not_positive(number: float) -> None:
+    with pytest.raises(NonFiniteWeights):
+        _folded([node("Log", ["a"], ["f"])], {"a": np.array([number])}, 1)
+
+
+def _folded(
+    nodes: list[Any], constants: dict[str, np.ndarray], size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The constant f of these nodes, flat, as the checker multiplies x by it."""
+    shape = np.array([-1], np.int64)
+    nodes = [*nodes, node("Reshape", ["f", "s"], ["r"]), node("Mul", ["x", "r"], ["y"])]
+    ends = {"inputs": [info("x", (size,), 11)], "outputs": [info("y", None, 11)]}
+    (last,) = read_network(model(nodes, constants | {"s": shape}, **ends)).nodes[-1:]
+    assert isinstance(last, Affine)
+    to = last.terms[0].map
+    assert isinstance(to, Diagonal)
+    return to.scale, np.zeros(size) if to.error is None else to.error

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.checker.shared import hostile, needs_shared
 from verifier.checker.graph import read_network
 from verifier.checker.reader import read_model
-from verifier.checker.tensors import read_tensor
+from verifier.checker.tensors import Tensor, read_tensor
 from verifier.errors import (
     AmbiguousTensor,
     GraphCycle,
@@ -47,7 +47,9 @@ GOOD = model(helper.make_node("MatMul", ["x", "W"], ["y"]), weights={"W": WEIGHT
 def test_a_plain_model_is_read() -> None:
     found = read_model(GOOD, Reading())
     assert (found.opset, found.ends.inputs, found.ends.outputs) == (17, ("x",), ("y",))
-    np.testing.assert_array_equal(found.constants["W"].array, WEIGHT)
+    weight = found.constants["W"]
+    assert isinstance(weight, Tensor)
+    np.testing.assert_array_equal(weight.array, WEIGHT)
     assert found.nodes[0].op == "MatMul"
     assert found.ends.declared["x"].shape == (1, 4)
 
@@ -72,6 +74,7 @@ def test_tensors_are_exact_in_every_field(field: str, values: list[float], raw: 
         getattr(tensor, field).extend(values)
     name, found = read_tensor(memoryview(tensor.SerializeToString()))
     assert name == "t"
+    assert isinstance(found, Tensor)
     assert found.array.tolist() == np.array(values, dtype=dtype).tolist()
 
 
@@ -82,6 +85,7 @@ def test_half_precision_is_widened_exactly() -> None:
         TensorProto(name="h", data_type=10, dims=[3], int32_data=values.view(np.uint16).tolist()),
     ):
         _, found = read_tensor(memoryview(proto.SerializeToString()))
+        assert isinstance(found, Tensor)
         assert found.array.tolist() == values.astype(np.float64).tolist()
 
 

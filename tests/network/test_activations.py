@@ -25,6 +25,8 @@ from tests.oracles import run_node
 from verifier.network.activations.piecewise import Piecewise
 from verifier.network.elementwise import (
     Abs,
+    Asinh,
+    Atan,
     Bent,
     Celu,
     Clip,
@@ -53,7 +55,7 @@ from verifier.network.elementwise import (
 )
 
 ROUNDING = 2.0**-50
-RESTRICTED = {"Exp", "Log", "Power"}  #: not defined everywhere: in test_restricted
+RESTRICTED = {"Cosh", "Exp", "Log", "Power", "Sinh"}  #: not defined everywhere: in test_restricted
 SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 
 
@@ -166,6 +168,8 @@ CASES = (
         attributes={"alpha": 0.25, "beta": 0.5},
         straight=True,
     ),
+    Case(name="atan", make=Atan, value=math.atan, slopes=(0, 1), op="Atan"),
+    Case(name="asinh", make=Asinh, value=math.asinh, slopes=(0, 1), op="Asinh"),
     Case(name="tanh", make=Tanh, value=math.tanh, slopes=(0, 1), op="Tanh"),
     Case(name="sigmoid", make=Sigmoid, value=_sigmoid, slopes=(0, 0.25), op="Sigmoid"),
     Case(name="softplus", make=Softplus, value=_softplus, slopes=(0, 1), op="Softplus"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from verifier.network.activations.arcs import Cosh, Sinh
 from verifier.network.activations.restricted import Exp, Log, Power, Restricted
 
 POSITIVE = ((0.0625, 0.0625), (0.0625, 3.0), (0.5, 0.75), (1.0, 1.0), (1.0, 20.0), (7.0, 7.5))
@@ -16,6 +17,8 @@ ACROSS = ((-2.0, 3.0), (-1.0, 0.0), (0.0, 1.0), (0.0, 0.0))
 
 CASES: dict[str, tuple[Callable[[int], Restricted], tuple[tuple[float, float], ...]]] = {
     "exp": (Exp, POSITIVE + NEGATIVE + ACROSS),
+    "cosh": (Cosh, POSITIVE + NEGATIVE + ACROSS),
+    "sinh": (Sinh, POSITIVE + NEGATIVE + ACROSS),
     "log": (Log, POSITIVE),
     "square": (lambda n: Power(n, 2.0), POSITIVE + NEGATIVE + ACROSS),
     "cube": (lambda n: Power(n, 3.0), POSITIVE + NEGATIVE + ACROSS),

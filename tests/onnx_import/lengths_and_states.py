@@ -6,6 +6,8 @@ import numpy as np
 
 from tests.onnx_import.cases import Case, case
 from tests.onnx_import.graphs import floats, integers
+from tests.onnx_import.masked import ATTENDED
+from tests.onnx_import.placed import PLACED
 
 IMAGE = (1, 2, 7, 6)
 NONE = np.zeros(0, np.float32)
@@ -15,7 +17,7 @@ def _scales(*numbers: float) -> np.ndarray:
     return np.array(numbers, np.float32)
 
 
-def _resize(sizes: tuple[int, ...], **attributes: str) -> Case:
+def _resize(sizes: tuple[int, ...], **attributes: str | float) -> Case:
     constants = {"roi": NONE, "scales": NONE, "sizes": integers(1, 2, *sizes)}
     return Case("Resize", IMAGE, attributes, constants, ("x", *constants), opset=18)
 
@@ -31,6 +33,14 @@ RESAMPLED = [
     _resize((5, 9), mode="linear", coordinate_transformation_mode="asymmetric"),
     _resize((5, 9), nearest_mode="ceil", coordinate_transformation_mode="asymmetric"),
     _resize((14, 3), nearest_mode="round_prefer_ceil"),
+    _resize((5, 9), mode="cubic"),
+    _resize((1, 4), mode="cubic", coordinate_transformation_mode="pytorch_half_pixel"),
+    _resize((9, 4), mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5),
+    _resize((3, 8), mode="linear", antialias=1),
+    _resize((2, 4), mode="linear", antialias=1, exclude_outside=1),
+    _resize((3, 2), mode="cubic", antialias=1, coordinate_transformation_mode="align_corners"),
+    _resize((4, 8), mode="cubic", antialias=1, exclude_outside=1),
+    case("Resize", [NONE, _scales(1, 1, 0.6, 1.3)], IMAGE, opset=11, mode="cubic"),
     Case(
         "Resize",
         IMAGE,
@@ -117,6 +127,20 @@ SELECTED = [
 ]
 SHARED = [
     case("GlobalMaxPool", (), IMAGE),
+    *(case(op) for op in ("Atan", "Asinh", "Sinh", "Cosh")),
+    case("MatMul", [floats(2, 4, 5)]),
+    case("MatMul", [floats(3, 2, 4, 2)], (1, 2, 3, 4)),
+    case("MatMul", [floats(2, 5, 3)], (3, 4), flipped=True),
     Case("Mean", (2, 3), {}, {"c": floats(2, 1)}, ("x", "c", "x")),
 ]
-LATER = [*SHARED, *ATTENTION, *SELECTED, *RESAMPLED, *CONTRACTED, *LENGTHS, *RECURRENT]
+LATER = [
+    *PLACED,
+    *ATTENDED,
+    *SHARED,
+    *ATTENTION,
+    *SELECTED,
+    *RESAMPLED,
+    *CONTRACTED,
+    *LENGTHS,
+    *RECURRENT,
+]

@@ -11,9 +11,10 @@ import pytest
 from tests.checker.evaluation import Runtime
 from tests.onnx_import.graphs import floats, integers, model, node
 from tests.onnx_import.lengths_and_states import LATER
+from tests.onnx_import.masked import MASKED, NOT_FINITE, grouped_heads
 from verifier.checker import network as checked
 from verifier.checker.graph import read_network
-from verifier.errors import CapabilityBlocked, DynamicShape, InvalidRequest
+from verifier.errors import CapabilityBlocked, DynamicShape, InvalidRequest, NonFiniteWeights
 from verifier.network.nodes import Affine
 from verifier.onnx_import import load
 from verifier.property import Bind, Reading
@@ -28,6 +29,7 @@ NUMBERS = {
     "4": np.array(4.0, np.float32),
     "c": np.array(0.75, np.float32),
     "axes": integers(1),
+    "-inf": np.array(-np.inf, np.float32),
 }
 
 
@@ -101,6 +103,19 @@ def rooted(*, shift: bool) -> bytes:
     return model(nodes, NUMBERS | {"W": floats(4, 4)})
 
 
+def softsign() -> bytes:
+    """4 x / 2 / (c (t + |x/2|))."""
+    nodes = [
+        node("Mul", ["x", "1/2"], ["h"]),
+        node("Abs", ["h"], ["a"]),
+        node("Add", ["t", "a"], ["d"]),
+        node("Mul", ["c", "d"], ["e"]),
+        node("Mul", ["4", "h"], ["n"]),
+        node("Div", ["n", "e"], ["y"]),
+    ]
+    return model(nodes, NUMBERS)
+
+
 DENIED = model(
     [
         node("LessOrEqual", ["x", "0"], ["l"]),
@@ -125,6 +140,10 @@ FORMS: Mapping[str, bytes] = {
     "l2 pooling": pooled("m"),
     "a modulus": rooted(shift=False),
     "a modulus above 0": rooted(shift=True),
+    "softsign of any scale": softsign(),
+    "heads that share keys": grouped_heads(flat=False),
+    "heads side by side": grouped_heads(flat=True),
+    **MASKED,
 } | {str(case): case.data for case in LATER}
 LOOK_ALIKE: Mapping[str, bytes] = {
     "a test at another number": bent(("Greater", "x", "t")),
@@ -135,6 +154,9 @@ LOOK_ALIKE: Mapping[str, bytes] = {
     "a test of another tensor": bent(("Greater", "s", "0")),
     "a slope that is no float64": bent(
         ("Greater", "x", "0"), no="third", nodes=[node("Div", ["x", "c"], ["third"])]
+    ),
+    "minus infinity where a test says": bent(
+        ("Greater", "x", "t"), no="gone", nodes=[node("Cast", ["-inf"], ["gone"], to=1)]
     ),
     "another limit": shrunk(limit="c"),
     "limits that do not meet": shrunk(other="0"),
@@ -163,6 +185,15 @@ def test_a_dimension_without_a_name_is_bound_by_its_place() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         load(data, Reading(bind=Bind(shapes=(("x[1]", 5),))))
     assert refusal.value.fix == "bind one of x[0], x[2]"
+
+
+@pytest.mark.parametrize("op", NOT_FINITE)
+def test_minus_infinity_is_the_mask_of_a_softmax_or_refused(op: str) -> None:
+    for read in (load, read_network):
+        with pytest.raises(NonFiniteWeights) as refusal:
+            read(NOT_FINITE[op])
+        assert op in refusal.value.detail
+        assert refusal.value.node
 
 
 @pytest.mark.parametrize("form", LOOK_ALIKE)

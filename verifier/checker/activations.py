@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker import compounds, scalars, tournaments, waves
+from verifier.checker import arcs, compounds, scalars, tournaments, waves
 from verifier.checker.builder import Builder
 from verifier.checker.linear import divide_by, scale_by
 from verifier.checker.network import Elementwise
@@ -310,10 +310,13 @@ def _logarithm(builder: Builder, call: Call) -> Signal:
 
 RULES: Mapping[str, Rule] = {
     "Abs": _unary(lambda _: scalars.absolute()),
+    "Asinh": _unary(lambda _: arcs.Asinh()),
+    "Atan": _unary(lambda _: arcs.Atan()),
     "Cast": _cast,
     "Celu": _unary(_celu),
     "Clip": _clip,
     "Cos": _unary(lambda _: waves.cosine()),
+    "Cosh": _unary(lambda _: arcs.Cosh()),
     "Div": _divide,
     "Elu": _unary(_elu),
     "Equal": _unsupported_jump,
@@ -340,6 +343,7 @@ RULES: Mapping[str, Rule] = {
     "Shrink": _shrink,
     "Sigmoid": _unary(lambda _: scalars.Sigmoid()),
     "Sin": _unary(lambda _: waves.sine()),
+    "Sinh": _unary(lambda _: arcs.Sinh()),
     "Softplus": _unary(lambda _: scalars.Softplus()),
     "Softsign": _unary(lambda _: compounds.Softsign()),
     "Sqrt": _root,

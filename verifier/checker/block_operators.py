@@ -22,7 +22,7 @@ from verifier.checker.operands import Call, Constant, Signal
 from verifier.checker.softmax import LogSoftmax, Softmax
 
 if TYPE_CHECKING:
-    from jaxtyping import Int64
+    from jaxtyping import Bool, Int64
 
     from verifier.checker.network import BlockFunction
 
@@ -57,14 +57,38 @@ def _softmax(function: BlockFunction) -> Rule:
     def rule(builder: Builder, call: Call) -> Signal:
         call.arity(1, 1)
         signal = call.signal(0)
-        rank = len(signal.shape)
-        # Before opset 13 the axes from `axis` on are one.
-        axis = call.axis(call.integer("axis", 1 if call.opset < 13 else -1), rank)
-        axes = tuple(range(axis, rank)) if call.opset < 13 else (axis,)
-        groups = along(call, signal.shape, axes)
-        return _added(builder, call.node.name, signal, groups, function)
+        return _added(builder, call.node.name, signal, _softmax_groups(call, signal), function)
 
     return rule
+
+
+def _softmax_groups(call: Call, signal: Signal) -> np.ndarray:
+    rank = len(signal.shape)
+    # Before opset 13 the axes from `axis` on are one.
+    axis = call.axis(call.integer("axis", 1 if call.opset < 13 else -1), rank)
+    axes = tuple(range(axis, rank)) if call.opset < 13 else (axis,)
+    return along(call, signal.shape, axes)
+
+
+def masked_softmax(builder: Builder, call: Call, keeps: np.ndarray) -> Signal:
+    """The softmax of the entries that are kept."""
+    call.arity(1, 1)
+    signal = call.signal(0)
+    groups = _softmax_groups(call, signal)
+    function = Softmax(kept_within(call, groups, keeps))
+    return _added(builder, call.node.name, signal, groups, function)
+
+
+def kept_within(
+    call: Call, groups: Int64[np.ndarray, "groups n"], keeps: np.ndarray
+) -> Bool[np.ndarray, "groups n"] | None:
+    """Which entries of every group are kept; None: all. One has to be, else 0/0 is asked for."""
+    if np.all(keeps):
+        return None
+    kept = keeps.reshape(-1)[groups]
+    if not np.all(kept.any(axis=1)):
+        raise call.not_finite()
+    return kept
 
 
 # --- Normalisation layers ------------------------------------------------------------------------

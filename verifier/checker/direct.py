@@ -26,7 +26,7 @@ from verifier.checker.tensors import FLOATS, Tensor
 
 if TYPE_CHECKING:
     from verifier.checker.network import Scalar
-    from verifier.checker.operands import Result, Signal
+    from verifier.checker.operands import Signal, Value
     from verifier.checker.reader import Model, Node
 
 _ZERO = Tensor(dtype="float32", array=np.zeros(1))  #: what ConstantOfShape repeats by itself
@@ -41,7 +41,7 @@ class Direct:
     constants: tuple[str, ...] = ()  #: what x is compared and combined with
     step: float | None = None  #: how far an entry may be from the function, where it jumps
 
-    def leaves_shape(self, signal: Signal, values: Mapping[str, Result]) -> bool:
+    def leaves_shape(self, signal: Signal, values: Mapping[str, Value]) -> bool:
         """Whether no constant spreads x out or has another type."""
         operands = [values[name] for name in self.constants]
         if any(operand.dtype != signal.dtype for operand in operands):
@@ -106,4 +106,4 @@ class _Numbers:
             absent = _ZERO if maker.op == "ConstantOfShape" else None
             value = maker.attributes.get("value", absent)
             stored = value if isinstance(value, Tensor) else None
-        return stored if stored is not None and stored.dtype in FLOATS else None
+        return stored if isinstance(stored, Tensor) and stored.dtype in FLOATS else None

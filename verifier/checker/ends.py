@@ -17,7 +17,7 @@ import numpy as np
 
 from verifier.certificate import Assumption
 from verifier.checker.messages import Parts, collect, integer, name_of, view
-from verifier.checker.tensors import NAMES, Tensor, nearest
+from verifier.checker.tensors import NAMES, Gapped, Tensor, nearest
 from verifier.checker.wire import not_onnx, text
 from verifier.errors import (
     DuplicateName,
@@ -25,6 +25,7 @@ from verifier.errors import (
     EmptyModel,
     InvalidName,
     InvalidRequest,
+    NonFiniteWeights,
     OverridableInitializer,
     ShapeMismatch,
 )
@@ -74,7 +75,7 @@ class Ends:
 
 
 def read_ends(
-    parts: Parts, initialisers: Mapping[str, Tensor], reading: Reading, *, is_free: bool
+    parts: Parts, initialisers: Mapping[str, Tensor | Gapped], reading: Reading, *, is_free: bool
 ) -> Ends:
     """The ends of a graph.
 
@@ -118,11 +119,21 @@ def read_ends(
         counted=reading.counted([name for name, _ in outputs], chosen),
         held=held,
         assumptions=tuple(
-            Assumption.of_weight(name, initialisers[name].array) for name in weights if is_free
+            Assumption.of_weight(name, _finite(name, initialisers[name]).array)
+            for name in weights
+            if is_free
         ),
         declared=declared,
         idealises=reading.idealises,
     )
+
+
+def _finite(name: str, weight: Tensor | Gapped) -> Tensor:
+    if not isinstance(weight, Tensor):
+        raise NonFiniteWeights(
+            f"{name!r}, a weight and an input, is infinite", fix="export a constant", node=name
+        )
+    return weight
 
 
 def _counts(

@@ -24,6 +24,7 @@ from verifier.checker.folded import (
     size_of,
 )
 from verifier.checker.operands import MAX_INTEGER, Call, Constant
+from verifier.checker.restricted import Log
 from verifier.checker.tensors import FLOATS
 from verifier.errors import ExpansionTooLarge, NonFiniteWeights
 
@@ -230,6 +231,83 @@ def _power(call: Call) -> list[Constant]:
     return [result if exponent > 0 else quotient(call, one, result)]
 
 
+def _remainder(call: Call) -> list[Constant]:
+    first, second = pair_of(call)
+    if first.dtype in FLOATS:
+        call.not_checkable("a remainder of floats")
+    if call.integer("fmod", 0) or np.any(second.value == 0):
+        call.invalid("fmod of integers, or division by zero")
+    return [Constant(np.mod(first.value, second.value), first.dtype)]
+
+
+def _rounded(function: Callable[[np.ndarray], np.ndarray]) -> Fold:
+    """Floor and the like, of exact numbers."""
+
+    def fold(call: Call) -> list[Constant]:
+        call.arity(1, 1)
+        call.one_float_type()
+        return [Constant(function(call.exact(0).value), call.constant(0).dtype)]
+
+    return fold
+
+
+def _logarithm(call: Call) -> list[Constant]:
+    call.arity(1, 1)
+    dtype = call.one_float_type()
+    lower, upper = ends_of(call.constant(0))
+    curve = Log()
+    if not np.all(curve.holds(lower, upper)):
+        raise NonFiniteWeights(
+            "the logarithm of what is not positive", fix="export again", node=call.node.name
+        )
+    return between(call, curve.values(lower)[0], curve.values(upper)[1], dtype)
+
+
+def _general_product(call: Call) -> list[Constant]:
+    """alpha A B + beta C of constants."""
+    call.arity(2, 3)
+    dtype = call.one_float_type()
+    a, b = (
+        _turned(call, call.constant(place), name) for place, name in ((0, "transA"), (1, "transB"))
+    )
+    if a.shape[1] != b.shape[0]:
+        call.mismatch(f"{a.shape} times {b.shape}")
+    shape = call.allowed([a.shape[0], b.shape[1]])
+    if math.prod(shape) * a.shape[1] > MAX_WORK:
+        raise ExpansionTooLarge(
+            "a product of constants", fix="export folded weights", node=call.node.name
+        )
+    whole = _times(call, product(call, a, b, dtype)[0], call.number("alpha", 1.0))
+    beta = call.number("beta", 1.0)
+    if call.optional(2) is None:
+        return [whole]
+    addend = _times(call, call.constant(2), beta)
+    if call.broadcast(addend.shape, shape) != shape:
+        call.mismatch(f"C has shape {addend.shape}")
+    with np.errstate(over="ignore"):
+        value = np.asarray(whole.value + addend.value)
+    error = (whole.spread + addend.spread + np.abs(value) * U) * UP
+    return finite(call, value, error, dtype)
+
+
+def _turned(call: Call, operand: Constant, flag: str) -> Constant:
+    if operand.value.ndim != 2:
+        call.mismatch(f"a factor of shape {operand.shape}")
+    if not call.integer(flag, 0):
+        return operand
+    error = None if operand.error is None else operand.error.T
+    return Constant(operand.value.T, operand.dtype, error)
+
+
+def _times(call: Call, operand: Constant, factor: float) -> Constant:
+    if factor == 1.0:
+        return operand
+    with np.errstate(over="ignore"):
+        value = operand.value * factor
+        error = (operand.spread * abs(factor) + np.abs(value) * U) * UP + 4 * TINY
+    return finite(call, value, error, operand.dtype)[0]
+
+
 def _clip(call: Call) -> list[Constant]:
     call.arity(1, 3)
     found = call.constant(0)
@@ -250,12 +328,17 @@ def _clip(call: Call) -> list[Constant]:
 ARITHMETIC: Mapping[str, Fold] = {
     "Abs": _absolute,
     "Add": _add,
+    "Ceil": _rounded(np.ceil),
     "Clip": _clip,
     "Div": _divide,
     "Exp": _monotone(enclosures.exp),
+    "Floor": _rounded(np.floor),
+    "Gemm": _general_product,
+    "Log": _logarithm,
     "MatMul": _product_of_matrices,
     "Max": _extreme(greatest=True),
     "Min": _extreme(greatest=False),
+    "Mod": _remainder,
     "Mul": _multiply,
     "Neg": _negate,
     "Pow": _power,

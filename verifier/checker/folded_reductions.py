@@ -9,7 +9,7 @@ import numpy as np
 from verifier.checker.enclosures import TINY, U
 from verifier.checker.folded import UP, Fold, finite, integers, size_of
 from verifier.checker.folded_arithmetic import square_root
-from verifier.checker.operands import Call, Constant
+from verifier.checker.operands import MAX_INTEGER, Call, Constant
 from verifier.checker.reductions import reduced_axes
 from verifier.checker.tensors import FLOATS
 from verifier.errors import DtypeUnsupported
@@ -50,6 +50,31 @@ def _summed(call: Call, operand: Constant, since: int) -> Constant:
     return finite(call, value, np.asarray(error), operand.dtype)[0]
 
 
+def _reduce_mean(call: Call) -> list[Constant]:
+    operand = call.constant(0)
+    if operand.dtype not in FLOATS or 0 in operand.shape:
+        call.not_checkable("a mean of integers, or of nothing")
+    total = _summed(call, operand, since=18)
+    count = operand.value.size // total.value.size
+    value = total.value / count
+    error = total.spread / count * UP + np.abs(value) * U + TINY
+    return finite(call, value, error, operand.dtype)
+
+
+def _reduce_product(call: Call) -> list[Constant]:
+    operand = call.constant(0)
+    axes, keeps = reduced_axes(call, operand.value.ndim, since=18)
+    with np.errstate(over="ignore", under="ignore"):
+        size = np.prod(np.abs(operand.value.astype(np.float64)), axis=axes, keepdims=keeps)
+        value = np.asarray(np.prod(operand.value, axis=axes, keepdims=keeps))
+    if operand.dtype not in FLOATS:
+        return integers(call, value, np.asarray(size))
+    whole = operand.error is None and np.array_equal(operand.value, np.trunc(operand.value))
+    if not whole or np.any(size > MAX_INTEGER):
+        call.not_checkable("a product of numbers that are not whole, or a large one")
+    return [Constant(value, operand.dtype)]
+
+
 def _reduce_extreme(greatest: bool) -> Fold:
     def fold(call: Call) -> list[Constant]:
         operand = call.constant(0)
@@ -69,6 +94,8 @@ def _reduce_extreme(greatest: bool) -> Fold:
 REDUCTIONS: Mapping[str, Fold] = {
     "ReduceL2": _reduce_l2,
     "ReduceMax": _reduce_extreme(greatest=True),
+    "ReduceMean": _reduce_mean,
     "ReduceMin": _reduce_extreme(greatest=False),
+    "ReduceProd": _reduce_product,
     "ReduceSum": _reduce_sum,
 }

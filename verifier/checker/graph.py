@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from verifier.certificate import Idealised
-from verifier.checker import integral, recurrent, steps
+from verifier.checker import integral, masks, recurrent, steps
 from verifier.checker.arithmetic import root_up, up
 from verifier.checker.builder import Builder
 from verifier.checker.classical import ZIP_MAP
@@ -29,7 +29,15 @@ from verifier.checker.moved import moved_by
 from verifier.checker.movements import MOVEMENTS
 from verifier.checker.network import Elementwise, Network, Term
 from verifier.checker.nodes import Node
-from verifier.checker.operands import MAX_FOLDED, Call, Constant, Result, Signal, Stepped
+from verifier.checker.operands import (
+    MAX_FOLDED,
+    Call,
+    Constant,
+    Masked,
+    Signal,
+    Stepped,
+    Value,
+)
 from verifier.checker.patterns import recognised
 from verifier.checker.reader import Model, in_order, read_model
 from verifier.checker.rules import DISCONTINUOUS, RULES
@@ -50,7 +58,7 @@ if TYPE_CHECKING:
     from verifier.certificate import Idealisation, Pattern
     from verifier.checker.ends import Declared
 
-Values: TypeAlias = "dict[str, Result]"
+Values: TypeAlias = "dict[str, Value]"
 
 
 def read_network(
@@ -126,8 +134,7 @@ class _Pass:
 
     def _enter_constants(self, needed: set[str]) -> None:
         for name in needed & self.model.constants.keys():
-            tensor = self.model.constants[name]
-            self.values[name] = Constant(tensor.array, tensor.dtype)
+            self.values[name] = masks.stored(self.model.constants[name])
             self._check_declared(name)
 
     def _check_counted(self) -> None:
@@ -183,7 +190,7 @@ class _Pass:
         if not wanted:
             return
         call = Call(node, self.model.opset, [self._operand(name, node) for name in node.inputs])
-        results = self._branched(call) if node.branches else self.evaluate(call)
+        results = self._branched(call) if node.branches else self._evaluated(call)
         call.check_all_asked()
         for name, value in zip(node.outputs, results, strict=False):
             if value is not None and name not in self.hints:
@@ -192,7 +199,15 @@ class _Pass:
         if not self.values.keys() >= set(wanted):
             call.not_checkable("its further results are used")
 
-    def _operand(self, name: str, node: Node) -> Result | None:
+    def _evaluated(self, call: Call) -> Sequence[Value | None]:
+        """What leaves the node, also where minus infinity enters it."""
+        if call.node.op in ("Shape", "Size"):
+            return [_measured(call)]
+        if any(isinstance(item, Masked) for item in call.operands):
+            return masks.passed(self.builder, call, self.evaluate)
+        return masks.declared(call) or self.evaluate(call)
+
+    def _operand(self, name: str, node: Node) -> Value | None:
         if name and name not in self.values:
             raise NotCheckable(
                 f"{name!r} is used inside and outside of a pattern",
@@ -201,7 +216,7 @@ class _Pass:
             )
         return self.values[name] if name else None
 
-    def _branched(self, call: Call) -> list[Result]:
+    def _branched(self, call: Call) -> list[Value]:
         """What leaves an If: the results of the branch that its condition, a constant, picks."""
         call.arity(1, 1)
         condition = call.operand(0)
@@ -214,7 +229,7 @@ class _Pass:
         holds, fails = call.node.branches
         branch = holds if condition.value.reshape(()) else fails
         for name, tensor in branch.constants.items():
-            self.values[name] = Constant(tensor.array, tensor.dtype)
+            self.values[name] = masks.stored(tensor)
         nodes, needed = in_order(branch.nodes), {*branch.outputs}
         for node in reversed(nodes):
             if not needed.isdisjoint(node.outputs):
@@ -228,18 +243,18 @@ class _Pass:
             self.values.pop(name, None)
         return found
 
-    def evaluate(self, call: Call) -> Sequence[Result | None]:
+    def evaluate(self, call: Call) -> Sequence[Value | None]:
         """What leaves the node."""
-        op = call.node.op
-        if op in ("Shape", "Size"):
-            return [_measured(call)]
         if all(isinstance(item, Constant) for item in call.operands if item is not None):
             return self.fold(call)
+        never = masks.never_nan(self.builder, call)
+        if never is not None:
+            return never
         if steps.rounds(call):
             return self._stepped(call)
         return self._of_signals(call)
 
-    def _stepped(self, call: Call) -> Sequence[Result | None]:
+    def _stepped(self, call: Call) -> Sequence[Value | None]:
         """What leaves an operator that integers enter or leave."""
         name = call.node.name
         if not self.model.ends.idealises:
@@ -256,7 +271,7 @@ class _Pass:
         results = self._of_signals(inner)
         return [Stepped(item, grid) if isinstance(item, Signal) else item for item in results]
 
-    def _integral(self, call: Call) -> Result:
+    def _integral(self, call: Call) -> Value:
         """An operator on numbers, and its result rounded to integers."""
         (made,) = self._of_signals(integral.on_numbers(call))
         if not isinstance(made, Signal):
@@ -271,7 +286,7 @@ class _Pass:
         self._idealise(name, "quantise-dequantise", absolute=deviation)
         return stepped
 
-    def _of_signals(self, call: Call) -> Sequence[Result | None]:
+    def _of_signals(self, call: Call) -> Sequence[Value | None]:
         op = call.node.op
         if op in DISCONTINUOUS:
             raise DiscontinuousOp(f"{op} jumps", fix="replace it", node=call.node.name)
@@ -299,8 +314,11 @@ class _Pass:
 
     def _pattern(self, name: str) -> None:
         pattern = self.hints[name]
-        given = self.values.get(pattern.input)
-        source = None if isinstance(given, Stepped) else given
+        source = self.values.get(pattern.input)
+        if isinstance(source, Stepped | Masked):
+            raise NotCheckable(
+                "a pattern of integers or of minus infinity", fix="drop the hint", node=name
+            )
         found = recognised(pattern, source, self.model, self.makers, self.fold)
         if pattern.kind in ("folded-mirror", "folded-second-order-mirror"):
             self._idealise(name, pattern.kind, relative=found.deviation)
@@ -378,7 +396,7 @@ def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:
 
 def _measured(call: Call) -> Constant:
     call.arity(1, 1)
-    shape = call.operand(0).shape
+    shape = call.any_operand(0).shape
     if call.node.op == "Size":
         return Constant(np.array(math.prod(shape)), "int64")
     start, end = call.integer("start", 0), call.integer("end", len(shape))

@@ -11,9 +11,9 @@ import numpy as np
 from verifier.checker.lowering import sources
 from verifier.checker.maps import Gather
 from verifier.checker.network import Network, Term
-from verifier.checker.operands import MAX_FOLDED, Constant, Result, Signal
+from verifier.checker.operands import MAX_FOLDED, Constant, Masked, Signal, Value
 from verifier.checker.tensors import FLOATS
-from verifier.errors import DtypeUnsupported, EmptyModel, ExpansionTooLarge
+from verifier.errors import DtypeUnsupported, EmptyModel, ExpansionTooLarge, NonFiniteWeights
 
 if TYPE_CHECKING:
     from verifier.certificate import Idealised
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ":outputs"  #: the node of the flat output, where the file has several
 
-Values: TypeAlias = "Mapping[str, Result]"
+Values: TypeAlias = "Mapping[str, Value]"
 
 
 def finished(
@@ -101,6 +101,10 @@ def _output_size(name: str, ends: Ends, values: Values) -> int:
         declared = ends.declared[name].fixed
         return 0 if declared is None else math.prod(declared)
     value = values[name]
+    if isinstance(value, Masked):
+        raise NonFiniteWeights(
+            f"output {name!r} is minus infinity somewhere", fix="end with its softmax", node=name
+        )
     if value.dtype not in FLOATS:
         raise DtypeUnsupported(f"output {name!r} is {value.dtype}", fix="choose", node=name)
     return math.prod(value.shape)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from verifier.checker.messages import Parts, check_name, collect, integer, name_of, view
-from verifier.checker.tensors import Tensor, read_tensor, unpack_floats, unpack_ints
+from verifier.checker.tensors import Gapped, Tensor, read_tensor, unpack_floats, unpack_ints
 from verifier.checker.wire import MAX_NODES, Value, signed, text
 from verifier.errors import (
     ControlFlow,
@@ -33,7 +33,7 @@ MAX_NESTING = 64  #: of calls
 
 Functions: TypeAlias = "Mapping[tuple[str, str], Parts]"
 Attribute: TypeAlias = (
-    "int | float | str | Tensor | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]"
+    "int | float | str | Tensor | Gapped | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]"
 )
 
 #: (field, tag in `type`) of the attribute types that are read.
@@ -79,7 +79,7 @@ class Branch:
     """A graph inside of a node, which reads values of the graph around it."""
 
     nodes: tuple[Node, ...]
-    constants: Mapping[str, Tensor]
+    constants: Mapping[str, Tensor | Gapped]
     outputs: tuple[str, ...]
 
     @property
@@ -284,11 +284,11 @@ def _attributes(parts: Parts, node: str, frame: _Frame) -> dict[str, Attribute]:
     return attributes
 
 
-def read_constants(graph: Parts) -> dict[str, Tensor]:
+def read_constants(graph: Parts) -> dict[str, Tensor | Gapped]:
     """The initialisers of a graph."""
     if 15 in graph:
         raise DtypeUnsupported("a sparse initialiser", fix="store dense weights")
-    found: dict[str, Tensor] = {}
+    found: dict[str, Tensor | Gapped] = {}
     for item in graph.get(5, []):
         name, tensor = read_tensor(view(item))
         check_name(name)

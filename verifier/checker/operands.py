@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 
-from verifier.checker.tensors import FLOATS, Tensor
+from verifier.checker.tensors import FLOATS, Gapped, Tensor
 from verifier.errors import (
     DtypeUnsupported,
     ExpansionTooLarge,
     InvalidAttribute,
+    NonFiniteWeights,
     NotCheckable,
     ShapeMismatch,
 )
@@ -106,6 +107,24 @@ class Stepped:
 
 
 @dataclass(frozen=True, eq=False)
+class Masked:
+    """A value that is minus infinity somewhere: only `masks` takes it."""
+
+    inner: Constant | Signal  #: the numbers elsewhere; without meaning there
+    keeps: np.ndarray  #: true elsewhere
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape."""
+        return self.inner.shape
+
+    @property
+    def dtype(self) -> str:
+        """Its type."""
+        return self.inner.dtype
+
+
+@dataclass(frozen=True, eq=False)
 class Symbols:
     """A value inside a pattern: what each entry is, in the terms of that pattern."""
 
@@ -119,8 +138,8 @@ class Symbols:
 
 
 Operand: TypeAlias = "Constant | Signal"
-Result: TypeAlias = "Constant | Signal | Stepped"
-Anything: TypeAlias = "Constant | Signal | Stepped | Symbols"
+Value: TypeAlias = "Constant | Signal | Stepped | Masked"
+Anything: TypeAlias = "Constant | Signal | Stepped | Symbols | Masked"
 
 
 class Call:
@@ -147,6 +166,14 @@ class Call:
             node=self.node.name,
         )  # fmt: skip
 
+    def not_finite(self) -> NonFiniteWeights:
+        """The refusal of minus infinity where only finite numbers are read."""
+        return NonFiniteWeights(
+            f"{self.node.op} of minus infinity, which only the mask of a softmax may have",
+            fix="export finite weights",
+            node=self.node.name,
+        )
+
     def invalid(self, what: str) -> NoReturn:
         """Raise InvalidAttribute for this node."""
         raise InvalidAttribute(f"{self.node.op}: {what}", fix="export again", node=self.node.name)
@@ -171,6 +198,8 @@ class Call:
             self.not_checkable(f"operand {place} depends on the input")
         if isinstance(found, Stepped):
             self.not_checkable(f"operand {place} is of integers that depend on the input")
+        if isinstance(found, Masked):
+            raise self.not_finite()
         return found
 
     def operand(self, place: int) -> Operand:
@@ -298,6 +327,11 @@ class Call:
         if found is not None and not isinstance(found, Tensor):
             self.invalid(f"{name} is no tensor")
         return found
+
+    def gapped(self, name: str) -> Gapped | None:
+        """A tensor attribute that is minus infinity somewhere, None where it is not."""
+        found = self._attribute(name)
+        return found if isinstance(found, Gapped) else None
 
     def check_all_asked(self) -> None:
         """Raise InvalidAttribute where an attribute was given that nobody asked for."""

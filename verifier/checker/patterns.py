@@ -24,7 +24,7 @@ from verifier.checker.pattern_pairs import Pairs
 from verifier.checker.pattern_second import Second
 from verifier.checker.pattern_sorts import Sorts
 from verifier.checker.pattern_turns import Turns
-from verifier.checker.tensors import FLOATS
+from verifier.checker.tensors import FLOATS, Tensor
 from verifier.errors import PatternRefuted
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def recognised(
         raise refuted(pattern, "its output is made by no node")
     algebra = _ALGEBRAS[pattern.kind](pattern)
     values: dict[str, Anything] = {
-        name: Constant(tensor.array, tensor.dtype) for name, tensor in model.constants.items()
+        name: Constant(tensor.array, tensor.dtype)
+        for name, tensor in model.constants.items()
+        if isinstance(tensor, Tensor)
     }
     values[pattern.input] = Symbols(algebra.inputs(source.shape), source.dtype)
     inside = _between(pattern, makers)

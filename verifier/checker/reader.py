@@ -3,7 +3,8 @@
 `wire.scan` has checked the wire format of the whole file, `nodes` and `tensors` take the values;
 here the rules of names and of the graph's structure are checked.
 
-    * a tensor states its data once, in exactly the size of its shape, and every number is finite;
+    * a tensor states its data once, in exactly the size of its shape, and every number is finite,
+      or minus infinity, which `masks` alone takes;
     * float types are taken as the exact reals that their bits denote (in float64);
     * every value is made once; what a node reads is made somewhere; nodes are sorted here;
     * local functions are written out, and the branches of an If are kept;
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from verifier.checker.ends import Ends, read_ends
 from verifier.checker.messages import Parts, collect, integer, name_of, view
 from verifier.checker.nodes import Functions, Node, read_constants, read_functions, read_nodes
-from verifier.checker.tensors import Tensor
+from verifier.checker.tensors import Gapped, Tensor
 from verifier.checker.wire import scan
 from verifier.errors import (
     DuplicateName,
@@ -44,7 +45,7 @@ class Model:
 
     opset: int
     nodes: tuple[Node, ...]
-    constants: Mapping[str, Tensor]  #: initialisers, and inputs that are held constant
+    constants: Mapping[str, Tensor | Gapped]  #: initialisers, and inputs that are held constant
     ends: Ends
 
 
@@ -110,7 +111,7 @@ def _read_graph(
 
 def _check_made(
     nodes: Sequence[Node],
-    initialisers: Mapping[str, Tensor],
+    initialisers: Mapping[str, Tensor | Gapped],
     inputs: Sequence[str],
     outputs: Sequence[str],
 ) -> None:

@@ -1,4 +1,4 @@
-"""Resize and Upsample: the nearest entry, or a line between two, along every axis in turn.
+"""Resize and Upsample: the nearest entry, or a filter over those around, along every axis in turn.
 
 Output i of an axis of n entries that becomes m, with scale s, lies at
 
@@ -9,20 +9,28 @@ Output i of an axis of n entries that becomes m, with scale s, lies at
     asymmetric             i/s
     align_corners          i (n - 1)/(m - 1), and 0 if m = 1
 
-in exact rationals, for a scale is the number that its bits denote; weights are rounded once.
+in exact rationals, for a scale is the number that its bits denote. At x, entry k has the weight
+
+    h((x - k) f) / sum_j h((x - j) f)    f = min(1, s) with antialias, else 1
+    linear   h(d) = 1 - |d|                                      up to |d| = 1
+    cubic    h(d) = (a + 2)|d|^3 - (a + 3)|d|^2 + 1              up to |d| = 1
+             h(d) = a |d|^3 - 5a |d|^2 + 8a |d| - 4a             up to |d| = 2
+
+where entries beyond an end are the end's, or left out (exclude_outside). Weights are rounded once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from verifier.checker.builder import Builder, indices, rearranged
-from verifier.checker.enclosures import U
+from verifier.checker.enclosures import TINY, U
 from verifier.checker.maps import Composed, Dense, Gather, composed, identity
 from verifier.checker.network import Term
 from verifier.checker.operands import Call, Signal
@@ -87,13 +95,15 @@ def resize(builder: Builder, call: Call) -> Signal:
     modern = call.node.op == "Resize" and call.opset >= 11
     where, rounding = _written(call) if modern else ("asymmetric", "floor")
     mode = call.string("mode", "nearest")
-    if where not in _COORDINATES or rounding not in _ROUNDINGS or mode not in ("nearest", "linear"):
+    if where not in _COORDINATES or rounding not in _ROUNDINGS:
         call.not_checkable(f"mode {mode!r}, {where!r}, {rounding!r}")
     places = [
         [_COORDINATES[where if axis in axes else "asymmetric"](i, s, n, m) for i in range(m)]
         for axis, (s, n, m) in enumerate(zip(scales, signal.shape, shape, strict=True))
     ]
-    if mode == "nearest":
+    if mode == "nearest" and not (
+        call.integer("antialias", 0) or call.integer("exclude_outside", 0)
+    ):
         # Before opset 11 it is not said to which side; examples and run times differ by scale.
         if not modern and any(
             x.denominator > 1 for s, row in zip(scales, places, strict=True) for x in row if s < 1
@@ -106,18 +116,67 @@ def resize(builder: Builder, call: Call) -> Signal:
         index = indices(signal.shape)[np.ix_(*picked)]
         to: Map = Gather(np.ascontiguousarray(index).reshape(-1), signal.size)
     else:
-        to = _linear(signal.shape, places)
+        to = _filtered(call, signal.shape, scales, places, _filter(call, mode, modern=modern))
     return builder.linear(call, shape, [Term(signal.source, to)])
 
 
-def _linear(shape: tuple[int, ...], places: list[list[Fraction]]) -> Map:
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """What an entry counts, by its distance."""
+
+    reach: int  #: 1 linear, 2 cubic
+    bend: Fraction  #: a
+    antialias: bool
+    excludes: bool
+
+    def height(self, distance: Fraction) -> Fraction:
+        """h."""
+        d, a = abs(distance), self.bend
+        if self.reach == 1:
+            return max(1 - d, Fraction(0))
+        if d <= 1:
+            return ((a + 2) * d - (a + 3)) * d * d + 1
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a if d < 2 else Fraction(0)
+
+    def shares(self, x: Fraction, scale: Fraction, size: int) -> Mapping[int, Fraction] | None:
+        """The weights at x of an axis, by entry; None where they have no positive sum."""
+        narrow = min(scale, Fraction(1)) if self.antialias else Fraction(1)
+        around = range(math.ceil(x - self.reach / narrow), math.floor(x + self.reach / narrow) + 1)
+        found: dict[int, Fraction] = {}
+        for k in around:
+            inside = min(max(k, 0), size - 1)
+            if inside == k or not self.excludes:
+                found[inside] = found.get(inside, Fraction(0)) + self.height((x - k) * narrow)
+        total = sum(found.values(), Fraction(0))
+        return {k: share / total for k, share in found.items()} if 0 < total else None
+
+
+def _filter(call: Call, mode: str, *, modern: bool) -> _Filter:
+    reach = {"linear": 1, "cubic": 2}.get(mode, 0)
+    antialias, excludes = call.integer("antialias", 0) != 0, call.integer("exclude_outside", 0) != 0
+    if not reach or (reach == 2 and not modern) or (antialias and call.opset < 18):
+        call.not_checkable(f"mode {mode!r} at opset {call.opset}")
+    if reach == 1 and excludes and not antialias:
+        call.not_checkable("exclude_outside of lines")
+    return _Filter(reach, Fraction(call.number("cubic_coeff_a", -0.75)), antialias, excludes)
+
+
+def _filtered(
+    call: Call,
+    shape: tuple[int, ...],
+    scales: tuple[Fraction, ...],
+    places: list[list[Fraction]],
+    of: _Filter,
+) -> Map:
     to: Map = identity(math.prod(shape))
     current = list(shape)
     rank = len(shape)
     for axis, row in enumerate(places):
         if row == list(range(shape[axis])):
             continue
-        weight, error = _weights(row, shape[axis])
+        call.allowed((len(row), shape[axis]))
+        shares = [of.shares(x, scales[axis], shape[axis]) for x in row]
+        weight, error = _weights(call, shares, shape[axis])
         order = (*(a for a in range(rank) if a != axis), axis)
         last = rearranged(tuple(current), order)
         dense = Dense(weight, error, math.prod(current) // shape[axis])
@@ -128,29 +187,27 @@ def _linear(shape: tuple[int, ...], places: list[list[Fraction]]) -> Map:
     return to
 
 
-def _weights(row: list[Fraction], size: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """The two weights of every place, by distance; beyond the ends the end's entry."""
-    weight, error = np.zeros((len(row), size)), np.zeros((len(row), size))
-    for i, x in enumerate(row):
-        inside = min(max(x, Fraction(0)), Fraction(size - 1))
-        left = math.floor(inside)
-        for place, share in ((left, 1 - (inside - left)), (left + 1, inside - left)):
-            if share:
-                weight[i, place] = float(share)
-                is_exact = Fraction(weight[i, place]) == share
-                error[i, place] = 0.0 if is_exact else weight[i, place] * (2 * U)
+def _weights(
+    call: Call, rows: list[Mapping[int, Fraction] | None], size: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The shares as float64 numbers, and how far these may be off."""
+    weight, error = np.zeros((len(rows), size)), np.zeros((len(rows), size))
+    for i, shares in enumerate(rows):
+        if shares is None:
+            call.not_checkable("weights without a positive sum")
+        for place, share in shares.items():
+            weight[i, place] = float(share)
+            if Fraction(weight[i, place]) != share:
+                error[i, place] = abs(weight[i, place]) * (2 * U) + TINY
     return weight, error if np.any(error) else None
 
 
 def _written(call: Call) -> tuple[str, str]:
-    """(where entries lie, how they are rounded), and nothing else that changes the weights."""
-    call.number("cubic_coeff_a", 0.0)
+    """(where entries lie, how they are rounded): stretched, with no value beyond the ends."""
+    call.number("cubic_coeff_a", -0.75)
     call.number("extrapolation_value", 0.0)
     if call.string("keep_aspect_ratio_policy", "stretch") != "stretch":
         call.not_checkable("kept aspect ratios")
-    for flag in ("antialias", "exclude_outside"):
-        if call.integer(flag, 0):
-            call.not_checkable(flag)
     where = call.string("coordinate_transformation_mode", "half_pixel")
     return where, call.string("nearest_mode", "round_prefer_floor")
 

@@ -13,6 +13,7 @@ from verifier.checker import (
     contractions,
     length_operators,
     linear,
+    placements,
     resampling,
     selections,
     windows,
@@ -58,4 +59,5 @@ RULES: Mapping[str, Rule] = {
     **activations.RULES,
     **block_operators.RULES,
     **length_operators.RULES,
+    **placements.RULES,
 }

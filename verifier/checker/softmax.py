@@ -12,6 +12,9 @@ Constants. A row of softmax's Jacobian has the absolute sum 2 p_i (1 - p_i) <= 1
 and |J|_2^2 <= |J|_1 |J|_inf. A row of the logarithm's has 2 (1 - p_i) <= 2, a column
 1 + (n - 2) p_j <= max(1, n - 1); |I - 1 p'|_2 is convex in p, so greatest at a unit vector, and
 sqrt(n) there.
+
+Entries may be left out, as if x_j = -inf there: they count in no sum, p_j = 0, and the rest is the
+softmax of fewer entries.
 """
 
 from __future__ import annotations
@@ -26,17 +29,20 @@ from verifier.checker.arithmetic import ONE, Magnitude, above, below, enlarged, 
 from verifier.norms import Norm
 
 if TYPE_CHECKING:
-    from jaxtyping import Float64, Int64
+    from jaxtyping import Bool, Float64, Int64
 
+    Kept: TypeAlias = Bool[np.ndarray, "groups n"]
     Rows: TypeAlias = Float64[np.ndarray, "*groups n"]
     Squares: TypeAlias = Float64[np.ndarray, "*groups n n"]
 
 _MOST = 2.0**1000  #: what lower ends of S say beyond it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Softmax:
     """p of (1)."""
+
+    keeps: Bool[np.ndarray, "groups n"] | None = None  #: None: all; else one at least of a group
 
     def constant(self, norm: Norm, width: int) -> Magnitude:  # noqa: ARG002 (the same in all)
         """1/2; of one entry it is constant."""
@@ -44,19 +50,25 @@ class Softmax:
 
     def constant_on(self, norm: Norm, lower: Rows, upper: Rows) -> Float64[np.ndarray, "*groups 1"]:
         """The greatest 2 p (1 - p), and no more than the constant."""
-        sums = _sums(lower, upper)
-        steepest = _spreads(_shares(*sums), _others(*sums))[1].max(axis=-1, keepdims=True)
+        sums = _sums(lower, upper, self.keeps)
+        steepest = _spreads(_shares(*sums), _others(*sums))[1]
+        steepest = self._only(steepest).max(axis=-1, keepdims=True)
         return np.minimum(2 * steepest, self.constant(norm, lower.shape[-1]).upper())
 
     def image(self, lower: Rows, upper: Rows) -> tuple[Rows, Rows]:
         """1/(1 + S) at the ends of S."""
-        return _shares(*_sums(lower, upper))
+        low, high = _shares(*_sums(lower, upper, self.keeps))
+        return self._only(low), self._only(high)
+
+    def _only(self, numbers: Rows) -> Rows:
+        """The numbers, 0 at what is left out."""
+        return numbers if self.keeps is None else np.where(self.keeps, numbers, 0.0)
 
     def derivatives(self, lower: Rows, upper: Rows) -> tuple[Squares, Squares]:
         """(2). Off the diagonal p_i p_j <= p_i (1 - p_i), for p_j <= 1 - p_i."""
-        sums = _sums(lower, upper)
-        low, high = _shares(*sums)
-        steep, steepest = _spreads((low, high), _others(*sums))
+        sums = _sums(lower, upper, self.keeps)
+        low, high = (self._only(share) for share in _shares(*sums))
+        steep, steepest = (self._only(spread) for spread in _spreads((low, high), _others(*sums)))
         least = np.maximum(below(low[..., :, None] * low[..., None, :]), 0.0)
         most = above(high[..., :, None] * high[..., None, :])
         most = np.minimum(most, np.minimum(steepest[..., :, None], steepest[..., None, :]))
@@ -111,14 +123,17 @@ def _differences(lower: Rows, upper: Rows) -> tuple[Squares, Squares]:
     return with_diagonal(least, zero), with_diagonal(most, zero)
 
 
-def _sums(lower: Rows, upper: Rows) -> tuple[Rows, Rows]:
-    """Ends of S; the upper one is infinite beyond float64."""
+def _sums(lower: Rows, upper: Rows, keeps: Kept | None = None) -> tuple[Rows, Rows]:
+    """Ends of S, of the entries that are kept; the upper one is infinite beyond float64."""
     count = lower.shape[-1]
     least, most = _differences(lower, upper)
     zero = np.zeros(lower.shape)
     with np.errstate(over="ignore"):
-        low = with_diagonal(enclosures.exp(least)[0], zero).sum(axis=-1)
-        high = with_diagonal(enclosures.exp(most)[1], zero).sum(axis=-1)
+        low = with_diagonal(enclosures.exp(least)[0], zero)
+        high = with_diagonal(enclosures.exp(most)[1], zero)
+        if keeps is not None:
+            low, high = (np.where(keeps[..., None, :], one, 0.0) for one in (low, high))
+        low, high = low.sum(axis=-1), high.sum(axis=-1)
         low = np.minimum(_lessened(low, count), _MOST)
         return low, enlarged(high, count)
 

@@ -64,7 +64,16 @@ class Tensor:
     array: np.ndarray
 
 
-def read_tensor(message: memoryview) -> tuple[str, Tensor]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gapped:
+    """Floats of which some are minus infinity; 0 stands there. Of another type, lest it be used."""
+
+    dtype: str
+    numbers: np.ndarray
+    keeps: np.ndarray  #: true at the others
+
+
+def read_tensor(message: memoryview) -> tuple[str, Tensor | Gapped]:
     """(name, content) of a TensorProto.
 
     Raises:
@@ -72,7 +81,7 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
         DtypeUnsupported: an element type other than float16, 32, 64, bfloat16, integers of 8 to 64
             bits (unsigned: to 16), bool.
         TensorSizeMismatch: the data have not the size that the shape says.
-        NonFiniteWeights: an entry is nan or infinite.
+        NonFiniteWeights: an entry is nan or plus infinity.
     """
     parts: dict[int, list[Value]] = {}
     for number, _, value in fields(message):
@@ -93,11 +102,18 @@ def read_tensor(message: memoryview) -> tuple[str, Tensor]:
     array = _numbers(parts, number, stored, shown)
     if dtype in HALVES:
         array = _halves(array, dtype, count)
-    if dtype == "bfloat16":
-        array = _as_float32(array)
-    if dtype in FLOATS and not np.all(np.isfinite(array)):
+    array = _as_float32(array) if dtype == "bfloat16" else array
+    if dtype in FLOATS and not np.all(array < np.inf):
         raise NonFiniteWeights(f"tensor {shown!r} is not finite", fix="export finite weights")
-    return name, Tensor(dtype=dtype, array=_widened(array, dtype).reshape(shape))
+    return name, _opened(_widened(array, dtype).reshape(shape), dtype)
+
+
+def _opened(widened: np.ndarray, dtype: str) -> Tensor | Gapped:
+    """The numbers, and apart from them where they are minus infinity."""
+    if dtype not in FLOATS or np.all(np.isfinite(widened)):
+        return Tensor(dtype=dtype, array=widened)
+    keeps = np.isfinite(widened)
+    return Gapped(dtype=dtype, numbers=np.where(keeps, widened, 0.0), keeps=keeps)
 
 
 def _shape(values: Sequence[Value], name: str) -> tuple[tuple[int, ...], int]:

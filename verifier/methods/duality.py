@@ -55,7 +55,10 @@ def dual_vector(norm: Norm, g: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "
 
 
 def attained_norm(norm: NormPair, matrices: Float64[Tensor, "batch m n"]) -> Attained:
-    """The best of a few starts of the iteration, for every matrix."""
+    """The best of a few starts of the iteration, for every matrix; 0 of one that is not finite."""
+    # Where a root meets 0 there is no derivative, and no decomposition of one.
+    finite = matrices.isfinite().all(dim=2).all(dim=1)
+    matrices = torch.where(finite[:, None, None], matrices, 0.0)
     directions = _starts(norm, matrices)
     values, functionals = _outputs(norm, matrices, directions)
     for _ in range(_ROUNDS if directions.shape[0] else 0):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from verifier.norms import Norm
@@ -19,9 +19,13 @@ from verifier.norms import Norm
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Softmax:
-    """exp(x_i) / sum_j exp(x_j) within disjoint groups that cover the signal."""
+    """exp(x_i) / sum_j exp(x_j) within disjoint groups that cover the signal.
+
+    Entries that are not kept do not count, and what leaves there is 0; every group keeps one.
+    """
 
     groups: Int64[Tensor, "groups n"]
+    keeps: Bool[Tensor, "groups n"] | None = None  #: None: all
 
     @property
     def size(self) -> int:
@@ -30,7 +34,10 @@ class Softmax:
 
     def forward(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch m"]:
         """The shares of every row."""
-        return _placed(x, self.groups, x[:, self.groups].softmax(dim=-1))
+        entering = x[:, self.groups]
+        if self.keeps is not None:
+            entering = entering.masked_fill(~self.keeps, -torch.inf)
+        return _placed(x, self.groups, entering.softmax(dim=-1))
 
     def steepness(self, x: Float64[Tensor, "batch n"]) -> Float64[Tensor, "batch n"]:
         """About the linf norm of the derivatives at every row, by entry."""

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float64
 from torch import Tensor
 
+from verifier.network.activations.arcs import Asinh, Atan, Cosh, Sinh
 from verifier.network.activations.kinked import Celu, Elu, HardSwish, Selu
 from verifier.network.activations.linear import (
     Abs,
@@ -39,10 +40,13 @@ from verifier.network.activations.waves import Cos, Sin
 __all__ = [
     "Abs",
     "Activation",
+    "Asinh",
+    "Atan",
     "Bent",
     "Celu",
     "Clip",
     "Cos",
+    "Cosh",
     "Elu",
     "Erf",
     "Exp",
@@ -63,6 +67,7 @@ __all__ = [
     "Sigmoid",
     "Silu",
     "Sin",
+    "Sinh",
     "SoftShrink",
     "Softplus",
     "Softsign",

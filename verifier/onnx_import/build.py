@@ -19,13 +19,14 @@ from verifier.errors import (
 )
 from verifier.network.graph import Network, Node
 from verifier.network.nodes import Term, linear
-from verifier.onnx_import import counted, fold, tensors
+from verifier.onnx_import import counted, fold, masks, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
 from verifier.onnx_import.convert import RULES, blocked, integral, recurrent, steps
 from verifier.onnx_import.convert.affine import moved
 from verifier.onnx_import.convert.emitted import Emitted, gather
 from verifier.onnx_import.joined import joined, live
 from verifier.onnx_import.living import idle
+from verifier.onnx_import.masks import opened
 from verifier.onnx_import.moves import MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
@@ -47,6 +48,7 @@ from verifier.onnx_import.values import (
     Blocked,
     Constant,
     Grid,
+    Masked,
     Opaque,
     Shape,
     Signal,
@@ -96,7 +98,7 @@ class _Builder:
 
     def run(self) -> None:
         """Every operator, in topological order."""
-        self.values |= self.graph.constants
+        self.values |= {name: opened(one) for name, one in self.graph.constants.items()}
         self._enter()
         self._follow(self.graph.operators)
 
@@ -180,15 +182,28 @@ class _Builder:
                 node=call.name,
                 fix="export without control flow, or with names that are used once",
             )
-        self.values |= branch.constants
+        self.values |= {name: opened(one) for name, one in branch.constants.items()}
         self._follow(in_order(branch.operators, (*branch.constants, *branch.captured)))
         return [self.values[name] for name in branch.outputs]
 
-    def _evaluated(self, call: Call) -> list[Value]:
+    def _without_signals(self, call: Call) -> list[Value] | None:
+        """What leaves where constants decide it, or minus infinity; None elsewhere."""
         if call.op in fold.SHAPE_FOLDERS and call.inputs:
             return [fold.SHAPE_FOLDERS[call.op](call)]
+        if call.op != "Attention" and any(isinstance(value, Masked) for value in call.inputs):
+            softmax = masks.softmax_of(call)
+            if softmax is None:
+                return masks.passed(call, self._evaluated)
+            return [self._emit(call, softmax, _dtype(call), {})]
         if all(value is None or isinstance(value, Constant) for value in call.inputs):
-            return list(self._folded(call))
+            return [opened(result) for result in self._folded(call)]
+        false = masks.never_nan(call, self.nodes)
+        return None if false is None else [false]
+
+    def _evaluated(self, call: Call) -> list[Value]:
+        known = self._without_signals(call)
+        if known is not None:
+            return known
         if not call.opaque_inputs() and steps.rounds(call):
             return self._stepped(call)
         return self._of_signals(call)

@@ -22,6 +22,7 @@ from verifier.errors import (
     DynamicShape,
     EmptyModel,
     InvalidRequest,
+    NonFiniteWeights,
     OverridableInitializer,
 )
 from verifier.onnx_import import tensors, wire
@@ -177,6 +178,13 @@ def _frozen(
             fix="export with keep_initializers_as_inputs=False, or send the option "
             "freeze_initializers=true: the certificate then says that the stored weights are meant",
         )
+    for name in names:
+        if not np.isfinite(stored[name].array).all():
+            raise NonFiniteWeights(
+                f"weight {name!r}, which is also a graph input, has an infinite entry",
+                node=name,
+                fix="export with keep_initializers_as_inputs=False",
+            )
     return tuple(Assumption.of_weight(name, stored[name].array) for name in names)
 
 

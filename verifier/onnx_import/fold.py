@@ -10,8 +10,15 @@ import numpy as np
 
 from verifier.errors import NonFiniteWeights
 from verifier.onnx_import import counted
-from verifier.onnx_import.moves import MOVES, axes_of, axis_of, broadcast_shape
-from verifier.onnx_import.tensors import element_type, nearest
+from verifier.onnx_import.moves import (
+    MOVES,
+    axes_of,
+    axis_of,
+    broadcast_shape,
+    elements_at,
+    slices_at,
+)
+from verifier.onnx_import.tensors import element_type, is_float, nearest
 from verifier.onnx_import.values import Constant, checked_size
 
 if TYPE_CHECKING:
@@ -23,6 +30,10 @@ Folder: TypeAlias = Callable[["Call"], Constant]
 
 #: Constants of any size that the file may state in a few bytes: weights of a model for tests.
 DECLARED: Final = frozenset({"Constant", "ConstantOfShape"})
+
+
+#: Moves that leave places without an entry.
+FILLING: Final = frozenset({"Pad", "Trilu"})
 
 
 def fold(call: Call) -> list[Constant]:
@@ -42,7 +53,8 @@ def fold(call: Call) -> list[Constant]:
             results = [FOLDERS[call.op](call)]
         else:
             raise call.unsupported("its operands are all constant")
-    for result in results:
+    # What a file declares may be the mask of a softmax.
+    for result in () if call.op in DECLARED else results:
         if result.array.dtype.kind == "f" and not _is_finite(result.array):
             raise NonFiniteWeights(
                 f"node {call.name!r} ({call.op}): a constant becomes nan or infinite",
@@ -59,11 +71,12 @@ def _is_finite(array: Array) -> bool:
 
 
 def _moved(call: Call, first: Constant) -> tuple[Array, ...]:
-    """Moved numbers; padding fills with its own value, not with an index."""
-    if call.op != "Pad" or call.attributes.text("mode", "constant") != "constant":
+    """Moved numbers; what is filled is filled with the node's own value, not with an index."""
+    if call.op not in FILLING or call.attributes.text("mode", "constant") != "constant":
         return MOVES[call.op](call, first.array)
-    index = MOVES["Pad"](call, np.arange(first.array.size).reshape(first.shape))[0]
-    padded = np.append(first.array.reshape(-1), pad_value(call))
+    index = MOVES[call.op](call, np.arange(first.array.size).reshape(first.shape))[0]
+    value = np.asarray(pad_value(call) if call.op == "Pad" else 0.0)
+    padded = np.append(first.array.reshape(-1), value.astype(first.array.dtype))
     return (padded[index],)
 
 
@@ -222,6 +235,49 @@ def _where(call: Call) -> Constant:
     return Constant.of(np.where(condition, a, b), _dtype(call, 1))
 
 
+def _cumsum(call: Call) -> Constant:
+    x, axis = call.array(0), int(call.array(1).reshape(-1)[0])
+    if call.attributes.integer("reverse", 0) or call.attributes.integer("exclusive", 0):
+        raise call.unsupported("it is reverse or exclusive")
+    return Constant.of(np.cumsum(x, axis_of(call, axis, x.ndim)), _dtype(call))
+
+
+def _eye_like(call: Call) -> Constant:
+    shape = call.shape(0)
+    if len(shape) != 2:
+        raise call.unsupported(f"its operand has {len(shape)} axes")
+    asked = call.attributes.optional_integer("dtype")
+    dtype = _dtype(call) if asked is None else element_type(asked, call.name).name
+    eye = np.eye(*shape, k=call.attributes.integer("k", 0))
+    return Constant.of(eye if is_float(dtype) else eye.astype(np.int64), dtype)
+
+
+def _non_zero(call: Call) -> Constant:
+    return Constant.of(np.asarray(np.stack(np.nonzero(call.array(0)))), "int64")
+
+
+def _scatter_elements(call: Call) -> Constant:
+    data, updates = call.array(0).copy(), call.array(2)
+    axis = axis_of(call, call.attributes.integer("axis", 0), data.ndim)
+    flat = np.arange(data.size).reshape(data.shape)
+    return _scattered(call, data, elements_at(call, flat, axis), updates)
+
+
+def _scatter_nd(call: Call) -> Constant:
+    data = call.array(0).copy()
+    flat = np.arange(data.size).reshape(data.shape)
+    return _scattered(call, data, slices_at(call, flat, 0), call.array(2))
+
+
+def _scattered(call: Call, data: Array, target: Array, updates: Array) -> Constant:
+    if call.attributes.text("reduction", "none") != "none":
+        raise call.unsupported("it reduces")
+    if len(np.unique(target)) < target.size or target.shape != updates.shape:
+        raise call.unsupported("its places repeat, or do not fit its updates")
+    data.reshape(-1)[target] = updates
+    return Constant.of(data, _dtype(call))
+
+
 def _shape(call: Call) -> Constant:
     shape = call.shape(0)
     start = call.attributes.integer("start", 0) if 15 <= call.opset else 0
@@ -266,9 +322,11 @@ FOLDERS: Final[Mapping[str, Folder]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "CumSum": _cumsum,
     "Cos": _elementwise(np.cos),
     "Div": _elementwise(_divide),
     "Equal": _elementwise(np.equal, "bool"),
+    "EyeLike": _eye_like,
     "Exp": _elementwise(np.exp),
     "Floor": _elementwise(np.floor),
     "Gemm": _gemm,
@@ -283,6 +341,7 @@ FOLDERS: Final[Mapping[str, Folder]] = {
     "Mod": _elementwise(np.mod),
     "Mul": _elementwise(np.multiply),
     "Neg": _elementwise(np.negative),
+    "NonZero": _non_zero,
     "Not": _elementwise(np.logical_not, "bool"),
     "Or": _elementwise(np.logical_or, "bool"),
     "Pow": _elementwise(_pow),
@@ -296,6 +355,8 @@ FOLDERS: Final[Mapping[str, Folder]] = {
     "ReduceProd": _reduce(np.prod, 18),
     "ReduceSum": _reduce(np.sum, 13),
     "Relu": _elementwise(_relu),
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
     "Shape": _shape,
     "Sigmoid": _elementwise(_sigmoid),
     "Sign": _elementwise(np.sign),

@@ -131,15 +131,9 @@ def _section(start: int, end: int, step: int, size: int) -> slice:
 def _gather(call: Call, x: Array) -> tuple[Array, ...]:
     axis = axis_of(call, call.attributes.integer("axis", 0), x.ndim)
     index = call.array(1)
-    size = x.shape[axis]
-    if index.size and not (-size <= int(index.min()) and int(index.max()) < size):
-        raise InvalidAttribute(
-            f"node {call.name!r} (Gather): an index is outside [-{size}, {size})",
-            node=call.name,
-            fix="export the model again",
-        )
+    index = _places(call, index, x.shape[axis])
     checked_size((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]), call.name)
-    return (np.asarray(np.take(x, index % size if size else index, axis)),)
+    return (np.asarray(np.take(x, index, axis)),)
 
 
 def _split(call: Call, x: Array) -> tuple[Array, ...]:
@@ -245,12 +239,65 @@ def _block_size(call: Call) -> int:
     return block
 
 
+def _trilu(call: Call, x: Array) -> tuple[Array, ...]:
+    shift = call.integers(1) or (0,)
+    if x.ndim < 2:
+        raise call.attributes.invalid("k", "is of no matrix")
+    below = np.tri(*x.shape[-2:], k=shift[0] - 1, dtype=np.bool_)
+    upper = call.attributes.integer("upper", 1)
+    keeps = ~below if upper else np.tri(*x.shape[-2:], k=shift[0], dtype=np.bool_)
+    return (np.where(keeps, x, FILL),)
+
+
+def _gather_elements(call: Call, x: Array) -> tuple[Array, ...]:
+    return (elements_at(call, x, axis_of(call, call.attributes.integer("axis", 0), x.ndim)),)
+
+
+def elements_at(call: Call, x: Array, axis: int) -> Array:
+    """The entry of x for every entry of operand 1: at that place along the axis."""
+    index = _places(call, call.array(1), x.shape[axis])
+    if index.ndim != x.ndim:
+        raise call.attributes.invalid("indices", f"have {index.ndim} axes, the operand {x.ndim}")
+    part = x[tuple(slice(None) if i == axis else slice(n) for i, n in enumerate(index.shape))]
+    return np.asarray(np.take_along_axis(part, index, axis))
+
+
+def _gather_nd(call: Call, x: Array) -> tuple[Array, ...]:
+    return (slices_at(call, x, call.attributes.integer("batch_dims", 0)),)
+
+
+def slices_at(call: Call, x: Array, batch: int) -> Array:
+    """The slice of x for every vector of operand 1: at those places of the axes after `batch`."""
+    index = call.array(1)
+    outer = index.shape[:-1]
+    count = index.shape[-1] if index.ndim else 0
+    if not count or x.ndim < batch + count or outer[:batch] != x.shape[:batch]:
+        raise call.attributes.invalid("indices", f"have shape {index.shape} for {x.shape}")
+    checked_size((*outer, *x.shape[batch + count :]), call.name)
+    grid = np.indices(outer)[:batch]
+    own = [_places(call, index[..., i], x.shape[batch + i]) for i in range(count)]
+    return np.asarray(x[(*grid, *own)])
+
+
+def _places(call: Call, index: Array, size: int) -> Array:
+    """Indices counted from the front."""
+    if index.size and not (-size <= int(index.min()) and int(index.max()) < size):
+        raise InvalidAttribute(
+            f"node {call.name!r} ({call.op}): an index is outside [-{size}, {size})",
+            node=call.name,
+            fix="export the model again",
+        )
+    return index % size if size else index
+
+
 MOVES: Final[Mapping[str, Move]] = {
     "DepthToSpace": _depth_to_space,
     "Dropout": _dropout,
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
     "Identity": _identity,
     "Pad": _pad,
     "Reshape": _reshape,
@@ -260,5 +307,6 @@ MOVES: Final[Mapping[str, Move]] = {
     "Squeeze": _squeeze,
     "Tile": _tile,
     "Transpose": _transpose,
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
 }

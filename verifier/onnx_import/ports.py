@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from verifier.errors import DtypeUnsupported, EmptyModel, OpUnsupported, ShapeMismatch
+from verifier.errors import (
+    DtypeUnsupported,
+    EmptyModel,
+    NonFiniteWeights,
+    OpUnsupported,
+    ShapeMismatch,
+)
 from verifier.onnx_import import tensors
 from verifier.onnx_import.unread import counted_shape
 from verifier.onnx_import.values import (
     MAX_ENTRIES,
     Blocked,
     Constant,
+    Masked,
     Opaque,
     Shape,
     Signal,
@@ -106,6 +113,12 @@ def _unread(declared: Declared, value: Value | None) -> Blocked | None:
         return _foremost(value.reasons)
     if isinstance(value, Stepped):
         return _no_floats(declared, value.dtype)
+    if isinstance(value, Masked):
+        raise NonFiniteWeights(
+            f"output {declared.name!r} has an entry that is minus infinity",
+            node=declared.name,
+            fix="end with a softmax of it, or leave the mask out",
+        )
     if declared.dtype:  # else it is keyed by labels
         _check_output(declared, value)
     if not tensors.is_float(value.dtype):

@@ -77,6 +77,29 @@ class Signal:
         return prod(self.shape)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Masked:
+    """A tensor of floats with entries that are minus infinity, see `masks`."""
+
+    inner: Constant | Signal  #: all other entries; numbers without meaning at these
+    keeps: np.ndarray  #: true at the others
+
+    @property
+    def shape(self) -> Shape:
+        """Its shape."""
+        return self.inner.shape
+
+    @property
+    def dtype(self) -> str:
+        """Its type."""
+        return self.inner.dtype
+
+    @property
+    def traces(self) -> Mapping[str, Trace]:
+        """None: it is no function of anything."""
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Blocked:
     """Why a tensor has no place in a network."""
@@ -132,7 +155,7 @@ class Stepped:
         return self.grid.kind
 
 
-Value: TypeAlias = Constant | Signal | Stepped | Opaque
+Value: TypeAlias = Constant | Signal | Stepped | Masked | Opaque
 
 
 def checked_size(shape: Shape, node: str) -> Shape:

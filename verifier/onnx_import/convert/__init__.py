@@ -12,6 +12,7 @@ from verifier.onnx_import.convert import (
     blocks,
     contractions,
     lengths,
+    placements,
     resampling,
     windows,
 )
@@ -27,6 +28,7 @@ RULES: Final[Mapping[str, Callable[[Call], Emitted]]] = {
     **blocks.RULES,
     **contractions.RULES,
     **lengths.RULES,
+    **placements.RULES,
     **resampling.RULES,
     **windows.RULES,
 }

@@ -258,9 +258,12 @@ def _reciprocal(call: Call) -> Emitted:
 
 RULES: Final[Mapping[str, Rule]] = {
     "Abs": _plain(functions.Abs),
+    "Asinh": _plain(functions.Asinh),
+    "Atan": _plain(functions.Atan),
     "Celu": _celu,
     "Clip": _clip,
     "Cos": _plain(functions.Cos),
+    "Cosh": _plain(functions.Cosh),
     "Elu": _elu,
     "Erf": _plain(functions.Erf),
     "Exp": _plain(functions.Exp),
@@ -282,6 +285,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "Shrink": _shrink,
     "Sigmoid": _plain(functions.Sigmoid),
     "Sin": _plain(functions.Sin),
+    "Sinh": _plain(functions.Sinh),
     "Softplus": _plain(functions.Softplus),
     "Softsign": _plain(functions.Softsign),
     "Sqrt": _root,

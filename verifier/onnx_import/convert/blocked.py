@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from verifier.onnx_import.convert.integral import LAYOUTS
+from verifier.onnx_import.convert.layouts import LAYOUTS
 from verifier.onnx_import.counted import QUANTISERS
 from verifier.onnx_import.tensors import ELEMENT_TYPES
 
@@ -72,23 +72,14 @@ KNOWN: Final = frozenset(
         "Acos",
         "Acosh",
         "Asin",
-        "Asinh",
-        "Atan",
         "Atanh",
-        "Cosh",
-        "CumSum",
         "Det",
-        "GatherElements",
-        "GatherND",
         "MaxRoiPool",
         "ReduceProd",
         "RoiAlign",
-        "Scatter",
         "SequenceConstruct",
-        "Sinh",
         "Swish",
         "Tan",
-        "Trilu",
     }
 )
 

@@ -11,8 +11,9 @@ from math import prod
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+import torch
 
-from verifier.errors import ShapeMismatch
+from verifier.errors import NonFiniteWeights, ShapeMismatch
 from verifier.network.blocks import Block, LogSoftmax, Normalise, Softmax
 from verifier.network.graph import Grouped, Node
 from verifier.network.linear_map import Adjoint, Diagonal, Gather, LinearMap
@@ -31,7 +32,7 @@ from verifier.onnx_import.moves import axis_of
 from verifier.onnx_import.values import Signal
 
 if TYPE_CHECKING:
-    from jaxtyping import Int64
+    from jaxtyping import Bool, Int64
     from torch import Tensor
 
     from verifier.onnx_import.call import Call
@@ -53,14 +54,44 @@ def along(call: Call, x: Signal, axes: tuple[int, ...]) -> Int64[Tensor, "groups
 def _softmax(make: Callable[[Tensor], Block]) -> Rule:
     def rule(call: Call) -> Emitted:
         x = call.signal(0)
-        since = 13
-        axis = call.attributes.integer("axis", 1 if call.opset < since else -1)
-        axis = axis_of(call, axis, len(x.shape))
-        # Before opset 13 the axes from `axis` on are one.
-        axes = tuple(range(axis, len(x.shape))) if call.opset < since else (axis,)
-        return grouped(call, x, make(along(call, x, axes)), x.shape)
+        return grouped(call, x, make(_softmax_groups(call, x)), x.shape)
 
     return rule
+
+
+def _softmax_groups(call: Call, x: Signal) -> Int64[Tensor, "groups n"]:
+    since = 13
+    axis = call.attributes.integer("axis", 1 if call.opset < since else -1)
+    axis = axis_of(call, axis, len(x.shape))
+    # Before opset 13 the axes from `axis` on are one.
+    return along(call, x, tuple(range(axis, len(x.shape))) if call.opset < since else (axis,))
+
+
+def masked_softmax(call: Call, keeps: Array) -> Emitted:
+    """The softmax of the entries that are kept."""
+    x = call.signal(0)
+    groups = _softmax_groups(call, x)
+    return grouped(call, x, Softmax(groups, kept_within(call, groups, keeps)), x.shape)
+
+
+def kept_within(
+    call: Call, groups: Int64[Tensor, "groups n"], keeps: Array
+) -> Bool[Tensor, "groups n"] | None:
+    """Which entries of each group are kept; None: all.
+
+    Raises:
+        NonFiniteWeights: a group has none.
+    """
+    if keeps.all():
+        return None
+    kept = torch.from_numpy(np.array(keeps.reshape(-1)))[groups]
+    if not kept.any(dim=1).all():
+        raise NonFiniteWeights(
+            f"node {call.name!r} ({call.op}): all entries of one sum are minus infinity",
+            node=call.name,
+            fix="leave at least one entry of every row of the mask",
+        )
+    return kept
 
 
 # --- Normalisation layers ------------------------------------------------------------------------

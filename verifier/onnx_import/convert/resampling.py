@@ -1,12 +1,14 @@
-"""Resize and Upsample: nearest entries, or lines between two of them, axis by axis.
+"""Resize and Upsample: nearest entries, or weighted ones around, axis by axis.
 
 Coordinates are exact rationals of the file's scales: entry i of an axis lies at x(i) of the input,
-and takes the entry nearest to it, or those on its two sides by their distance.
+and takes the entry nearest to it, or those within a radius by their distance: 1 for lines, 2 for
+cubics, both stretched by 1/scale where antialias shrinks an axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, prod
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -26,6 +28,7 @@ Rule: TypeAlias = Callable[["Call"], Emitted]
 Scales: TypeAlias = tuple[Fraction, ...]
 
 HALF: Final = Fraction(1, 2)
+_EXCLUDE: Final = "exclude_outside"
 LONGEST: Final = 2**14  #: entries of an axis
 NEAREST: Final[Mapping[str, Callable[[Fraction], int]]] = {
     "ceil": ceil,
@@ -78,49 +81,98 @@ def _resize(call: Call) -> Emitted:
     if call.opset < 11 and min(scales, default=Fraction(1)) < 1 and mode == "nearest":
         # Not said in the specification, whose examples are rounded otherwise than larger scales.
         raise call.unsupported(f"opset {call.opset} does not say which entry is nearest")
-    if mode == "nearest" and rounding in NEAREST:
+    plain = not (call.attributes.integer("antialias", 0) or call.attributes.integer(_EXCLUDE, 0))
+    if mode == "nearest" and rounding in NEAREST and plain:
         picked = [
             [min(max(NEAREST[rounding](p), 0), size - 1) for p in axis]
             for axis, size in zip(places, x.shape, strict=True)
         ]
         return affine(call, out, [(x, gather(indices(x.shape)[np.ix_(*picked)], x.size))])
-    if mode == "linear":
-        return affine(call, out, [(x, _between(x.shape, out, places))])
-    raise call.unsupported(f"its mode is {mode!r} ({rounding})")
+    if mode == "nearest" or (mode == "cubic" and call.opset < 11):
+        raise call.unsupported(f"its mode is {mode!r} ({rounding})")
+    kernel = _kernel(call, mode)
+    matrices = [
+        _matrix(call, kernel, row, scale, size)
+        for row, scale, size in zip(places, scales, x.shape, strict=True)
+    ]
+    return affine(call, out, [(x, _by_axis(x.shape, matrices))])
 
 
-def _between(shape: Shape, out: Shape, places: list[list[Fraction]]) -> LinearMap:
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """The weight of an entry by its distance."""
+
+    weight: Callable[[Fraction], Fraction]
+    radius: int
+    antialias: bool
+    excludes: bool  #: entries beyond the ends, instead of repeating those
+
+
+def _kernel(call: Call, mode: str) -> _Kernel:
+    antialias = bool(call.attributes.integer("antialias", 0))
+    excludes = bool(call.attributes.integer(_EXCLUDE, 0))
+    a = Fraction(call.attributes.number("cubic_coeff_a", -0.75))
+    if antialias and call.opset < 18:
+        raise call.attributes.invalid("antialias", "comes with opset 18")
+    match mode:
+        case "linear" if antialias or not excludes:
+            return _Kernel(lambda d: max(1 - abs(d), Fraction(0)), 1, antialias, excludes)
+        case "cubic":
+            return _Kernel(lambda d: _cubic(a, abs(d)), 2, antialias, excludes)
+        case _:
+            raise call.unsupported(f"its mode is {mode!r}, with {_EXCLUDE} {excludes}")
+
+
+def _cubic(a: Fraction, d: Fraction) -> Fraction:
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * (d**3 - 5 * d**2 + 8 * d - 4) if d < 2 else Fraction(0)
+
+
+def _matrix(
+    call: Call, kernel: _Kernel, row: list[Fraction], scale: Fraction, size: int
+) -> Array | None:
+    """The weights of one axis; None where nothing changes."""
+    if row == list(range(size)):
+        return None
+    checked_size((len(row), size), call.name)
+    matrix = np.zeros((len(row), size))
+    stretch = max(1 / scale, Fraction(1)) if kernel.antialias else Fraction(1)
+    for i, x in enumerate(row):
+        first, last = ceil(x - kernel.radius * stretch), floor(x + kernel.radius * stretch)
+        if kernel.excludes:
+            first, last = max(first, 0), min(last, size - 1)
+        weights = {k: kernel.weight((x - k) / stretch) for k in range(first, last + 1)}
+        total = sum(weights.values())
+        if total <= 0:
+            raise call.unsupported("its weights do not add up to a positive number")
+        for k, weight in weights.items():
+            matrix[i, min(max(k, 0), size - 1)] += float(weight / total)
+    return matrix
+
+
+def _by_axis(shape: Shape, matrices: Sequence[Array | None]) -> LinearMap:
     """One matrix for each axis that changes."""
     linear: LinearMap = gather(indices(shape), prod(shape))
     current = list(shape)
-    for axis, row in enumerate(places):
-        if out[axis] == shape[axis] and row == list(range(shape[axis])):
+    for axis, matrix in enumerate(matrices):
+        if matrix is None:
             continue
-        matrix = np.zeros((out[axis], shape[axis]))
-        for i, x in enumerate(row):
-            inside = min(max(x, Fraction(0)), Fraction(shape[axis] - 1))
-            left = min(floor(inside), max(shape[axis] - 2, 0))
-            matrix[i, left] += float(1 - (inside - left))
-            if inside != left:
-                matrix[i, left + 1] += float(inside - left)
         order = np.moveaxis(indices(tuple(current)), axis, -1)
         linear = then(linear, gather(order, prod(current)))
         linear = then(linear, Dense(tensor(matrix), prod(current) // shape[axis]))
-        current[axis] = out[axis]
-        back = (*order.shape[:-1], out[axis])
+        current[axis] = len(matrix)
+        back = (*order.shape[:-1], len(matrix))
         linear = then(linear, gather(np.moveaxis(indices(back), -1, axis), prod(back)))
     return linear
 
 
 def _modes(call: Call) -> tuple[str, str]:
-    """(where entries lie, how they are rounded), with no other filter and no kept ratio."""
+    """(where entries lie, how they are rounded), with no kept ratio."""
     call.attributes.ignore("cubic_coeff_a", "extrapolation_value")
     policy = call.attributes.text("keep_aspect_ratio_policy", "stretch")
     if policy != "stretch":
         raise call.unsupported(f"its keep_aspect_ratio_policy is {policy!r}")
-    for flag in ("antialias", "exclude_outside"):
-        if call.attributes.integer(flag, 0):
-            raise call.unsupported(f"it has {flag}")
     where = call.attributes.text("coordinate_transformation_mode", "half_pixel")
     return where, call.attributes.text("nearest_mode", "round_prefer_floor")
 

@@ -3,7 +3,7 @@
     GELU           c x (1 + erf(k x))
     SiLU           c x sigmoid(k x)
     Mish           c x tanh(softplus(x))
-    softsign       x / (1 + |x|)
+    softsign       c x / (t + |k x|)
     log-sigmoid    log(sigmoid(x))
     x itself       sign(x) |x|             as pooling of powers guards its root
     soft shrinkage see `shrinks`
@@ -96,9 +96,8 @@ def compound(call: Call, written: Written) -> Emitted | None:
                 function = _gated(scale, x, gate, written)
                 if function is not None:
                     return _emitted(call, x, function, written)
-    if call.op == "Div" and _is_softsign(call, written):
-        return _emitted(call, call.operator.inputs[0], functions.Softsign(_size(call)), written)
-    return _of_one(call, written)
+    found = _softsign(call, written) if call.op == "Div" else None
+    return found or _of_one(call, written)
 
 
 def _of_one(call: Call, written: Written) -> Emitted | None:
@@ -222,14 +221,34 @@ def _shifted_erf(gate: str, x: str, written: Written) -> float:
     return 0.0
 
 
-def _is_softsign(call: Call, written: Written) -> bool:
-    """X / (1 + |x|)."""
-    x, divisor = call.operator.inputs
-    shifted = written.operator(divisor, "Add")
+def _softsign(call: Call, written: Written) -> Emitted | None:
+    """a r / (t + k |c r|) = a/(k |c|) softsign(k |c| r / t), 0 < t and 0 < k."""
+    above, below = call.operator.inputs
+    scale, roots = written.factors(above)
+    for shift, steepness, inner in _shifted_magnitudes(below, written):
+        if inner == roots and len(roots) == 1 and 0 < shift and 0 < steepness and scale != 0:
+            function = functions.Softsign(_size(call))
+            if scale == steepness == shift:
+                return _emitted(call, roots[0], function, written)
+            function = functions.Scaled(
+                function.size, function, scale / steepness, steepness / shift
+            )
+            return _emitted(call, roots[0], function, written)
+    return None
+
+
+def _shifted_magnitudes(name: str, written: Written) -> list[tuple[float, float, list[str]]]:
+    """(t, k |c|, [r]) where the tensor is t + k |c r|."""
+    whole, names = written.factors(name)
+    shifted = written.operator(names[0], "Add") if len(names) == 1 else None
     if shifted is None:
-        return False
+        return []
+    found: list[tuple[float, float, list[str]]] = []
     for one, rest in (shifted.inputs, shifted.inputs[::-1]):
-        size = written.operator(rest, "Abs")
-        if written.scalar(one) == 1.0 and size is not None:
-            return size.inputs[0] == x
-    return False
+        shift = written.scalar(one)
+        outer, inside = written.factors(rest)
+        size = written.operator(inside[0], "Abs") if len(inside) == 1 else None
+        if shift is not None and size is not None:
+            inner, roots = written.factors(size.inputs[0])
+            found.append((whole * shift, whole * outer * abs(inner), roots))
+    return found
