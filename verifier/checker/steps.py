@@ -19,7 +19,6 @@ from verifier.checker.arithmetic import root_up, up
 from verifier.checker.counted import QUANTISERS, along, check_type_of_result, grid_of, kind_of
 from verifier.checker.network import Elementwise
 from verifier.checker.operands import Call, Constant, Grid, Signal, Stepped
-from verifier.checker.tensors import FLOATS
 
 if TYPE_CHECKING:
     from verifier.checker.builder import Builder
@@ -40,8 +39,6 @@ def quantised(builder: Builder, call: Call) -> tuple[Stepped, float]:
     """(1) without rounding, and half a step of every entry in the length of all."""
     call.arity(2, 3)
     signal = call.signal(0)
-    if signal.dtype not in FLOATS:
-        call.not_checkable(f"it counts {signal.dtype}")
     grid = grid_of(call, signal.dtype, kind_of(call))
     _refuse_blocks(call)
     return clipped(builder, call.node.name, signal, grid)
