@@ -27,6 +27,7 @@ from verifier.errors import (
     InvalidRequest,
     LipcertError,
     OverridableInitializer,
+    ShapeMismatch,
 )
 from verifier.onnx_import import load
 from verifier.property import Bind, Indices, Names, Reading
@@ -275,3 +276,41 @@ def test_a_symbol_that_leads_an_input_is_one() -> None:
         outputs=[info("a", ("N", 1)), info("y", ("N", 5))],
     )
     assert bound_of(data, {"outputs": {"indices": [1]}}) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("op", ["Relu", "Sign"])
+def test_indices_are_not_counted_by_a_false_shape(op: str) -> None:
+    """`a` has one entry, whatever is declared: index 1 is the first of `y`, and 2 the second."""
+
+    def made(columns: int) -> bytes:
+        return model(
+            [
+                node("ReduceSum", ["x"], ["s"]),
+                node(op, ["s"], ["a"]),
+                node("Mul", ["x", "d"], ["y"]),
+            ],
+            {"d": np.array([1.0, 100.0, 1.0], np.float32)},
+            inputs=[info("x", ("N", 3))],
+            outputs=[info("a", ("N", columns)), info("y", ("N", 3))],
+        )
+
+    asked = Reading(outputs=Indices((2,)))
+    assert bound_of(made(1), {"outputs": {"indices": [2]}}) == pytest.approx(100)
+    for reader in (load, read_network):
+        with pytest.raises(ShapeMismatch, match="'a'"):
+            reader(made(2), reading=asked)
+    assert bound_of(made(2), {"outputs": {"names": ["y"]}}) == pytest.approx(100)
+
+
+def test_indices_behind_what_cannot_be_read_are_refused() -> None:
+    data = model(
+        [node("CumSum", ["x", "i"], ["a"]), node("Neg", ["x"], ["y"])],
+        {"i": np.array(1)},
+        inputs=[info("x", (1, 3))],
+        outputs=[info("a", (1, 3)), info("y", (1, 3))],
+    )
+    with pytest.raises(DynamicShape, match="not known"):
+        load(data, Reading(outputs=Indices((3,))))
+    with pytest.raises(LipcertError):
+        read_network(data, reading=Reading(outputs=Indices((3,))))
+    assert bound_of(data, {"outputs": {"names": ["y"]}}) == pytest.approx(1)

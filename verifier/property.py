@@ -5,7 +5,7 @@ Frozen, validated once, and the same JSON as in the interface. Parsing lives in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -190,6 +190,18 @@ class Reading:
             for name, (first, last) in places.items()
             if any(first <= index < last for index in wanted)
         )
+
+    def counted(self, names: Sequence[str], chosen: Collection[str]) -> tuple[str, ...]:
+        """The outputs that do not count, and that indices of those that do are counted by.
+
+        Args:
+            names: all outputs, in the file's order.
+            chosen: those that count.
+        """
+        if not isinstance(self.outputs, Indices | Margins):
+            return ()
+        last = max((place for place, name in enumerate(names) if name in chosen), default=0)
+        return tuple(name for name in names[:last] if name not in chosen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from verifier.checker import compounds, restricted, scalars, waves
 from verifier.checker.curves import Curve
-from verifier.errors import NotLipschitzGlobally
+from verifier.errors import NotCheckable, NotLipschitzGlobally
 
 Oracle = Callable[[Decimal], Decimal]
 ZERO, ONE, HALF = Decimal(0), Decimal(1), Decimal("0.5")
@@ -221,6 +221,17 @@ def test_selu_default_exceeds_the_papers() -> None:
     _, upper = curve.slope_range(1)
     exact_end = Fraction(1.67326319217681884765625) * Fraction(1.05070102214813232421875)
     assert exact_end <= Fraction(upper.item()) <= exact_end * (1 + Fraction(1, 10**14))
+
+
+def test_a_factor_of_unknown_sign_is_refused() -> None:
+    """Its sign says which pieces are convex: -1/2 +- 1 may be 1/2, and the image would be wrong."""
+    for inner, outer in (
+        ((1.0, 0.0), (-0.5, 1.0)),
+        ((1.0, 0.0), (0.0, 1.0)),
+        ((1.0, 0.5), (1.0, 0.0)),
+    ):
+        with pytest.raises(NotCheckable):
+            compounds.Rescaled(compounds.silu(), inner, outer, compounds.Gate.curvature)
 
 
 def test_parameters_may_differ_from_entry_to_entry() -> None:

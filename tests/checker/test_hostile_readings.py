@@ -121,7 +121,18 @@ REFUSED: Mapping[str, bytes] = {
          node("Add", ["x", "t"], ["y"])],
         {"c": _f(0, 1, 2, 3), "e": np.array([[2]], np.float32)},
     ),
+    # 2^53 + 1 - 2^53 - 1/2 is 1/2, and -1/2 in float64.
+    "a gate times a number of unknown sign": model(
+        [node("Add", ["big", "one"], ["s"]), node("Sub", ["s", "big"], ["d"]),
+         node("Sub", ["d", "half"], ["c"]), node("Mul", ["x", "c"], ["t"]),
+         node("Sigmoid", ["x"], ["g"]), node("Mul", ["t", "g"], ["y"])],
+        {"big": np.array(2.0**53), "one": np.array(1.0), "half": np.array(0.5)},
+        inputs=[info("x", (1, 1), 11)], outputs=[info("y", None, 11)],
+    ),
     "the length of nothing": _one("ReduceL2", noop_with_empty_axes=1),
+    "an output without entries": model(
+        [node("Slice", ["x", "i", "i", "i"], ["y"])], {"i": np.array([1])}
+    ),
     "pads that cut too much": _one("Pad", (1, 3), p=_i(0, 4, 0, -5)),
     "pads that cut too much at once": _one("Pad", (1, 3), p=_i(0, -4, 0, 3)),
     "a size and a scale": model(
@@ -218,6 +229,34 @@ def test_what_underflowed_is_not_forgotten_when_it_grows_again() -> None:
     assert true > 0
     for value, spread in zip(scale, error, strict=True):
         assert abs(true - Fraction(float(value))) <= Fraction(float(spread))
+
+
+def test_every_term_of_a_product_may_underflow() -> None:
+    """s (2 + d) and r (1 + d) are 3s and 2r, d = 2^53 + 1 - 2^53 being 0 in float64."""
+    nodes = [
+        node("Add", ["big", "one"], ["e"]),
+        node("Sub", ["e", "big"], ["d"]),
+        node("Add", ["d", "two"], ["a"]),
+        node("Add", ["d", "one"], ["b"]),
+        node("Mul", ["a", "s"], ["left"]),
+        node("Mul", ["b", "r"], ["right"]),
+        node("MatMul", ["left", "right"], ["m"]),
+        node("Mul", ["x", "m"], ["y"]),
+    ]
+    count, least = 1000, 2.0**-1074
+    small = 0.245 * 2.0**-537  # of 2s r = 0.49 eta every product is rounded to 0
+    constants = {
+        "big": np.array(2.0**53),
+        "one": np.array(1.0),
+        "two": np.array(2.0),
+        "s": np.full((1, count), 2.0**-537),
+        "r": np.full((count, 1), small),
+    }
+    ends = {"inputs": [info("x", (1, 1), 11)], "outputs": [info("y", None, 11)]}
+    scale, error = _last_scale(model(nodes, constants, **ends))
+    true = count * Fraction(3 * 2.0**-537) * Fraction(2 * small)
+    assert Fraction(scale[0]) < Fraction(least) < true
+    assert abs(true - Fraction(scale[0])) <= Fraction(error[0])
 
 
 def test_the_root_of_what_underflowed_has_the_root_of_its_error() -> None:

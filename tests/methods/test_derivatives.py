@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from tests.methods.toys import NETWORKS, dyadic
+from tests.onnx_import.graphs import floats, model, node
 from verifier.methods.derivatives import Derivatives, smoothed_rise
+from verifier.methods.duality import attained_norm
+from verifier.norms import Norm, NormPair
+from verifier.onnx_import import load
 
 
 @pytest.mark.parametrize("shape", NETWORKS)
@@ -33,3 +37,15 @@ def test_narrow_windows_give_the_derivative(shape: str) -> None:
     rise = smoothed_rise(network.lowered("compare"), x, d, 1e-5)
     expected = Derivatives(network, torch.eye(2, dtype=torch.float64)).pushed(x, d)
     assert torch.allclose(rise, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_constant_output_does_not_rise() -> None:
+    data = model([node("Identity", ["W"], ["y"])], {"W": floats(1, 3)})
+    lowered = load(data).require_network().lowered("compare")
+    x = torch.ones(2, 4, dtype=torch.float64)
+    assert torch.equal(smoothed_rise(lowered, x, x, 0.5), torch.zeros(2, 3, dtype=torch.float64))
+
+
+def test_infinite_slopes_are_no_breakdown() -> None:
+    matrices = torch.full((1, 2, 2), torch.nan, dtype=torch.float64)
+    assert attained_norm(NormPair(Norm.L2, Norm.L2), matrices).value.shape == (1,)

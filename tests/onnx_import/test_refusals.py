@@ -193,6 +193,15 @@ CASES: dict[str, tuple[str, bytes]] = {
     "every dimension symbolic": ("dynamic-shape", model(RELU, shape=("N", "C"))),
     "no shape": ("dynamic-shape", model(RELU, inputs=[info("x", None)])),
     "no output": ("empty-model", model(RELU, outputs=[])),
+    "a stack of matrices in Gemm": (
+        "unsupported-op",
+        model([node("Gemm", ["x", "W"], ["y"], transA=1)], {"W": floats(3, 5, 1)}, shape=(3, 4)),
+    ),
+    "no entry of an output": (
+        "empty-model",
+        model([node("Slice", ["x", "i", "i", "i"], ["y"])], {"i": integers(1)}),
+    ),
+    "no entry of an input": ("empty-model", model(RELU, shape=(0, 4))),
     "a value made twice": (
         "duplicate-name",
         model([*RELU, node("Abs", ["x"], ["y"])]),

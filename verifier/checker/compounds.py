@@ -17,6 +17,7 @@ from verifier.checker.curves import CONCAVE, CONVEX, STRAIGHT, Break, Curve
 from verifier.checker.enclosures import TINY, U, lower_of, upper_of
 from verifier.checker.gates import ErfGate, Gate, Mish, Pair
 from verifier.checker.scalars import Smooth
+from verifier.errors import NotCheckable
 
 if TYPE_CHECKING:
     from verifier.checker.enclosures import Enclosure, Points
@@ -171,12 +172,24 @@ class Rescaled(Curve):
 
     The base states `curvature`, a bound on its second derivative away from kinks; a kink of the
     base lies at 0, or the inner scale is exact and a power of two.
+
+    Raises:
+        NotCheckable: the error of inner or outer is half of it or more. Of an unknown sign it is
+            not known which pieces are convex.
     """
 
     base: Curve
     inner: Pair
     outer: Pair
     curvature_of_base: float
+
+    def __post_init__(self) -> None:
+        for value, error in (self.inner, self.outer):
+            if not 2 * error < abs(value):
+                raise NotCheckable(
+                    f"a factor {value} that is known up to {error}",
+                    fix="export with constants of usual size",
+                )
 
     def _argument(self, x: Points) -> tuple[Points, Points]:
         """(fl(inner x), a bound on its distance from the exact one)."""

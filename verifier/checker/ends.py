@@ -3,7 +3,7 @@
 * an initialiser that is also an input is a constant; from IR 4 on only if the claim says so;
 * an input with bound values is a constant: each number the nearest one of the input's type;
 * all other inputs make up the flat input, in the file's order;
-* outputs that are not chosen are not looked at.
+* of outputs that are not chosen the shape counts, where chosen ones behind them are counted.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Ends:
     inputs: tuple[str, ...]  #: that make up the flat input
     outputs: tuple[str, ...]  #: all of the file
     chosen: frozenset[str]  #: of the outputs
+    counted: tuple[str, ...]  #: of the others, those that indices of chosen ones are counted by
     held: Mapping[str, Tensor]  #: inputs that are held constant
     assumptions: tuple[Assumption, ...]
     idealises: bool  #: whether known functions that jump stand for continuous ones
@@ -109,10 +110,12 @@ def read_ends(
     free = tuple(name for name in names if name not in initialisers and name not in held)
     if not free or not outputs:
         raise EmptyModel("the graph has no input or no output", fix="export the network again")
+    chosen = reading.chosen(_counts(inputs, outputs))
     return Ends(
         inputs=free,
         outputs=tuple(name for name, _ in outputs),
-        chosen=reading.chosen(_counts(inputs, outputs)),
+        chosen=chosen,
+        counted=reading.counted([name for name, _ in outputs], chosen),
         held=held,
         assumptions=tuple(
             Assumption.of_weight(name, initialisers[name].array) for name in weights if is_free

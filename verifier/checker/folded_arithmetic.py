@@ -159,7 +159,8 @@ def product(call: Call, first: Constant, second: Constant, dtype: str) -> list[C
     size, other = np.abs(a), np.abs(b)
     with np.errstate(over="ignore", invalid="ignore"):
         value = a @ b
-        error = (size @ other) * gamma + (terms + 1) * TINY
+        # Every term of each of the four products may underflow.
+        error = (size @ other) * gamma + 4 * terms * TINY
         if first.error is not None:
             error = error + first.error @ (other + second.spread)
         if second.error is not None:

@@ -9,7 +9,7 @@ are computed here; what the file declares has to agree.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -34,6 +34,7 @@ from verifier.checker.patterns import recognised
 from verifier.checker.reader import Model, in_order, read_model
 from verifier.checker.rules import DISCONTINUOUS, RULES
 from verifier.checker.tensors import FLOATS
+from verifier.checker.unread import KNOWN, shape_of, unknown
 from verifier.errors import (
     ControlFlow,
     DiscontinuousOp,
@@ -115,20 +116,49 @@ class _Pass:
 
     def network(self) -> Network:
         """The nodes that the output needs, in order."""
-        needed = self._needed()
+        needed = self._needed(self.model.ends.chosen)
+        self._enter_constants(needed)
+        for node in self.model.nodes:
+            if any(name in needed for name in node.outputs):
+                self._step(node, needed)
+        self._check_counted()
+        return finished(self.model.ends, self.builder, self.values, self.idealised)
+
+    def _enter_constants(self, needed: set[str]) -> None:
         for name in needed & self.model.constants.keys():
             tensor = self.model.constants[name]
             self.values[name] = Constant(tensor.array, tensor.dtype)
             self._check_declared(name)
-        for node in self.model.nodes:
-            if any(name in needed for name in node.outputs):
-                self._step(node, needed)
-        return finished(self.model.ends, self.builder, self.values, self.idealised)
 
-    def _needed(self) -> set[str]:
-        """The tensors that chosen outputs depend on, not looking inside of patterns."""
+    def _check_counted(self) -> None:
+        """Whether outputs that indices count have the shapes that the file declares of them."""
+        needed = self._needed(self.model.ends.counted)
+        self._enter_constants(needed)
+        shapes: dict[str, tuple[int, ...]] = {}
+        for node in self.model.nodes:
+            if all(name in self.values or name not in needed for name in node.outputs):
+                continue
+            operands = [self.values.get(name) for name in node.inputs if name]
+            if all(isinstance(operand, Constant) for operand in operands) or node.op not in KNOWN:
+                self._step(node, needed)
+                continue
+            found = [
+                shapes.get(name) if operand is None else operand.shape
+                for name, operand in zip(filter(None, node.inputs), operands, strict=True)
+            ]
+            known = [shape for shape in found if shape is not None]
+            if len(known) == len(found):
+                shapes[node.name] = shape_of(Call(node, self.model.opset, []), known)
+        for name in self.model.ends.counted:
+            shape = self.values[name].shape if name in self.values else shapes.get(name)
+            if shape is None:
+                raise unknown(name)
+            self._check_shape(name, shape)
+
+    def _needed(self, outputs: Collection[str]) -> set[str]:
+        """The tensors that outputs depend on, not looking inside of patterns."""
         found: set[str] = set()
-        pending = list(self.model.ends.chosen)
+        pending = list(outputs)
         while pending:
             name = pending.pop()
             if not name or name in found:
@@ -328,9 +358,13 @@ class _Pass:
                 fix="export again",
                 node=name,
             )
-        if declared.shape is not None and not _agrees(declared, value.shape):
+        self._check_shape(name, value.shape)
+
+    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        declared = self.model.ends.declared[name]
+        if declared.shape is not None and not _agrees(declared, shape):
             raise ShapeMismatch(
-                f"{name!r} is declared with shape {declared.shape[:8]}, and has {value.shape[:8]}",
+                f"{name!r} is declared with shape {declared.shape[:8]}, and has {shape[:8]}",
                 fix="export again",
                 node=name,
             )

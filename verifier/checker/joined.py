@@ -13,7 +13,7 @@ from verifier.checker.maps import Gather
 from verifier.checker.network import Network, Term
 from verifier.checker.operands import MAX_FOLDED, Constant, Result, Signal
 from verifier.checker.tensors import FLOATS
-from verifier.errors import DtypeUnsupported, ExpansionTooLarge
+from verifier.errors import DtypeUnsupported, EmptyModel, ExpansionTooLarge
 
 if TYPE_CHECKING:
     from verifier.certificate import Idealised
@@ -33,6 +33,8 @@ def finished(
     Of `idealised` those count that it needs.
     """
     output, places = _joined(ends, builder, values)
+    if output.size == 0:
+        raise EmptyModel("the outputs have no entry", fix="export outputs that have entries")
     nodes = builder.nodes
     shapes: dict[str, tuple[int, ...]] = {}
     for value in (*values.values(), output):

@@ -87,8 +87,9 @@ def smoothed_rise(
     for node in lowered.nodes:
         match node:
             case Affine():
-                parts = [term.map.apply(rises[term.source]) for term in node.terms]
-                rises[node.name] = sum(parts[1:], parts[0])
+                still = torch.zeros_like(values[node.name])
+                parts = (term.map.apply(rises[term.source]) for term in node.terms)
+                rises[node.name] = sum(parts, still)
             case Elementwise(function=Restricted() as function):
                 slope = function.derivative(values[node.source])
                 rises[node.name] = rises[node.source] * slope

@@ -78,7 +78,9 @@ def _starts(
     unit = torch.zeros_like(rows).scatter(1, columns[:, None], 1.0)
     starts = [dual_vector(norm.input, rows), unit]
     if Norm.LINF is not norm.output and Norm.L1 is not norm.input:
-        singular = torch.linalg.svd(matrices, full_matrices=False)[2][:, 0]
+        # Where a slope is infinite any start is as good as another.
+        finite = torch.where(matrices.isfinite(), matrices, 0.0)
+        singular = torch.linalg.svd(finite, full_matrices=False)[2][:, 0]
         starts.append(dual_vector(norm.input, singular))
     return torch.stack(starts)
 

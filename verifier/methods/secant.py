@@ -66,6 +66,7 @@ def _evaluated(
 ) -> tuple[Float64[Tensor, "points outputs"], Float64[Tensor, "points outputs"]]:
     """The output at every point, and how wrong it may be."""
     values, errors = {"": points}, {"": torch.zeros_like(points)}
+    finished = lowered.finished
     for node in lowered.nodes:
         match node:
             case Affine():
@@ -89,13 +90,15 @@ def _evaluated(
                 )
             case _:
                 raise TypeError(f"node {node.name!r} is not lowered")
+        for source in finished[node.name]:
+            del values[source], errors[source]
     return values[lowered.output], errors[lowered.output]
 
 
 def _affine(
     node: Affine, values: dict[str, Tensor], errors: dict[str, Tensor]
 ) -> tuple[Float64[Tensor, "points n"], Float64[Tensor, "points n"]]:
-    value = node.bias.expand(len(values[""]), -1)
+    value = node.bias.expand(len(next(iter(values.values()))), -1)
     error = _gamma(len(node.terms)) * value.abs()
     for term in node.terms:
         u, e = values[term.source], errors[term.source]

@@ -51,6 +51,7 @@ _GAIN = 1e-4
 _DENSE_ROWS = 64  #: of Jacobians that are computed as a whole
 _POWER_STEPS = 12
 _BATCH_ENTRIES = 2**22  #: of all points of a batch, in the widest signal
+_HELD_ENTRIES = 2**26  #: of all points of a batch, in all signals: gradients keep them
 
 
 def search(network: Network, asked: Property, clock: Clock, seed: int) -> Witness | None:
@@ -117,6 +118,8 @@ class _Climb:
         self._random = random
         self._elite: _Points | None = None  #: the best points of all rounds
         self._domain = Domain.of(asked.place, network.input_size).shrunk()
+        sizes = self._lowered.sizes.values()
+        self._most = max(2, min(_BATCH_ENTRIES // max(sizes), _HELD_ENTRIES // sum(sizes)))
         items = items_of(asked, network.output_size)
         self._is_list = any(item.output is not None or item.margin is not None for item in items)
         self._rows = torch.cat([item.rows for item in items])
@@ -139,22 +142,21 @@ class _Climb:
             # Half of the points start again beside the best ones.
             parent = torch.arange(len(x) // 2) % len(self._elite.x)
             x = torch.cat((x[: len(x) - len(parent)], self._neighbours(self._elite.x[parent])))
-        starts = self._scored(x)
-        climbed = self._scored(self._climbed(self._spread(starts), width, clock))
+        starts = self._scored(x, clock)
+        climbed = self._scored(self._climbed(self._spread(starts), width, clock), clock)
         pool = _joined(starts, climbed)
         pool = pool if self._elite is None else _joined(pool, self._elite)
-        self._elite = self._mutated(pool.best(_ELITE), clock)
+        self._elite = self._mutated(pool.best(min(_ELITE, self._most)), clock)
         return self._pair(self._elite, clock)
 
     def near(self, x: Float64[Tensor, "points inputs"], clock: Clock) -> Witness | None:
         """The best pair around points."""
-        return self._pair(self._scored(x), clock) if self._varying.any() else None
+        return self._pair(self._scored(x, clock), clock) if self._varying.any() else None
 
     def _sampled(self) -> Float64[Tensor, "points inputs"]:
         """Random points of the region: inside, and at its corners; of all sizes everywhere."""
         size = self._network.input_size
-        widest = max(self._lowered.sizes.values())
-        count = max(2, min(_STARTS, _BATCH_ENTRIES // widest))
+        count = min(_STARTS, self._most)
         normal = self._normal(count, size)
         share = self._uniform(count, 1)
         domain = self._domain
@@ -167,11 +169,11 @@ class _Climb:
         corner = torch.arange(count)[:, None] % 2 == 0
         return domain.center + domain.reach * torch.where(corner, normal.sign(), inside)
 
-    def _scored(self, x: Float64[Tensor, "points inputs"]) -> _Points:
+    def _scored(self, x: Float64[Tensor, "points inputs"], clock: Clock) -> _Points:
         """The steepest item and functional that are found at every point."""
         if len(self._rows) <= _DENSE_ROWS:
             return self._by_jacobian(x)
-        return self._by_power(x)
+        return self._by_power(x, clock)
 
     def _by_jacobian(self, x: Float64[Tensor, "points inputs"]) -> _Points:
         """The steepest item from the whole Jacobian of every point."""
@@ -192,12 +194,14 @@ class _Climb:
             )
         return reduce(_steeper, readings)
 
-    def _by_power(self, x: Float64[Tensor, "points inputs"]) -> _Points:
+    def _by_power(self, x: Float64[Tensor, "points inputs"], clock: Clock) -> _Points:
         """A steep functional of a random item at every point, by the power method."""
         item = torch.randint(len(self._mask), (len(x),), generator=self._random)
         functional = self._normal(len(x), len(self._rows)) * self._mask[item]
         value = torch.zeros_like(x[:, 0])
-        for _ in range(_POWER_STEPS):
+        for step in range(_POWER_STEPS):
+            if 0 < step and clock.has_expired:
+                break
             pulled = self._derivatives.pulled(x, functional) * self._varying
             direction = self._moving(self._norm.steepest(pulled))
             pushed = self._derivatives.pushed(x, direction) * self._mask[item]
@@ -283,17 +287,17 @@ class _Climb:
 
     def _mutated(self, points: _Points, clock: Clock) -> _Points:
         """The points after mutations, each kept where the slope of its functional rose."""
-        elite = points
+        elite, mutants = points, min(_MUTANTS, max(1, self._most // len(points.x)))
         for _ in range(_MUTATION_STEPS):
             if clock.has_expired:
                 break
-            parent = torch.arange(len(elite.x)).repeat(_MUTANTS)
+            parent = torch.arange(len(elite.x)).repeat(mutants)
             x = self._neighbours(elite.x[parent])
             children = _Points(
                 x=x, functional=elite.functional[parent], item=elite.item[parent], value=x[:, 0]
             )
             value = self._norm.slope(self._slopes(children))
-            by_parent = value.unflatten(0, (_MUTANTS, len(elite.x)))
+            by_parent = value.unflatten(0, (mutants, len(elite.x)))
             chosen = by_parent.argmax(dim=0) * len(elite.x) + torch.arange(len(elite.x))
             rose = elite.value < value[chosen]
             elite = _Points(
@@ -302,7 +306,7 @@ class _Climb:
                 item=elite.item,
                 value=torch.where(rose, value[chosen], elite.value),
             )
-        return self._scored(elite.x)
+        return self._scored(elite.x, clock)
 
     def _neighbours(self, x: Float64[Tensor, "points inputs"]) -> Float64[Tensor, "points inputs"]:
         """Points near those given: at all distances, in all or in a few coordinates."""
@@ -333,7 +337,14 @@ class _Climb:
                 spread = (shares * scale)[:, None] * direction
                 middle = self._domain.middle(x.expand_as(spread), spread)
                 lower, upper = middle - spread, middle + spread
-                values = secant_values(self._lowered, rows, self._norm, lower, upper)
+                values = torch.cat(
+                    [
+                        secant_values(self._lowered, rows, self._norm, first, second)
+                        for first, second in zip(
+                            lower.split(self._most), upper.split(self._most), strict=True
+                        )
+                    ]
+                )
                 place = int(values.argmax())
                 scale = shares[place] * scale
                 value = float(values[place])

@@ -12,7 +12,7 @@ input is the signal "". Methods match on the kind and read facts; none names an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -84,21 +84,27 @@ class Network:
         """Every signal of every row, by name."""
         signals = {"": x}
         for node in self.nodes:
-            match node:
-                case Affine():
-                    parts = (term.map.apply(signals[term.source]) for term in node.terms)
-                    signals[node.name] = sum(parts, node.bias.expand(x.shape[0], -1))
-                case Elementwise():
-                    signals[node.name] = node.function.forward(signals[node.source])
-                case Product():
-                    signals[node.name] = signals[node.left] * signals[node.right]
-                case Grouped():
-                    signals[node.name] = node.group.forward(signals[node.source])
+            signals[node.name] = _value(node, signals)
         return signals
 
     def forward(self, x: Float64[Tensor, "batch inputs"]) -> Float64[Tensor, "batch outputs"]:
         """The function of every row."""
-        return self.signals(x)[self.output]
+        signals, finished = {"": x}, self.finished
+        for node in self.nodes:
+            signals[node.name] = _value(node, signals)
+            for source in finished[node.name]:
+                del signals[source]
+        return signals[self.output]
+
+    @property
+    def finished(self) -> dict[str, list[str]]:
+        """For each node the signals that no node after it reads, the output's not among them."""
+        last = {source: node.name for node in self.nodes for source in node.sources}
+        finished: dict[str, list[str]] = {node.name: [] for node in self.nodes}
+        for source, name in last.items():
+            if source != self.output:
+                finished[name].append(source)
+        return finished
 
     @property
     def has_blocks(self) -> bool:
@@ -132,6 +138,20 @@ class Network:
                     yield from group.lowered(node.name, node.source)
                 case _:
                     yield node
+
+
+def _value(node: Node, signals: Mapping[str, Tensor]) -> Float64[Tensor, "batch n"]:
+    """What leaves a node."""
+    match node:
+        case Affine():
+            parts = (term.map.apply(signals[term.source]) for term in node.terms)
+            return sum(parts, node.bias.expand(len(next(iter(signals.values()))), -1))
+        case Elementwise():
+            return node.function.forward(signals[node.source])
+        case Product():
+            return signals[node.left] * signals[node.right]
+        case Grouped():
+            return node.group.forward(signals[node.source])
 
 
 def _is_block(group: Group | Block) -> bool:

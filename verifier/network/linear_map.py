@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name that every reader of torch knows)
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 
@@ -82,7 +82,7 @@ class Identity:
 class Dense:
     """W x, along the last axis of `outer` stacked vectors: kron(I, W)."""
 
-    weight: Float64[Tensor, "rows columns"]
+    weight: Float[Tensor, "rows columns"]
     outer: int = 1
 
     @property
@@ -95,12 +95,12 @@ class Dense:
         """The number of entries that leave."""
         return self.outer * self.weight.shape[0]
 
-    def apply(self, x: Float64[Tensor, "batch in"]) -> Float64[Tensor, "batch out"]:
+    def apply(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
         """W x for every row."""
         stacked = x.reshape(x.shape[0] * self.outer, self.weight.shape[1])
         return (stacked @ self.weight.T).reshape(x.shape[0], self.out_size)
 
-    def adjoint(self, y: Float64[Tensor, "batch out"]) -> Float64[Tensor, "batch in"]:
+    def adjoint(self, y: Float[Tensor, "batch out"]) -> Float[Tensor, "batch in"]:
         """W' y for every row."""
         stacked = y.reshape(y.shape[0] * self.outer, self.weight.shape[0])
         return (stacked @ self.weight).reshape(y.shape[0], self.in_size)
@@ -185,7 +185,7 @@ class Gather:
 class Convolution:
     """Cross-correlation with a kernel, zero padding, stride, dilation and groups, in 1-3 axes."""
 
-    kernel: Float64[Tensor, "out_channels group_channels *window"]
+    kernel: Float[Tensor, "out_channels group_channels *window"]
     in_shape: tuple[int, ...]  #: (channels, *spatial)
     stride: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]  #: (begin, end) of each spatial axis
@@ -223,7 +223,7 @@ class Convolution:
         spatial = (n + b + e for n, (b, e) in zip(self.in_shape[1:], self.pads, strict=True))
         return (self.in_shape[0], *spatial)
 
-    def apply(self, x: Float64[Tensor, "batch in"]) -> Float64[Tensor, "batch out"]:
+    def apply(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
         """The convolution of every row."""
         images = x.reshape(x.shape[0], *self.in_shape)
         # torch pads the last axis first.
@@ -238,7 +238,7 @@ class Convolution:
         )
         return out.reshape(x.shape[0], self.out_size)
 
-    def adjoint(self, y: Float64[Tensor, "batch out"]) -> Float64[Tensor, "batch in"]:
+    def adjoint(self, y: Float[Tensor, "batch out"]) -> Float[Tensor, "batch in"]:
         """The transposed convolution of every row, cropped to the unpadded input."""
         spatial = len(self.pads)
         padded, *_ = torch.ops.aten.convolution_backward(
@@ -281,11 +281,11 @@ class Adjoint:
         """The number of entries that leave."""
         return self.of.in_size
 
-    def apply(self, x: Float64[Tensor, "batch in"]) -> Float64[Tensor, "batch out"]:
+    def apply(self, x: Float[Tensor, "batch in"]) -> Float[Tensor, "batch out"]:
         """A' x for every row."""
         return self.of.adjoint(x)
 
-    def adjoint(self, y: Float64[Tensor, "batch out"]) -> Float64[Tensor, "batch in"]:
+    def adjoint(self, y: Float[Tensor, "batch out"]) -> Float[Tensor, "batch in"]:
         """A y for every row."""
         return self.of.apply(y)
 

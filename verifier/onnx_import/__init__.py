@@ -2,7 +2,7 @@
 
 bytes -> prescan (own walk, every rule) -> graph (sorted; inputs bound, outputs chosen)
       -> build (constants folded, patterns recognised, operators converted)
-      -> differential test against a run time on the original bytes
+      -> differential test against a run time on the original bytes, without dead nodes
 """
 
 from __future__ import annotations
@@ -43,9 +43,11 @@ def load(data: bytes, reading: Reading | None = None, *, differential: bool = Tr
     built = build(graph)
     if differential and built.network is not None:
         from verifier.onnx_import import differential as differential_test
+        from verifier.onnx_import.living import living
 
         read = [port for port in built.outputs if port.is_read]
-        differential_test.check(data, graph, built.network, read, built.grids)
+        run = living(data, graph, {port.name for port in read})
+        differential_test.check(run, graph, built.network, read, built.grids)
     return Model(
         sha256=f"sha256:{digest}",
         network=None if built.blocked is not None else built.network,

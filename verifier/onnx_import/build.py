@@ -13,18 +13,20 @@ from verifier.errors import (
     ControlFlow,
     DtypeUnsupported,
     ExpansionTooLarge,
-    InvalidName,
     LipcertError,
+    OpUnsupported,
     ShapeMismatch,
 )
 from verifier.network.graph import Network, Node
-from verifier.network.nodes import Affine, Term, linear
+from verifier.network.nodes import Term, linear
 from verifier.onnx_import import counted, fold, tensors
 from verifier.onnx_import.call import Attributes, Call, Unrepresented
 from verifier.onnx_import.convert import RULES, blocked, integral, recurrent, steps
 from verifier.onnx_import.convert.affine import moved
-from verifier.onnx_import.convert.emitted import Emitted, gather, tensor
-from verifier.onnx_import.moves import FILL, MOVES
+from verifier.onnx_import.convert.emitted import Emitted, gather
+from verifier.onnx_import.joined import joined, live
+from verifier.onnx_import.living import idle
+from verifier.onnx_import.moves import MOVES
 from verifier.onnx_import.patterns import recognise, trace
 from verifier.onnx_import.patterns.compounds import Written, compound
 from verifier.onnx_import.patterns.idealised import idealised
@@ -32,8 +34,15 @@ from verifier.onnx_import.patterns.jumps import known_jump
 from verifier.onnx_import.patterns.normals import normal
 from verifier.onnx_import.patterns.seconds import second_order
 from verifier.onnx_import.patterns.turns import turned
-from verifier.onnx_import.ports import Port, input_ports, output_ports, refuse_unreadable
+from verifier.onnx_import.ports import (
+    Port,
+    input_ports,
+    output_ports,
+    refuse_empty,
+    refuse_unreadable,
+)
 from verifier.onnx_import.reader import in_order
+from verifier.onnx_import.unread import shape_of
 from verifier.onnx_import.values import (
     Blocked,
     Constant,
@@ -54,7 +63,6 @@ if TYPE_CHECKING:
 
 MAX_REASONS: Final = 64
 MAX_GROWTH: Final = 2**22  #: entries by which operators on constants may add to what they are given
-OUTPUTS: Final = ":outputs"  #: the node of the flat output, where the file has several
 MAX_BASES: Final = 24  #: earlier tensors that one is known as a function of
 
 
@@ -84,6 +92,7 @@ class _Builder:
     grids: dict[str, Grid] = field(default_factory=dict[str, Grid])
     grown: int = 0
     producers: dict[str, Operator] = field(default_factory=dict[str, "Operator"])
+    unread: dict[str, Shape] = field(default_factory=dict[str, "Shape"])  #: of what is opaque
 
     def run(self) -> None:
         """Every operator, in topological order."""
@@ -97,6 +106,22 @@ class _Builder:
             self.producers |= dict.fromkeys(operator.outputs, operator)
             for name, value in zip(operator.outputs, self._results(call), strict=False):
                 self.values[name] = value
+            self._note_shape(call)
+
+    def _note_shape(self, call: Call) -> None:
+        """The shape of a first result that is opaque, where it is known all the same."""
+        first = self.values.get(call.output)
+        if isinstance(first, Opaque) and first.shape is None:
+            names = [name for name in call.operator.inputs if name]
+            shapes = [self.values[name].shape for name in names]
+            found = shape_of(
+                call,
+                [
+                    self.unread.get(name) if shape is None else shape
+                    for name, shape in zip(names, shapes, strict=True)
+                ],
+            )
+            self.unread |= {} if found is None else {call.output: found}
 
     def _enter(self) -> None:
         """The inputs: the network's own input, or parts of it where there are several."""
@@ -377,9 +402,11 @@ def build(graph: Graph) -> Built:
     """
     builder = _Builder(graph)
     builder.run()
-    outputs = tuple(output_ports(graph, builder.values))
+    outputs = tuple(output_ports(graph, builder.values, builder.unread))
     if not any(port.is_read for port in outputs):
         refuse_unreadable(outputs)
+    refuse_empty(outputs)
+    _refuse_idle(builder, [port.name for port in outputs if port.is_read])
     parameters = sum(
         constant.array.size for constant in graph.constants.values() if constant.is_float
     )
@@ -394,10 +421,20 @@ def build(graph: Graph) -> Built:
     )
 
 
+def _refuse_idle(builder: _Builder, names: Sequence[str]) -> None:
+    """Raises where a run time would compute, for nothing, what has no rule here."""
+    for operator in idle(builder.graph, names):
+        values = (builder.values.get(name) for name in operator.outputs)
+        for value in values:
+            for reason in value.reasons if isinstance(value, Opaque) else ():
+                if (reason.node, reason.code) == (operator.name, "unsupported-op"):
+                    raise OpUnsupported(reason.detail, node=reason.node, fix=reason.fix)
+
+
 def _network(builder: _Builder, outputs: Sequence[Port]) -> Network:
     inputs = sum(prod(declared.shape or ()) for declared in builder.graph.inputs)
-    output = _joined(builder, outputs)
-    kept = _live(list(builder.nodes.values()), output)
+    output = joined(builder.graph, builder.values, builder.nodes, outputs)
+    kept = live(list(builder.nodes.values()), output)
     names = {node.name for node in kept}
     return Network(
         nodes=kept,
@@ -410,49 +447,6 @@ def _network(builder: _Builder, outputs: Sequence[Port]) -> Network:
             )
         ),
     )
-
-
-def _joined(builder: _Builder, outputs: Sequence[Port]) -> str:
-    """The node of the flat output; entries of outputs that are not read are 0."""
-    only = builder.values.get(outputs[0].name)
-    if len(outputs) == 1 and isinstance(only, Signal):
-        return only.node
-    name = OUTPUTS if 1 < len(outputs) else outputs[0].name
-    if OUTPUTS in builder.nodes:
-        raise InvalidName(
-            f"a tensor is called {OUTPUTS!r}, as the vector of all outputs is",
-            node=OUTPUTS,
-            fix="rename the tensor",
-        )
-    size = outputs[-1].place[1]
-    places: dict[str, np.ndarray] = {}
-    bias = np.zeros(size)
-    for port in outputs:
-        value = builder.values.get(port.name)
-        part = slice(*port.place)
-        if not port.is_read:
-            continue
-        if isinstance(value, Signal):
-            index = places.setdefault(value.node, np.full(size, FILL))
-            index[part] = np.arange(value.size)
-        elif isinstance(value, Constant):
-            bias[part] = value.array.reshape(-1)
-    sizes = {"": sum(prod(d.shape or ()) for d in builder.graph.inputs)}
-    sizes |= {node.name: node.size for node in builder.nodes.values()}
-    terms = tuple(Term(node, gather(index, sizes[node])) for node, index in places.items())
-    builder.nodes[name] = Affine(name, terms, tensor(bias))
-    return name
-
-
-def _live(nodes: list[Node], output: str) -> tuple[Node, ...]:
-    """The nodes that the output depends on."""
-    wanted = {output}
-    kept: list[Node] = []
-    for node in reversed(nodes):
-        if node.name in wanted:
-            kept.append(node)
-            wanted |= set(node.sources)
-    return tuple(reversed(kept))
 
 
 __all__ = ["Built", "Port", "build"]

@@ -70,6 +70,7 @@ class Ends:
     inputs: tuple[Declared, ...]  #: that make up the flat input
     outputs: tuple[Declared, ...]  #: all of the file
     chosen: frozenset[str]  #: of the outputs
+    counted: tuple[str, ...]  #: of the others, those that indices of chosen ones are counted by
     fed: Mapping[str, Constant]  #: inputs that are held constant
     frozen: tuple[Assumption, ...]  #: weights that whoever runs the file may replace
 
@@ -112,10 +113,12 @@ def read_ends(
         raise EmptyModel(
             "the graph has no input or no output", fix="export a model with an input and an output"
         )
+    chosen = reading.chosen(_counts(inputs, outputs))
     return Ends(
         inputs=tuple(_checked_input(item) for item in free),
         outputs=outputs,
-        chosen=reading.chosen(_counts(inputs, outputs)),
+        chosen=chosen,
+        counted=reading.counted([item.name for item in outputs], chosen),
         fed=fed,
         frozen=frozen,
     )
@@ -247,6 +250,12 @@ def _checked_input(declared: Declared) -> Declared:
         )
     if declared.shape is None:
         raise _dynamic(declared)
+    if 0 in declared.shape:
+        raise EmptyModel(
+            f"input {declared.name!r} has shape {list(declared.shape)}: no entry",
+            node=declared.name,
+            fix="export the model with inputs that have entries",
+        )
     return declared
 
 

@@ -9,7 +9,7 @@ refused recursion.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from verifier.errors import ControlFlow, ExpansionTooLarge, InvalidAttribute
@@ -38,6 +38,7 @@ class Operator:
     outputs: tuple[str, ...]
     attributes: Mapping[str, AttributeValue]
     branches: tuple[Branch, ...] = ()  #: of an If: what is computed where the condition holds, else
+    place: int = 0  #: among the graph's nodes, of the one that it is, or is a part of
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -88,7 +89,11 @@ def operators_of(nodes: Sequence[Message], functions: Functions) -> list[Operato
     Raises:
         ModelRefused: attributes that do not fit, calls that are nested too deep.
     """
-    return list(_written_out(nodes, functions, _Frame()))
+    return [
+        replace(operator, place=place)
+        for place, node in enumerate(nodes)
+        for operator in _written_out([node], functions, _Frame())
+    ]
 
 
 def _written_out(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from verifier.errors import DtypeUnsupported, OpUnsupported, ShapeMismatch
+from verifier.errors import DtypeUnsupported, EmptyModel, OpUnsupported, ShapeMismatch
 from verifier.onnx_import import tensors
+from verifier.onnx_import.unread import counted_shape
 from verifier.onnx_import.values import (
     MAX_ENTRIES,
     Blocked,
@@ -60,8 +61,15 @@ def input_ports(graph: Graph) -> Iterator[Port]:
         start = end
 
 
-def output_ports(graph: Graph, values: Mapping[str, Value]) -> Iterator[Port]:
+def output_ports(
+    graph: Graph, values: Mapping[str, Value], unread: Mapping[str, Shape]
+) -> Iterator[Port]:
     """The outputs, one after another, with what became of those that are chosen.
+
+    Args:
+        graph: what the file says.
+        values: what its tensors are.
+        unread: shapes of tensors that are opaque.
 
     Raises:
         ModelRefused: what the file declares of one is not what it is.
@@ -72,6 +80,9 @@ def output_ports(graph: Graph, values: Mapping[str, Value]) -> Iterator[Port]:
         value = values.get(declared.name) if chosen else None
         reason = _unread(declared, value) if chosen else None
         shape = declared.shape if value is None or value.shape is None else value.shape
+        if declared.name in graph.counted:
+            shape = counted_shape(declared, values, unread)
+            _check_shape(declared, shape)
         end = start + (0 if shape is None else prod(shape))
         is_batch = declared.has_open_batch and shape is not None and shape[:1] == (1,)
         yield Port(
@@ -123,6 +134,17 @@ def refuse_unreadable(outputs: Sequence[Port]) -> None:
         raise kind(reason.detail, node=reason.node, fix=reason.fix)
 
 
+def refuse_empty(outputs: Sequence[Port]) -> None:
+    """Raises where the outputs that were read have no entry: nothing can be said of them."""
+    read = [port for port in outputs if port.is_read]
+    if read and not any(port.size for port in read):
+        raise EmptyModel(
+            f"output {read[0].name!r} has shape {list(read[0].shape or ())}: no entry",
+            node=read[0].name,
+            fix="export the model with outputs that have entries",
+        )
+
+
 def _foremost(reasons: tuple[Blocked, ...]) -> Blocked:
     """What is said of a blocked output.
 
@@ -142,16 +164,19 @@ def _check_output(declared: Declared, value: Signal | Constant) -> None:
             node=declared.name,
             fix="export the model again",
         )
+    _check_shape(declared, value.shape)
+
+
+def _check_shape(declared: Declared, shape: Shape) -> None:
     if declared.dims is None:
         return
-    fits = len(declared.dims) == len(value.shape) and all(
-        isinstance(dim, str) or dim == size
-        for dim, size in zip(declared.dims, value.shape, strict=True)
+    fits = len(declared.dims) == len(shape) and all(
+        isinstance(dim, str) or dim == size for dim, size in zip(declared.dims, shape, strict=True)
     )
     if not fits:
         raise ShapeMismatch(
             f"output {declared.name!r} is declared as {list(declared.dims)} and has shape "
-            f"{list(value.shape)}",
+            f"{list(shape)}",
             node=declared.name,
             fix="export the model again with one fixed batch size, or a symbolic one",
         )

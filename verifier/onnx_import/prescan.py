@@ -310,7 +310,7 @@ def _check_name(name: str) -> None:
 
 def _check_node(node: Message, functions: frozenset[str], *, refers: bool) -> None:
     label = node.text("name") or next(iter(node.texts("output")), "")
-    if MAX_NAME_BYTES * 64 < len(node.texts("input")) + len(node.texts("output")):
+    if wire.MAX_OPERANDS < len(node.texts("input")) + len(node.texts("output")):
         raise TooManyNodes(
             f"node {label!r} has {len(node.texts('input')):,} operands",
             node=label,

@@ -32,10 +32,11 @@ class Graph:
     inputs: tuple[Declared, ...]  #: that make up the flat input
     outputs: tuple[Declared, ...]  #: all of the file
     chosen: frozenset[str]  #: of the outputs
+    counted: tuple[str, ...]  #: of the others, those that indices of chosen ones are counted by
     fed: Mapping[str, Constant]  #: inputs that are held constant
     frozen: tuple[Assumption, ...]  #: weights that whoever runs the file may replace
     opset: int
-    node_count: int
+    node_count: int  #: of the file's graph, its functions not written out
     idealises: bool = False  #: whether known functions that jump stand for continuous ones
 
 
@@ -77,11 +78,12 @@ def read(model: Message, reading: Reading) -> Graph:
     _check_names(graph, operators, [value.name for value in ends.inputs], constants)
     known = constants.keys() | {value.name for value in ends.inputs}
     return Graph(
-        operators=_needed(in_order(operators, known), ends.chosen, known),
+        operators=_needed(in_order(operators, known), {*ends.chosen, *ends.counted}, known),
         constants=constants,
         inputs=ends.inputs,
         outputs=ends.outputs,
         chosen=ends.chosen,
+        counted=ends.counted,
         fed=ends.fed,
         frozen=ends.frozen,
         opset=next(
@@ -89,7 +91,7 @@ def read(model: Message, reading: Reading) -> Graph:
             for entry in model.each("opset_import")
             if entry.text("domain") in STANDARD_DOMAINS
         ),
-        node_count=len(operators),
+        node_count=len(graph.each("node")),
         idealises=reading.idealises,
     )
 
@@ -157,14 +159,26 @@ def in_order(operators: Sequence[Operator], known: Iterable[str]) -> list[Operat
 def _needed(
     operators: Sequence[Operator], outputs: Iterable[str], known: Iterable[str]
 ) -> tuple[Operator, ...]:
-    """Operators that the outputs depend on."""
-    wanted = set(outputs) - set(known)
-    kept: list[Operator] = []
-    for operator in reversed(operators):
-        if wanted & set(operator.outputs):
-            kept.append(operator)
-            wanted |= set(operator.reads)
-    return tuple(reversed(kept))
+    """Operators that the outputs depend on, and all that stand in one function call with them."""
+    places = reached(operators, set(outputs) - set(known))
+    return tuple(operator for operator in operators if operator.place in places)
 
 
-__all__ = ["AttributeValue", "Graph", "Operator", "in_order", "read"]
+def reached(operators: Sequence[Operator], names: Iterable[str]) -> frozenset[int]:
+    """The places of the nodes that tensors depend on. A call needs whatever it is given."""
+    makers = {name: operator.place for operator in operators for name in operator.outputs if name}
+    parts: dict[int, list[Operator]] = {}
+    for operator in operators:
+        parts.setdefault(operator.place, []).append(operator)
+    found: set[int] = set()
+    pending = [makers[name] for name in names if name in makers]
+    while pending:
+        place = pending.pop()
+        if place not in found:
+            found.add(place)
+            reads = (name for operator in parts[place] for name in operator.reads)
+            pending += [makers[name] for name in reads if name in makers]
+    return frozenset(found)
+
+
+__all__ = ["AttributeValue", "Graph", "Operator", "in_order", "reached", "read"]

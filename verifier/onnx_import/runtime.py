@@ -2,7 +2,7 @@
 
 onnxruntime, all graph optimisation off and one thread. It has no kernels for bfloat16: there the
 reference evaluator of the onnx package runs the file. Both get the original bytes, after every rule
-of the pre-scan.
+of the pre-scan, and what nothing needs is cut out of them (`living`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 SAMPLES: Final = 32
 SEED: Final = 20_260_101
+SCALES: Final = (  #: the samples in order, those of one kind and scale together
+    *(range(place, place + 1) for place in range(3)),
+    range(3, 8),
+    *(range(start, start + 4) for start in range(8, SAMPLES, 4)),
+)
 _COARSEST_FIRST: Final = ("bfloat16", "float16", "float32", "float64")
 
 
@@ -138,7 +143,8 @@ def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
 
 def _coarsest(graph: Graph) -> str:
     """The type of fewest digits that inputs, outputs or Casts have."""
-    types = {declared.dtype for declared in (*graph.inputs, *graph.outputs)}
+    chosen = [declared for declared in graph.outputs if declared.name in graph.chosen]
+    types = {declared.dtype for declared in (*graph.inputs, *chosen)}
     for operator in graph.operators:
         target = operator.attributes.get("to")
         if operator.op == "Cast" and isinstance(target, int) and target in tensors.ELEMENT_TYPES:

@@ -16,6 +16,7 @@ from verifier.errors import ControlFlow, NotOnnx, TooManyNodes, UnknownField
 MAX_MESSAGES: Final = 2_000_000
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 20_000
+MAX_OPERANDS: Final = 2**14  #: of one node, and results
 NESTED: Final = 7  #: the depth of a graph in a sub-graph: model, graph, node, attribute, graph, ..
 MAX_INNER: Final = 200  #: of those
 
@@ -109,14 +110,14 @@ def _fill(view: memoryview, message: Message) -> list[tuple[memoryview, Message]
     inside: list[tuple[memoryview, Message]] = []
     at = 0
     while at < len(view):
-        tag, at = _varint(view, at)
+        tag, at = varint_at(view, at)
         spec = schema.get(tag >> 3)
         if spec is None:
             raise _unknown(tag, message.kind)
         if not spec.repeated and message.has(spec.name):
             raise _malformed(f"field {spec.name!r} of a {message.kind} is given twice")
         if tag & 7 == 0 and spec.kind == "varint":
-            value, at = _varint(view, at)
+            value, at = varint_at(view, at)
             message.numbers.setdefault(spec.name, []).append(value)
             continue
         part, at = _part(view, at, tag & 7, spec)
@@ -127,7 +128,13 @@ def _fill(view: memoryview, message: Message) -> list[tuple[memoryview, Message]
             if spec.name == "node" and MAX_NODES < len(inside):
                 _check_node_count(message)
         else:
-            message.views.setdefault(spec.name, []).append(part)
+            views = message.views.setdefault(spec.name, [])
+            views.append(part)
+            if MAX_OPERANDS < len(views) and message.kind == "Node":
+                raise TooManyNodes(
+                    f"a node has more than {MAX_OPERANDS:,} operands",
+                    fix="write the node as several ones",
+                )
     return inside
 
 
@@ -137,7 +144,7 @@ def _part(view: memoryview, at: int, wire: int, spec: Field) -> tuple[memoryview
     if wire != _WIRE_TYPES[spec.kind] and not packed:
         raise _malformed(f"field {spec.name!r} has wire type {wire}")
     if wire == 2:
-        length, at = _varint(view, at)
+        length, at = varint_at(view, at)
     else:
         length = _WIDTHS[wire]
     if len(view) - at < length:
@@ -159,7 +166,7 @@ def packed_varints(view: memoryview) -> list[int]:
     numbers: list[int] = []
     at = 0
     while at < len(view):
-        number, at = _varint(view, at)
+        number, at = varint_at(view, at)
         numbers.append(number)
     return numbers
 
@@ -169,7 +176,7 @@ def signed(number: int) -> int:
     return number - (1 << 64) if 1 << 63 <= number else number
 
 
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
+def varint_at(view: memoryview, at: int) -> tuple[int, int]:
     """A number of at most ten bytes, and where it ends."""
     number = 0
     for place in range(10):

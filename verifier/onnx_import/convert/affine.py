@@ -206,6 +206,8 @@ def _gemm_with_matrix(call: Call) -> Emitted:
             x, weight, turn, turn_weight = b, a.array, not turn_b, not turn_a
         case _:
             raise call.unsupported("an operand is missing")
+    if (len(x.shape), weight.ndim) != (2, 2):
+        raise call.unsupported(f"its factors have {len(x.shape)} and {weight.ndim} axes")
     index = indices(x.shape)
     index = index.T if turn else index
     matrix = weight.T if turn_weight else weight

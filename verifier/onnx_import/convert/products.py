@@ -93,6 +93,8 @@ def matrix_product(call: Call, a: Signal, b: Signal) -> Emitted:
 def general_product(call: Call, a: Signal, b: Signal) -> Emitted:
     """Gemm of two signals: alpha A' B' + beta C."""
     alpha, beta = call.attributes.number("alpha", 1.0), call.attributes.number("beta", 1.0)
+    if (len(a.shape), len(b.shape)) != (2, 2):
+        raise call.unsupported(f"its factors have {len(a.shape)} and {len(b.shape)} axes")
     left, right = indices(a.shape), indices(b.shape)
     left = left.T if call.attributes.integer("transA", 0) else left
     right = right.T if call.attributes.integer("transB", 0) else right
