@@ -118,6 +118,27 @@ def test_integers_may_be_moved_and_chosen() -> None:
     assert check(certified(data), data).valid
 
 
+def test_integers_may_be_kept_within_limits() -> None:
+    """As quantisers write a range of 7 bits."""
+    limits = {"l": np.array(80, np.uint8), "u": np.array(127, np.uint8)}
+    clip = node("Clip", ["q", "l", "u"], ["c"])
+    back = node("DequantizeLinear", ["c", "s", "z"], ["y"])
+    data = model([PAIR[0], clip, back], {**NUMBERS, **limits})
+    ours, theirs = load(data, IDEAL).require_network(), read_network(data, (), IDEAL)
+    x = np.linspace(-40.0, 40.0, 4 * 50).reshape(50, 4)
+    expected = x.clip(-20 * float(STEP), 27 * float(STEP))
+    np.testing.assert_array_equal(ours.forward(torch.tensor(x)).numpy(), expected)
+    np.testing.assert_array_equal(np.stack([evaluate(theirs, row) for row in x]), expected)
+    assert check(certified(data), data).valid
+    floats_for_limits = {name: array.astype(np.float32) for name, array in limits.items()}
+    for broken in (floats_for_limits, {"l": limits["u"], "u": limits["l"]}):
+        crossed = model([PAIR[0], clip, back], {**NUMBERS, **broken})
+        with pytest.raises(LipcertError):
+            load(crossed, IDEAL).require_network()
+        with pytest.raises(LipcertError):
+            read_network(crossed, (), IDEAL)
+
+
 def test_files_of_onnxruntime_s_own_quantiser(tmp_path: Any) -> None:  # noqa: ANN401 (a path)
     quantization = pytest.importorskip("onnxruntime.quantization")
     nodes = [

@@ -7,7 +7,8 @@ With n = q - z, and c the clip to the integers least - z and greatest - z, n = c
 within 1/2 of c(x/s), since c moves no two numbers apart and round moves none by more. So s n is
 within s/2 of s c(x/s) = clip(x, s (least - z), s (greatest - z)), which stands for q. The ends are
 exact: 24 bits times 17. (2) with the same s and z is that signal itself; an operator that only
-places or chooses integers of one grid does the same to what they count, for 0 < s.
+places or chooses integers of one grid does the same to what they count, for 0 < s. So does a clip,
+to what its limits count.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from verifier.checker.operands import Call, Constant, Grid, Signal, Stepped
 
 if TYPE_CHECKING:
     from verifier.checker.builder import Builder
+    from verifier.checker.operands import Anything
 
 #: What does to the numbers that integers count what it does to the integers.
 MOVERS = frozenset(
-    {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"}
-    | {"Transpose", "Unsqueeze"}
+    {"Clip", "Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split"}
+    | {"Squeeze", "Transpose", "Unsqueeze"}
 )
+_CLIPS = 12  #: the opset from which integers are clipped
 
 
 def rounds(call: Call) -> bool:
@@ -84,7 +87,17 @@ def placed(call: Call) -> tuple[Call, Grid]:
         if not (is_alike if name == "Concat" else is_fixed):
             call.not_checkable("it takes integers of several grids")
     inner = [item.signal if isinstance(item, Stepped) else item for item in operands]
+    if name == "Clip":
+        inner[1:] = [None if item is None else _limit(call, item, first) for item in inner[1:]]
     return call.on(inner), first.grid
+
+
+def _limit(call: Call, item: Anything, stepped: Stepped) -> Constant:
+    """The number that a limit of integers counts, exactly."""
+    grid = stepped.grid
+    if not isinstance(item, Constant) or item.dtype != grid.kind or call.opset < _CLIPS:
+        call.not_checkable(f"its limits are no {grid.kind}")
+    return Constant(grid.step * (item.value - grid.zero), stepped.signal.dtype)
 
 
 def _refuse_blocks(call: Call) -> None:
