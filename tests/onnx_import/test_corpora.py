@@ -94,4 +94,4 @@ def test_a_file_that_jumps_by_a_rounding_has_the_constant_of_what_is_meant(
     assert found.claim.bound is not None
     assert entry["idealised_l2"] * (1 - 1e-7) <= found.claim.bound
     assert found.claim.bound <= entry["idealised_l2"] * (1 + 1e-3)
-    assert all(one.relative <= 2e-7 for one in found.claim.idealised)
+    assert all(one.relative <= 1e-7 for one in found.claim.idealised)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from tests.onnx_import.graphs import model, node, run
+from tests.onnx_import.graphs import model, node, run, serialised
 from tests.onnx_import.test_second_order_mirrors import PI, second
 from tests.onnx_import.test_second_order_mirrors import folded as numbers_of
 from tests.onnx_import.test_turned_mirrors import HALF, mirror
 from verifier import check, parse_request, verify
-from verifier.certificate import Certificate, Idealised
-from verifier.errors import DiscontinuousOp
+from verifier.certificate import Certificate, Idealised, Pattern
+from verifier.checker.graph import read_network
+from verifier.errors import DiscontinuousOp, PatternRefuted
 from verifier.onnx_import import load
 from verifier.property import Reading
 
@@ -93,6 +96,44 @@ def test_at_the_threshold_the_deviation_is_reached(steepness: float) -> None:
     x = torch.full((1, 4), np.nextafter(20 / steepness, 99.0), dtype=torch.float64)
     off = float((network.forward(x) - x).norm())
     assert 0.999 * network.idealised[0].absolute <= off <= network.idealised[0].absolute
+
+
+def rewired(inputs: Mapping[str, str], *nodes: Any, **numbers: np.ndarray) -> bytes:  # noqa: ANN401 (nodes)
+    """Folded cones, with other operands for the tensors named, and more nodes and numbers."""
+    made: Any = onnx.load_model_from_string(second(**numbers_of(**numbers)))
+    for one in made.graph.node:
+        if one.output[0] in inputs:
+            one.input[:] = inputs[one.output[0]].split()
+    made.graph.node.extend(nodes)
+    return serialised(made)
+
+
+OWN = numbers_of()["s3"]
+REWIRED: Mapping[str, bytes] = {
+    "the other half first": rewired({"p*0": "b mask0"}),
+    "another pair": rewired(
+        {"p11": "ar cos1"}, node("Gather", ["a", "i"], ["ar"], axis=1), i=np.array([1, 0])
+    ),
+    "other thresholds for one half": rewired(
+        {"q*2": "q2 mask2'", "q*3": "q3 mask3'"},
+        node("Less", ["t", "s"], ["below"]),
+        node("GreaterOrEqual", ["t", "s"], ["above"]),
+        node("And", ["ge2", "below"], ["m2"]),
+        node("And", ["above", "lt3"], ["m3"]),
+        node("Cast", ["m2"], ["mask2'"], to=1),
+        node("Cast", ["m3"], ["mask3'"], to=1),
+        s=np.array([[np.nextafter(OWN[0, 0], np.float32(9)), OWN[0, 1]]]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REWIRED)
+def test_what_is_wired_otherwise_is_no_mirror(name: str) -> None:
+    with pytest.raises(DiscontinuousOp):
+        certified(REWIRED[name])
+    hint = Pattern(kind="folded-second-order-mirror", input="x", output="y")
+    with pytest.raises(PatternRefuted, match="entry"):
+        read_network(REWIRED[name], [hint], Reading(idealises=True))
 
 
 def written(x: np.ndarray, numbers: Mapping[str, np.ndarray], pair: int) -> np.ndarray:

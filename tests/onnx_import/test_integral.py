@@ -15,7 +15,7 @@ from tests.onnx_import.graphs import floats, model, node
 from verifier import check, parse_request, verify
 from verifier.certificate import Certificate
 from verifier.checker.graph import read_network
-from verifier.errors import DiscontinuousOp, LipcertError
+from verifier.errors import DiscontinuousOp, InvalidAttribute, LipcertError
 from verifier.onnx_import import load
 from verifier.property import Reading
 
@@ -168,22 +168,27 @@ def changed(name: str, **more: Any) -> bytes:  # noqa: ANN401 (members of a case
     return Case(**{**vars(CASES[name]), **more}).integral
 
 
+def of_two(op: str, *inputs: str, **more: np.ndarray) -> bytes:
+    """An operator on integers of x and others."""
+    nodes = [
+        node("QuantizeLinear", ["x", *FIRST], ["q"]),
+        node(op, inputs, ["p"], domain=FOREIGN if op != "QLinearConv" else ""),
+        node("DequantizeLinear", ["p", *LAST], ["y"]),
+    ]
+    return model(nodes, {**GRIDS, "w": MATRIX, **more}, opset=13, domains=(FOREIGN,))
+
+
+WIDE = {"w": MATRIX.astype(np.int32), "b": np.zeros(3, np.int64)}
 REFUSED: Mapping[str, bytes] = {
+    "a product of signals": of_two("QLinearMul", "q", *FIRST, "q", *FIRST, *LAST),
+    "numbers beside integers": of_two("QLinearAdd", "q", *FIRST, "x", *FIRST, *LAST),
     "another step than its operand's": CASES["sigmoid"].integral.replace(
         b"\x01q\n\x01s\n\x01z\n\x01t", b"\x01q\n\x01t\n\x01z\n\x01t"
     ),
     "a factor": changed("gemm", own={"alpha": 2.0}),
     "channels at the end": changed("mean", own={"channels_last": 1}),
     "steps along another axis": changed("sum", steps=ROWS, zeros=ZEROS),
-    "a later step of 0": model(
-        [
-            node("QuantizeLinear", ["x", *FIRST], ["q"]),
-            node("QLinearSigmoid", ["q", *FIRST, *LAST], ["p"], domain=FOREIGN),
-            node("DequantizeLinear", ["p", *LAST], ["y"]),
-        ],
-        {**GRIDS, "t": np.array(0, np.float32)},
-        domains=(FOREIGN,),
-    ),
+    "a later step of 0": of_two("QLinearSigmoid", "q", *FIRST, *LAST, t=np.array(0, np.float32)),
 }
 
 
@@ -193,5 +198,41 @@ def test_what_is_another_function_is_refused(name: str) -> None:
         load(REFUSED[name], IDEAL).require_network()
     assert refused.value.code in ("discontinuous-op", "unsupported-op", "invalid-attribute")
     assert refused.value.node == "p" or refused.value.code == "discontinuous-op"
+    if name != "a product of signals":  # the checker reads more
+        with pytest.raises(LipcertError):
+            read_network(REFUSED[name], (), IDEAL)
+
+
+ILL_FORMED = {
+    "a weight of 32 bits": of_two("QGemm", "q", *FIRST, "w", *FIRST, "", *LAST, w=WIDE["w"]),
+    "a bias of 64 bits": of_two("QGemm", "q", *FIRST, "w", *FIRST, "b", *LAST, b=WIDE["b"]),
+    "steps that do not fit": of_two(
+        "QGemm", "q", *FIRST, "w", "v", "z", "", *LAST, v=np.ones(2, np.float32)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ILL_FORMED)
+def test_what_no_run_time_takes_is_not_read(name: str) -> None:
     with pytest.raises(LipcertError):
-        read_network(REFUSED[name], (), IDEAL)
+        load(ILL_FORMED[name], IDEAL).require_network()
+    with pytest.raises(LipcertError):
+        read_network(ILL_FORMED[name], (), IDEAL)
+
+
+SHORT: Mapping[str, bytes] = {
+    "no zero point": of_two("QLinearSigmoid", "q", *FIRST, "t"),
+    "no zero point of what enters": of_two("QLinearLeakyRelu", "q", "s", "", *LAST),
+    "a part without a step": of_two("QLinearConcat", *LAST, "q", "", "z", "w", *FIRST),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("idealises", [True, False])
+def test_operands_that_are_left_out_never_reach_a_run_time(name: str, idealises: bool) -> None:
+    """Onnxruntime 1.31.1 ends the process over them."""
+    with pytest.raises(InvalidAttribute) as refused:
+        load(SHORT[name], Reading(idealises=idealises))
+    assert refused.value.node == "p"
+    with pytest.raises(LipcertError):
+        read_network(SHORT[name], (), Reading(idealises=idealises))

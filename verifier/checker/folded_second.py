@@ -69,11 +69,11 @@ class FoldedSecond(Second):
 
     def _row(self, place: int, pair: tuple[int, int], case: Symbol) -> Row:
         """What the two entries are multiplied by."""
-        if case[0] != "sum" or any(k not in pair for k, *_ in case[1]):
-            raise self._refuted(f"entry {place} is made of others than its pair")
+        if case[0] != "sum" or any(
+            k not in pair or fn not in (_NUMBER, "1") for k, _, fn, _ in case[1]
+        ):
+            raise self._refuted(f"entry {place} is not made of numbers times its pair")
         found = {k: sign * (q if fn == _NUMBER else 1) for k, sign, fn, q in case[1]}
-        if any(fn not in (_NUMBER, "1") for _, _, fn, _ in case[1]):
-            raise self._refuted(f"entry {place} is multiplied by no number")
         return found.get(pair[0], Fraction(0)), found.get(pair[1], Fraction(0))
 
     def _farthest(self, pair: tuple[int, int]) -> float:

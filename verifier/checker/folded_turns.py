@@ -6,8 +6,9 @@ for a vector g and a matrix A of each pair of entries, as the file stores them. 
 
     m = x - 2 u max(u.x, 0),    u = g/|g|
 
-has the very gate of (1), so that |y - m| <= |A - (I - 2 u u')| |x| in every pair. With rationals
-the squares of these entries are exact; the greatest root of their sums, over pairs, is `deviation`.
+has the very gate of (1), so that |y - m| <= |A - (I - 2 u u')|_2 |x| in every pair. Of a matrix of
+rows (p, q), (r, s) that norm is half of |(p + s, r - q)| + |(p - s, q + r)|. With rationals both
+squares are exact; the greatest norm, over pairs, is `deviation`.
 """
 
 from __future__ import annotations
@@ -57,8 +58,7 @@ class FoldedTurns(Turns):
         if not np.array_equal(np.sort(slices.reshape(-1)), np.arange(self.size)):
             raise self._refuted("the pairs are not disjoint, or miss an entry")
         known = {(gates[pair], tuple(rows[pair][k] for k in pair)) for pair in pairs}
-        farthest = max((_squares(*one) for one in known), default=Fraction(0))
-        self.deviation = root_up(up(float(farthest)))
+        self.deviation = max((_apart(*one) for one in known), default=0.0)
         units = [[float(g) for g in gates[pair]] for pair in pairs]
         lengths = [float(_length(gates[pair])) ** 0.5 for pair in pairs]
         if any(not _LEAST < length < 1 / _LEAST for length in lengths):
@@ -119,14 +119,12 @@ def _length(gate: Vector) -> Fraction:
     return gate[0] ** 2 + gate[1] ** 2
 
 
-def _squares(gate: Vector, rows: tuple[Vector, ...]) -> Fraction:
-    """The sum of squares of A - (I - 2 u u')."""
+def _apart(gate: Vector, rows: tuple[Vector, ...]) -> float:
+    """The norm of A - (I - 2 u u'), rounded up."""
     whole = _length(gate)
-    return sum(
-        (
-            (entry - (i == j) + 2 * gate[i] * gate[j] / whole) ** 2
-            for i, row in enumerate(rows)
-            for j, entry in enumerate(row)
-        ),
-        Fraction(0),
+    (p, q), (r, s) = (
+        [entry - (i == j) + 2 * gate[i] * gate[j] / whole for j, entry in enumerate(row)]
+        for i, row in enumerate(rows)
     )
+    squares = (p + s) ** 2 + (r - q) ** 2, (p - s) ** 2 + (q + r) ** 2
+    return up(sum(root_up(up(float(square))) for square in squares) / 2)

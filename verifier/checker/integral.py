@@ -78,9 +78,7 @@ def grid_after(call: Call, dtype: str) -> Grid | None:
     layout = LAYOUTS[call.node.op]
     if _is_number(call, layout):
         return None
-    zero = call.optional(layout.given + 1)
-    first = call.any_operand((layout.taken or (2,))[0])
-    kind = first.dtype if zero is None else zero.dtype
+    kind = call.operand(layout.given + 1).dtype
     return grid_of(call, dtype, kind, layout.given, layout.given + 1)
 
 

@@ -7,7 +7,8 @@ With n = q - z, and c the clip to the integers least - z and greatest - z, n = c
 within 1/2 of c(x/s), since c moves no two numbers apart and round moves none by more. So s n is
 within s/2 of s c(x/s) = clip(x, s (least - z), s (greatest - z)), which stands for q. The ends are
 exact: 24 bits times 17. (2) with the same s and z is that signal itself; an operator that only
-places or chooses integers of one grid does the same to what they count, for 0 < s.
+places or chooses integers of one grid does the same to what they count, for 0 < s. So does a clip,
+to what its limits count.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from verifier.checker.arithmetic import root_up, up
 from verifier.checker.counted import QUANTISERS, along, check_type_of_result, grid_of, kind_of
 from verifier.checker.network import Elementwise
 from verifier.checker.operands import Call, Constant, Grid, Signal, Stepped
-from verifier.checker.tensors import FLOATS
 
 if TYPE_CHECKING:
     from verifier.checker.builder import Builder
+    from verifier.checker.operands import Anything
 
 #: What does to the numbers that integers count what it does to the integers.
 MOVERS = frozenset(
-    {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"}
-    | {"Transpose", "Unsqueeze"}
+    {"Clip", "Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split"}
+    | {"Squeeze", "Transpose", "Unsqueeze"}
 )
+_CLIPS = 12  #: the opset from which integers are clipped
 
 
 def rounds(call: Call) -> bool:
@@ -40,8 +42,6 @@ def quantised(builder: Builder, call: Call) -> tuple[Stepped, float]:
     """(1) without rounding, and half a step of every entry in the length of all."""
     call.arity(2, 3)
     signal = call.signal(0)
-    if signal.dtype not in FLOATS:
-        call.not_checkable(f"it counts {signal.dtype}")
     grid = grid_of(call, signal.dtype, kind_of(call))
     _refuse_blocks(call)
     return clipped(builder, call.node.name, signal, grid)
@@ -87,7 +87,17 @@ def placed(call: Call) -> tuple[Call, Grid]:
         if not (is_alike if name == "Concat" else is_fixed):
             call.not_checkable("it takes integers of several grids")
     inner = [item.signal if isinstance(item, Stepped) else item for item in operands]
+    if name == "Clip":
+        inner[1:] = [None if item is None else _limit(call, item, first) for item in inner[1:]]
     return call.on(inner), first.grid
+
+
+def _limit(call: Call, item: Anything, stepped: Stepped) -> Constant:
+    """The number that a limit of integers counts, exactly."""
+    grid = stepped.grid
+    if not isinstance(item, Constant) or item.dtype != grid.kind or call.opset < _CLIPS:
+        call.not_checkable(f"its limits are no {grid.kind}")
+    return Constant(grid.step * (item.value - grid.zero), stepped.signal.dtype)
 
 
 def _refuse_blocks(call: Call) -> None:

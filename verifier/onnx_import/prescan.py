@@ -62,6 +62,16 @@ FOREIGN_OPS: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
 }  #: recognised, so that the answer can be about them; most are not supported either
+#: How many operands they have; with fewer, or unnamed ones, onnxruntime does not survive some.
+OPERANDS: Final[Mapping[str, int]] = {
+    "QLinearAdd": 8,
+    "QLinearAveragePool": 5,
+    "QLinearConcat": 5,  # at least
+    "QLinearGlobalAveragePool": 5,
+    "QLinearLeakyRelu": 5,
+    "QLinearMul": 8,
+    "QLinearSigmoid": 5,
+}
 
 BRANCHES: Final = ("then_branch", "else_branch")  #: of an If, in this order
 
@@ -320,6 +330,8 @@ def _check_node(node: Message, functions: frozenset[str], *, refers: bool) -> No
             node=label,
             fix="export the model with standard ONNX operators",
         )
+    if domain not in STANDARD_DOMAINS and op in OPERANDS and not is_local:
+        _check_operands(node, label, op, refers=refers)
     given = [attribute.text("name") for attribute in node.each("attribute")]
     if len(set(given)) < len(given):
         raise InvalidAttribute(
@@ -329,6 +341,17 @@ def _check_node(node: Message, functions: frozenset[str], *, refers: bool) -> No
         )
     for attribute in node.each("attribute"):
         _check_attribute(attribute, label, refers=refers)
+
+
+def _check_operands(node: Message, label: str, op: str, *, refers: bool) -> None:
+    """All of them, by name: a function might be called with fewer."""
+    names = node.texts("input")
+    if refers or "" in names or len(names) < OPERANDS[op]:
+        raise InvalidAttribute(
+            f"node {label!r} ({op}) leaves out operands, or stands in a function",
+            node=label,
+            fix="state every scale and zero point, in the graph itself",
+        )
 
 
 def _check_attribute(attribute: Message, label: str, *, refers: bool) -> None:

@@ -18,7 +18,7 @@ from verifier.onnx_import.convert import RULES
 from verifier.onnx_import.convert.emitted import Emitted
 from verifier.onnx_import.convert.layouts import LAYOUTS, Layout
 from verifier.onnx_import.convert.steps import Rounded, clipped, grid_of, jumps
-from verifier.onnx_import.counted import FOREIGN
+from verifier.onnx_import.counted import FOREIGN, RANGES
 from verifier.onnx_import.values import Constant, Signal, Stepped
 
 if TYPE_CHECKING:
@@ -43,16 +43,9 @@ def rounded(call: Call) -> Rounded | Emitted:
     made = RULES[layout.op](replace(call, operator=operator, inputs=tuple(inputs)))
     if is_number:
         return made
-    zero = call.input(layout.given + 1)
-    kind = _kind(call, places[0]) if zero is None else zero.dtype
-    grid = grid_of(call, dtype, layout.given, layout.given + 1, kind)
+    grid = grid_of(call, dtype, layout.given, layout.given + 1, _kind(call, layout.given + 1))
     last = clipped(call, Signal(made.nodes[-1].name, made.shape, dtype), grid)
     return Rounded(Emitted((*made.nodes, *last.emitted.nodes), made.shape), grid)
-
-
-def _kind(call: Call, place: int) -> str:
-    value = call.input(place)
-    return "" if value is None else value.dtype
 
 
 def _require_plain(call: Call) -> None:
@@ -73,9 +66,10 @@ def _numbers(call: Call, place: int, layout: Layout) -> Signal | Constant:
     if not isinstance(value, Constant):
         raise jumps(call, f"operand {place} is not quantised")
     axis = layout.axis(call) if layout.axis is not None and place == layout.taken[1] else None
+    if value.dtype not in RANGES or _kind(call, place + 2) not in {"", value.dtype}:
+        raise call.unsupported(f"operand {place} is {value.dtype}, or its zero point is not")
     step, zero = (_spread(call, value, place + more, axis) for more in (1, 2))
-    counted = call.input(place + 1)
-    return Constant.of((value.array - zero) * step, "" if counted is None else counted.dtype)
+    return Constant.of((value.array - zero) * step, _kind(call, place + 1))
 
 
 def _spread(call: Call, weight: Constant, place: int, axis: int | None) -> np.ndarray:
@@ -96,6 +90,13 @@ def _bias(call: Call, layout: Layout) -> Constant:
     """Integers that count in the product of both steps."""
     first, second = (call.array(place + 1).reshape(-1) for place in layout.taken)
     assert layout.bias is not None  # noqa: S101 (the caller's own condition)
-    step = call.input(layout.taken[0] + 1)
-    kind = "" if step is None else step.dtype
+    if _kind(call, layout.bias) != "int32":
+        raise call.unsupported("its bias is not int32")
+    kind = _kind(call, layout.taken[0] + 1)
     return Constant.of(call.array(layout.bias) * (first * second), kind)
+
+
+def _kind(call: Call, place: int) -> str:
+    """The type of an operand, empty where it is left out."""
+    value = call.input(place)
+    return "" if value is None else value.dtype

@@ -29,12 +29,14 @@ from verifier.onnx_import.values import Constant, Grid, Signal, Stepped
 
 if TYPE_CHECKING:
     from verifier.onnx_import.call import Call, Unrepresented
+    from verifier.onnx_import.values import Value
 
 #: What does to the numbers that integers count what it does to the integers.
 MOVERS: Final = frozenset(
-    {"Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"}
-    | {"Transpose", "Unsqueeze"}
+    {"Clip", "Concat", "Flatten", "Gather", "Identity", "MaxPool", "Reshape", "Slice", "Split"}
+    | {"Squeeze", "Transpose", "Unsqueeze"}
 )
+_CLIPS: Final = 12  #: the opset from which integers are clipped
 _FEW: Final = frozenset({"int4", "uint4"})  #: bits, which run times do not put out
 _ROOM: Final = 1 + 1e-9  #: for what the checker rounds up
 
@@ -97,8 +99,18 @@ def moved_operands(call: Call) -> tuple[Call, Grid]:
         )
     if not isinstance(call.input(0), Stepped):
         raise jumps(call, f"its operand {len(call.inputs) - 1} is quantised")
-    inputs = tuple(v.signal if isinstance(v, Stepped) else v for v in call.inputs)
-    return replace(call, inputs=inputs), grid
+    inputs = [v.signal if isinstance(v, Stepped) else v for v in call.inputs]
+    if call.op == "Clip":
+        inputs[1:] = [None if v is None else _limit(call, v, stepped[0]) for v in inputs[1:]]
+    return replace(call, inputs=tuple(inputs)), grid
+
+
+def _limit(call: Call, value: Value, stepped: Stepped) -> Constant:
+    """The number that a limit of integers counts."""
+    grid = stepped.grid
+    if not isinstance(value, Constant) or value.dtype != grid.kind or call.opset < _CLIPS:
+        raise jumps(call, f"its limits are no {grid.kind}")
+    return Constant.of(grid.step * (value.array - grid.zero), stepped.signal.dtype)
 
 
 def jumps(call: Call, what: str) -> Unrepresented:

@@ -92,7 +92,7 @@ def _mirror(call: Call, written: Written, graph_input: str) -> Ideal | None:
         return None
     units = gate / lengths
     mirrors = np.eye(2) - 2 * units[:, :, None] * units[:, None, :]
-    deviation = float(np.linalg.norm(rows - mirrors, axis=(1, 2)).max(initial=0.0))
+    deviation = float(np.linalg.norm(rows - mirrors, 2, axis=(1, 2)).max(initial=0.0))
     if _NEAR < deviation:
         return None
     order, slices = found.order, found.slices
