@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.onnx_import.cases import Case, case
-from tests.onnx_import.graphs import floats, integers, model, node, run
+from tests.onnx_import.graphs import floats, info, integers, model, node, run
 from tests.onnx_import.lengths_and_states import LATER
 from verifier.network.nodes import Affine
 from verifier.onnx_import import load
@@ -300,6 +300,15 @@ def test_every_float_type_is_read(dtype: str, number: int) -> None:
     assert load(data).dtype == dtype
 
 
+def test_float64_is_tested_where_onnxruntime_has_no_kernel() -> None:
+    ends = {"inputs": [info("x", (1, 1, 3, 3), 11)], "outputs": [info("y", None, 11)]}
+    weight = floats(2, 1, 2, 2).astype(np.float64)
+    data = model([node("Conv", ["x", "W"], ["y"])], {"W": weight}, **ends)
+    network = load(data).require_network()
+    ones = torch.ones(1, 9, dtype=torch.float64)
+    assert network.forward(ones)[0, 0].item() == pytest.approx(weight[0].sum())
+
+
 def test_a_symbolic_batch_is_left_out_and_a_fixed_one_belongs_to_the_input() -> None:
     nodes = [node("Relu", ["x"], ["y"])]
     open_batch = load(model(nodes, shape=("N", 4)))
@@ -327,8 +336,6 @@ def test_an_output_that_ignores_the_input_is_a_constant_node() -> None:
 
 
 def test_a_model_without_nodes_is_the_identity() -> None:
-    from tests.onnx_import.graphs import info
-
     network = load(model([], outputs=[info("x", (1, 4))])).require_network()
     assert (network.nodes, network.output) == ((), "")
 
