@@ -300,13 +300,15 @@ def test_every_float_type_is_read(dtype: str, number: int) -> None:
     assert load(data).dtype == dtype
 
 
-def test_float64_is_tested_where_onnxruntime_has_no_kernel() -> None:
-    ends = {"inputs": [info("x", (1, 1, 3, 3), 11)], "outputs": [info("y", None, 11)]}
-    weight = floats(2, 1, 2, 2).astype(np.float64)
-    data = model([node("Conv", ["x", "W"], ["y"])], {"W": weight}, **ends)
-    network = load(data).require_network()
-    ones = torch.ones(1, 9, dtype=torch.float64)
-    assert network.forward(ones)[0, 0].item() == pytest.approx(weight[0].sum())
+@pytest.mark.parametrize("op", ["Conv", "LSTM"])
+def test_float64_is_tested_where_onnxruntime_has_no_kernel(op: str) -> None:
+    """It says so of Conv when the file is loaded, and of LSTM when it is run."""
+    weights = {"Conv": [(2, 2, 1)], "LSTM": [(1, 4, 2), (1, 4, 1)]}[op]
+    attributes = {"hidden_size": 1} if op == "LSTM" else {}
+    constants = {f"w{k}": floats(*form).astype(np.float64) for k, form in enumerate(weights)}
+    ends = {"inputs": [info("x", (1, 2, 2), 11)], "outputs": [info("y", None, 11)]}
+    data = model([node(op, ["x", *constants], ["y"], **attributes)], constants, **ends)
+    assert load(data).require_network().output_size == {"Conv": 4, "LSTM": 2}[op]
 
 
 def test_a_symbolic_batch_is_left_out_and_a_fixed_one_belongs_to_the_input() -> None:

@@ -8,6 +8,7 @@ original bytes, after every rule of the pre-scan, and what nothing needs is cut 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -19,7 +20,7 @@ from verifier.errors import ImportMismatch
 from verifier.onnx_import import tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -82,16 +83,19 @@ def run(data: bytes, feed: Feed, names: Sequence[str]) -> list[np.ndarray]:
     Raises:
         ImportMismatch: it does not run the file.
     """
-    try:
-        evaluate = _evaluator(data, feed.dtype)
-        runs = [evaluate(list(names), sample) for sample in feed.arrays]
-    except Exception as error:  # what libraries raise has no common type
-        raise ImportMismatch(
-            f"no run time runs the file ({type(error).__name__}), so that the import cannot be "
-            "tested",
-            fix="export the model so that onnxruntime runs it",
-        ) from error
-    return [np.stack([_numbers(each[place]) for each in runs]) for place in range(len(names))]
+    first: Exception | None = None
+    for evaluator in _EVALUATORS.get(feed.dtype, (_onnxruntime,)):
+        try:
+            evaluate = evaluator(data)
+            runs = [evaluate(list(names), sample) for sample in feed.arrays]
+        except Exception as error:  # noqa: BLE001 (what libraries raise has no common type)
+            first = first or error
+            continue
+        return [np.stack([_numbers(each[place]) for each in runs]) for place in range(len(names))]
+    raise ImportMismatch(
+        f"no run time runs the file ({type(first).__name__}), so that the import cannot be tested",
+        fix="export the model so that onnxruntime runs it",
+    ) from first
 
 
 def _numbers(value: Any) -> np.ndarray:  # noqa: ANN401 (of run times)
@@ -100,17 +104,6 @@ def _numbers(value: Any) -> np.ndarray:  # noqa: ANN401 (of run times)
         rows: list[dict[Any, float]] = value
         value = [[row[key] for key in sorted(row)] for row in rows]
     return np.asarray(value, np.float64).reshape(-1)
-
-
-def _evaluator(data: bytes, dtype: str) -> Evaluate:
-    if dtype == "bfloat16":
-        return _reference(data)
-    try:
-        return _onnxruntime(data)
-    except Exception as error:
-        if dtype == "float64" and type(error).__name__ == "NotImplemented":
-            return _reference(data)
-        raise
 
 
 def _onnxruntime(data: bytes) -> Evaluate:
@@ -156,3 +149,10 @@ def _coarsest(graph: Graph) -> str:
         if operator.op == "ai.onnx.ml::Scaler":
             types.add("float32")
     return next(name for name in _COARSEST_FIRST if name in types)
+
+
+#: By type, where it is not onnxruntime alone; the next one where the one before has no kernel.
+_EVALUATORS: Final[Mapping[str, tuple[Callable[[bytes], Evaluate], ...]]] = {
+    "bfloat16": (_reference,),
+    "float64": (_onnxruntime, _reference),
+}
