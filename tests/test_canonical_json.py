@@ -4,6 +4,7 @@ import json
 import math
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +95,7 @@ def test_content_id_is_the_digest_of_the_text() -> None:
     assert content_id({}) == (
         "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     )
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    assert canonical_json([np.float64(0.1), np.float64(1e-7), np.float64(3.0)]) == b"[0.1,1e-7,3]"

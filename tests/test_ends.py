@@ -302,6 +302,36 @@ def test_indices_are_not_counted_by_a_false_shape(op: str) -> None:
     assert bound_of(made(2), {"outputs": {"names": ["y"]}}) == pytest.approx(100)
 
 
+def test_indices_are_not_counted_by_a_symbol_that_is_another_number() -> None:
+    """N is 1, as it leads the input; `a` has five rows, so that index 1 is one of them."""
+    data = model(
+        [
+            node("Reshape", ["x", "form"], ["r"]),
+            node("Mul", ["r", "hundred"], ["a"]),
+            node("Identity", ["x"], ["y"]),
+        ],
+        {"form": np.array([5, 1]), "hundred": np.array(100.0, np.float32)},
+        inputs=[info("x", ("N", 5))],
+        outputs=[info("a", ("N", 1)), info("y", ("N", 5))],
+    )
+    three = model(
+        [
+            node("Reshape", ["x", "form"], ["a"]),
+            node("Neg", ["x"], ["b"]),
+            node("Identity", ["x"], ["y"]),
+        ],
+        {"form": np.array([5, 1])},
+        inputs=[info("x", ("N", 5))],
+        outputs=[info("a", ("N", 1)), info("b", ("N", 5)), info("y", ("N", 5))],
+    )
+    for reader in (load, read_network):
+        with pytest.raises(ShapeMismatch, match="'a'"):
+            reader(data, reading=Reading(outputs=Indices((1,))))
+        # Where `a` is read too: index 6 is said to be of `y`, and is of `b`.
+        with pytest.raises(ShapeMismatch, match="'a'"):
+            reader(three, reading=Reading(outputs=Indices((0, 6))))
+
+
 def test_indices_behind_what_cannot_be_read_are_refused() -> None:
     data = model(
         [node("CumSum", ["x", "i"], ["a"]), node("Neg", ["x"], ["y"])],

@@ -37,7 +37,8 @@ def _text(value: Json) -> str:
                 raise ValueError(f"integer {value} is not a float64")
             return _number(float(value))
         case float():
-            return _number(value)
+            # Of numpy's float64, which is one, `repr` shows the type.
+            return _number(float(value))
         case str():
             return json.dumps(value, ensure_ascii=False)
         case Mapping():

@@ -192,7 +192,7 @@ class Reading:
         )
 
     def counted(self, names: Sequence[str], chosen: Collection[str]) -> tuple[str, ...]:
-        """The outputs that do not count, and that indices of those that do are counted by.
+        """The outputs whose sizes indices rest on, where one of them is not read itself.
 
         Args:
             names: all outputs, in the file's order.
@@ -201,7 +201,8 @@ class Reading:
         if not isinstance(self.outputs, Indices | Margins):
             return ()
         last = max((place for place, name in enumerate(names) if name in chosen), default=0)
-        return tuple(name for name in names[:last] if name not in chosen)
+        before = tuple(names[:last])
+        return () if set(before) <= set(chosen) else before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.onnx_import.cases import Case, case
-from tests.onnx_import.graphs import floats, integers, model, node, run
+from tests.onnx_import.graphs import floats, info, integers, model, node, run
 from tests.onnx_import.lengths_and_states import LATER
 from verifier.network.nodes import Affine
 from verifier.onnx_import import load
@@ -300,6 +300,17 @@ def test_every_float_type_is_read(dtype: str, number: int) -> None:
     assert load(data).dtype == dtype
 
 
+@pytest.mark.parametrize("op", ["Conv", "LSTM"])
+def test_float64_is_tested_where_onnxruntime_has_no_kernel(op: str) -> None:
+    """It says so of Conv when the file is loaded, and of LSTM when it is run."""
+    weights = {"Conv": [(2, 2, 1)], "LSTM": [(1, 4, 2), (1, 4, 1)]}[op]
+    attributes = {"hidden_size": 1} if op == "LSTM" else {}
+    constants = {f"w{k}": floats(*form).astype(np.float64) for k, form in enumerate(weights)}
+    ends = {"inputs": [info("x", (1, 2, 2), 11)], "outputs": [info("y", None, 11)]}
+    data = model([node(op, ["x", *constants], ["y"], **attributes)], constants, **ends)
+    assert load(data).require_network().output_size == {"Conv": 4, "LSTM": 2}[op]
+
+
 def test_a_symbolic_batch_is_left_out_and_a_fixed_one_belongs_to_the_input() -> None:
     nodes = [node("Relu", ["x"], ["y"])]
     open_batch = load(model(nodes, shape=("N", 4)))
@@ -327,8 +338,6 @@ def test_an_output_that_ignores_the_input_is_a_constant_node() -> None:
 
 
 def test_a_model_without_nodes_is_the_identity() -> None:
-    from tests.onnx_import.graphs import info
-
     network = load(model([], outputs=[info("x", (1, 4))])).require_network()
     assert (network.nodes, network.output) == ((), "")
 

@@ -67,7 +67,7 @@ class Ends:
     inputs: tuple[str, ...]  #: that make up the flat input
     outputs: tuple[str, ...]  #: all of the file
     chosen: frozenset[str]  #: of the outputs
-    counted: tuple[str, ...]  #: of the others, those that indices of chosen ones are counted by
+    counted: tuple[str, ...]  #: whose sizes the indices of chosen ones rest on
     held: Mapping[str, Tensor]  #: inputs that are held constant
     assumptions: tuple[Assumption, ...]
     idealises: bool  #: whether known functions that jump stand for continuous ones

@@ -160,7 +160,8 @@ class _Pass:
             shape = self.values[name].shape if name in self.values else shapes.get(name)
             if shape is None:
                 raise unknown(name)
-            self._check_shape(name, shape)
+            if shape != self.model.ends.declared[name].fixed:
+                raise self._misdeclared(name, shape)
 
     def _needed(self, outputs: Collection[str]) -> set[str]:
         """The tensors that outputs depend on, not looking inside of patterns."""
@@ -376,16 +377,16 @@ class _Pass:
                 fix="export again",
                 node=name,
             )
-        self._check_shape(name, value.shape)
+        if declared.shape is not None and not _agrees(declared, value.shape):
+            raise self._misdeclared(name, value.shape)
 
-    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        declared = self.model.ends.declared[name]
-        if declared.shape is not None and not _agrees(declared, shape):
-            raise ShapeMismatch(
-                f"{name!r} is declared with shape {declared.shape[:8]}, and has {shape[:8]}",
-                fix="export again",
-                node=name,
-            )
+    def _misdeclared(self, name: str, shape: tuple[int, ...]) -> ShapeMismatch:
+        declared = self.model.ends.declared[name].shape or ()
+        return ShapeMismatch(
+            f"{name!r} is declared with shape {declared[:8]}, and has {shape[:8]}",
+            fix="export again",
+            node=name,
+        )
 
 
 def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,7 @@ def output_ports(
         shape = declared.shape if value is None or value.shape is None else value.shape
         if declared.name in graph.counted:
             shape = counted_shape(declared, values, unread)
-            _check_shape(declared, shape)
+            _check_shape(replace(declared, dims=declared.shape), shape)
         end = start + (0 if shape is None else prod(shape))
         is_batch = declared.has_open_batch and shape is not None and shape[:1] == (1,)
         yield Port(

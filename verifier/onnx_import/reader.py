@@ -32,7 +32,7 @@ class Graph:
     inputs: tuple[Declared, ...]  #: that make up the flat input
     outputs: tuple[Declared, ...]  #: all of the file
     chosen: frozenset[str]  #: of the outputs
-    counted: tuple[str, ...]  #: of the others, those that indices of chosen ones are counted by
+    counted: tuple[str, ...]  #: whose sizes the indices of chosen ones rest on
     fed: Mapping[str, Constant]  #: inputs that are held constant
     frozen: tuple[Assumption, ...]  #: weights that whoever runs the file may replace
     opset: int
