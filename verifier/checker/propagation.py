@@ -15,6 +15,7 @@ import numpy as np
 from verifier.checker.arithmetic import Magnitude, norm_up, sum_up
 from verifier.checker.carry import Carried
 from verifier.checker.definite import NotProved
+from verifier.checker.followed import Followed, followed
 from verifier.checker.forward import forward_bounds, forward_walk, slopes_over, varies
 from verifier.checker.intervals import Interval
 from verifier.checker.jacobian import Along, Jacobian
@@ -53,7 +54,13 @@ def prove_propagation(
     """
     small = lowered(network, sorts="compare", keeps_blocks=True)
     walk = forward_walk(network, small, asked.place, proof.forward)
-    linear = increments_over(tangent(small).network, walk.signals)
+    increments, slopes, caps = tangent(small).network, slopes_over(small, walk.signals), {}
+    along: Along | None = None
+    if proof.technique == "joint":
+        inner = followed(increments, walk)
+        increments, slopes, caps = inner.network, {**slopes, **inner.slopes}, inner.caps
+        along = _along(small, walk, inner)
+    linear = increments_over(increments, walk.signals)
     rows = np.concatenate(
         [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
     )
@@ -64,11 +71,11 @@ def prove_propagation(
     pair = plain.pair
     jacobian = Jacobian(
         plain.network,
-        slopes_over(small, walk.signals),
+        slopes,
         rows,
         linear=proof.technique != "interval",
-        along=_along(small, walk) if proof.technique == "joint" else None,
-        caps=linear.caps,
+        along=along,
+        caps={**linear.caps, **caps},
     )
     entries = jacobian.entries(wanted)
     from_linf = pair.input is Norm.LINF
@@ -93,10 +100,10 @@ def _norm_of(entries: Interval, sums: Float64[np.ndarray, " rows"], pair: NormPa
     return min(best, matrix_norm(Carried(*entries.centred()), pair))
 
 
-def _along(small: Lowered, walk: Substitution) -> Along:
-    """How every gate's slope follows what enters it."""
-    slopes: dict[str, SlopeLines] = {}
-    entering: dict[str, str] = {}
+def _along(small: Lowered, walk: Substitution, inner: Followed) -> Along:
+    """How every gate's slope follows what enters it, those of blocks included."""
+    slopes: dict[str, SlopeLines] = {**inner.lines}
+    entering: dict[str, str] = {**inner.signals}
     for node in small.network.nodes:
         match node:
             case Elementwise():

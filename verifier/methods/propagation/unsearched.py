@@ -15,8 +15,8 @@ from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.propagation.candidate import Options, refuse_everywhere
 from verifier.methods.propagation.joint import bends
 from verifier.methods.propagation.work import MOST_JACOBIAN, multiplications
-from verifier.network.blocks import Block, has_many_derivatives
-from verifier.network.graph import Grouped, Network
+from verifier.network.blocks import Block, Normalise, Softmax, has_many_derivatives
+from verifier.network.graph import Grouped, Network, Node
 from verifier.network.nodes import Affine
 from verifier.property import Property
 
@@ -37,7 +37,7 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
     rows = sum(len(item.rows) for item in items)
     if options.technique == "linear" and _work(lowered, rows) < MOST_JACOBIAN:
         techniques.append("linear")
-        if bends(lowered):
+        if bends(lowered) or any(_bends(node) for node in lowered.nodes):
             techniques.append("joint")
     for technique in techniques:
         forward = ForwardProof(technique="interval" if technique == "interval" else "linear")
@@ -46,6 +46,10 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
             estimates=(0.0,) * len(items),
             proof=PropagationProof(patterns=network.patterns, forward=forward, technique=technique),
         )
+
+
+def _bends(node: Node) -> bool:
+    return isinstance(node, Grouped) and isinstance(node.group, Softmax | Normalise)
 
 
 def _refuse_large(lowered: Network) -> None:
