@@ -2,7 +2,7 @@
 
 With w one row for each group, and v what enters the group, v in [l, u], e = v - c:
 
-    |e_j| <= r_j,    |w.e| <= along,    least <= w.v,    |e|_2^2 <= square.                 (1)
+    |e_j| <= r_j,    |w.e| <= along,    |e|_2^2 <= square,    least <= w.v and w.c.         (1)
 
 Rows w.v are carried back to the input, which keeps what entries have in common. If v = A y + b with
 y in a box around y_c, |e|_2 <= |A|_2 |y - y_c|_2 + |A y_c + b - c|_2: less than r says where A is
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from verifier.checker.arithmetic import above, enlarged, gamma, norm_up, up
+from verifier.checker.arithmetic import above, below, enlarged, gamma, norm_up, up
 from verifier.checker.block_maps import flat
 from verifier.checker.carry import Carried, push, summed
 from verifier.checker.enclosures import TINY
@@ -80,6 +80,8 @@ class Surroundings:
             least, most = self._ends(node, w)
             moved = above(np.maximum(above(most - middle), above(middle - least)) + slack)
             along = np.minimum(along, np.maximum(moved, 0.0))
+            # Points between c and v count, too, and c may be none of the region.
+            least = np.minimum(least, below(middle - slack))
         blur = enlarged(above(value[1] - value[0]).sum(axis=-1, keepdims=True), count)
         return Steps(reach=reach, square=square, towards=w, blur=blur, along=along, least=least)
 

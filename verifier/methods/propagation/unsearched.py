@@ -20,6 +20,8 @@ from verifier.network.graph import Grouped, Network, Node
 from verifier.network.nodes import Affine
 from verifier.property import Property
 
+_GATES_OF_BLOCK = 3  #: at most, where its derivatives follow its values
+
 
 def candidates(network: Network, asked: Property, options: Options) -> Iterator[Candidate]:
     """Intervals first, then lines where they cost little enough, the closest last.
@@ -35,9 +37,12 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
     techniques: list[Literal["interval", "linear", "joint"]] = ["interval"]
     _refuse_large(lowered)
     rows = sum(len(item.rows) for item in items)
-    if options.technique == "linear" and _work(lowered, rows) < MOST_JACOBIAN:
+    work = _work(lowered, rows)
+    if options.technique == "linear" and work < MOST_JACOBIAN:
         techniques.append("linear")
-        if bends(lowered) or any(_bends(node) for node in lowered.nodes):
+        is_followed = any(_is_followed(node) for node in lowered.nodes)
+        dear = work * (_GATES_OF_BLOCK if is_followed else 1) >= MOST_JACOBIAN
+        if (is_followed or bends(lowered)) and not dear:
             techniques.append("joint")
     for technique in techniques:
         forward = ForwardProof(technique="interval" if technique == "interval" else "linear")
@@ -48,7 +53,8 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
         )
 
 
-def _bends(node: Node) -> bool:
+def _is_followed(node: Node) -> bool:
+    """Whether derivatives of the node follow its values."""
     return isinstance(node, Grouped) and isinstance(node.group, Softmax | Normalise)
 
 
