@@ -132,6 +132,7 @@ class LmiProof:
 
     patterns: tuple[Pattern, ...]
     items: tuple[LmiItem, ...]
+    gated: tuple[str, ...] = ()  #: products, and sums of two, that are one gate of several inputs
     kind: Literal["lmi"] = "lmi"
 
 

@@ -162,7 +162,9 @@ def _members(proof: Single) -> dict[str, object]:
         case ProductProof():
             return {"items": [_product_item_json(item) for item in proof.items]}
         case LmiProof():
-            return {"items": [_lmi_item_json(item) for item in proof.items]}
+            # Absent where there is none, which keeps the ids of what was written before.
+            gated = {"gated": list(proof.gated)} if proof.gated else {}
+            return {"items": [_lmi_item_json(item) for item in proof.items], **gated}
         case PropagationProof():
             return {"forward": _forward_json(proof.forward), "technique": proof.technique}
         case GateLmiProof():

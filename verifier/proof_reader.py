@@ -98,10 +98,11 @@ def _single(value: object) -> Single:
                 items=shapes.listed(members["items"], "proof.items", _product_item),
             )
         case "lmi":
-            members = shapes.exact(value, "proof", "kind patterns items")
+            members = shapes.exact(value, "proof", "kind patterns items", optional="gated")
             return LmiProof(
                 patterns=_patterns(members),
                 items=shapes.listed(members["items"], "proof.items", _lmi_item),
+                gated=shapes.listed(members.get("gated", []), "proof.gated", shapes.text),
             )
         case "propagation":
             members = shapes.exact(value, "proof", "kind patterns forward technique")

@@ -32,6 +32,7 @@ from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.progress import NO_AIM, Aim
 from verifier.methods.weights import plain_norms, unweighted
 from verifier.network.everywhere import everywhere, unbounded_node
+from verifier.network.gated import with_gated
 from verifier.network.graph import Network
 from verifier.network.nodes import Product
 from verifier.network.segments import Segment, segments
@@ -78,11 +79,12 @@ def tiers_of(request: Request, network: Network, start: Growth | None = None) ->
         if "branch" not in names:
             raise unusable("is of branch and bound, which the request does not ask for")
         names = ["branch", *(name for name in names if name != "branch")]
+    dense: Network | None = None
     if isinstance(asked.region, Everywhere):
-        network = everywhere(network)
+        dense, network = with_gated(network), everywhere(network)
     propagating = read_options(propagation.Options, request.options)
     solving = read_options(lipsdp.Options, request.options)
-    semidefinite = _Semidefinite(network, asked, solving)
+    semidefinite = _Semidefinite(network, asked, solving, dense)
     tiers = {
         "product": Tier("product", lambda _, __: [product.candidate(everywhere(network), asked)]),
         "propagation": Tier(
@@ -149,6 +151,7 @@ class _Semidefinite:
     network: Network
     asked: Property
     options: lipsdp.Options
+    gated: Network | None = None  #: the network as a dense inequality has it, if that differs
 
     def candidates(self, clock: Clock, aim: Aim) -> Iterator[Candidate]:
         """Better and better ones."""
@@ -222,8 +225,11 @@ class _Semidefinite:
             return
         if expected > _AT_ONCE:
             yield from self._at_once(clock, aim)
-        base = lipsdp.candidate(self.network, self.asked, self.options, clock, aim)
+        dense = self.gated or self.network
+        base = lipsdp.candidate(dense, self.asked, self.options, clock, aim)
         yield base
+        if self.gated is not None:
+            return  # cuts and blocks are of vertices, which gates of two inputs have not
         yield from refinement.candidates(
             self.network, self.asked, self.options, clock, aim, base=base
         )
@@ -262,7 +268,7 @@ class _Semidefinite:
 
     def _expected(self) -> float:
         """Seconds that a dense solution takes; infinite where it is too large."""
-        lowered = self.network.lowered("keep")
+        lowered = (self.gated or self.network).lowered("keep")
         inputs = len(varying_inputs(self.asked, self.network.input_size))
         psis = lipsdp.columns_of(lowered, 0, lipsdp.global_slopes(lowered))
         if lipsdp.LARGEST_XI < inputs + psis:

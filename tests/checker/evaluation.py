@@ -9,6 +9,7 @@ from verifier.checker.network import (
     Affine,
     Blocks,
     Elementwise,
+    Gated,
     Maximum,
     Network,
     Node,
@@ -38,25 +39,30 @@ def _evaluate(node: Node, values: dict[str, np.ndarray]) -> np.ndarray:
             return low / 2 + high / 2
         case Product():
             return values[node.left] * values[node.right]
+        case _:
+            return _grouped(node, values[node.source])
+
+
+def _grouped(node: Sort | Reflection | Maximum | Blocks | Gated, x: np.ndarray) -> np.ndarray:
+    result = np.full(node.size, np.nan)
+    match node:
         case Sort():
-            result = np.full(node.size, np.nan)
-            result[node.places] = np.sort(values[node.source][node.groups], axis=1)
-            return result
+            result[node.places] = np.sort(x[node.groups], axis=1)
         case Reflection():
-            parts = values[node.source][node.slices]
-            along = np.sum(parts * node.vectors, axis=1, keepdims=True)
-            result = np.full(node.size, np.nan)
-            result[node.slices] = parts + node.vectors * (np.abs(along) - along)
-            return result
+            result[node.slices] = _reflected(node, x[node.slices])
         case Blocks():
-            result = np.full(node.size, np.nan)
-            entering = values[node.source][node.groups]
-            low, high = node.function.image(entering, entering)
+            low, high = node.function.image(x[node.groups], x[node.groups])
             result[node.groups] = low / 2 + high / 2
-            return result
         case Maximum():
-            windows = values[node.source][node.windows]
-            return windows.max(axis=1) if node.sign > 0 else windows.min(axis=1)
+            result[:] = (x[node.windows] * node.sign).max(axis=1) * node.sign
+        case Gated():
+            raise TypeError(f"node {node.name!r} has increments, and no values")
+    return result
+
+
+def _reflected(node: Reflection, parts: np.ndarray) -> np.ndarray:
+    along = np.sum(parts * node.vectors, axis=1, keepdims=True)
+    return parts + node.vectors * (np.abs(along) - along)
 
 
 class Runtime:

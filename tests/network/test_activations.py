@@ -22,6 +22,7 @@ from torch import Tensor
 
 import verifier.network.elementwise as catalogue
 from tests.oracles import run_node
+from verifier.checker import scalars
 from verifier.network.activations.piecewise import Piecewise
 from verifier.network.elementwise import (
     Abs,
@@ -30,6 +31,7 @@ from verifier.network.elementwise import (
     Bent,
     Celu,
     Clip,
+    Confined,
     Cos,
     Elu,
     Erf,
@@ -55,7 +57,8 @@ from verifier.network.elementwise import (
 )
 
 ROUNDING = 2.0**-50
-RESTRICTED = {"Cosh", "Exp", "Log", "Power", "Sinh"}  #: not defined everywhere: in test_restricted
+#: Not defined everywhere: in test_restricted, and what is known to lie somewhere below.
+RESTRICTED = {"Cosh", "Exp", "Log", "Power", "Sinh", "Confined"}
 SELU = (1.67326319217681884765625, 1.05070102214813232421875)
 
 
@@ -355,6 +358,17 @@ def test_every_activation_is_in_the_battery() -> None:
     names = {kind.__name__ for kind in tested} | RESTRICTED
     assert {kind.__name__ for kind in written} == names
     assert names | {"Activation"} == set(catalogue.__all__)
+
+
+def test_what_is_confined_has_one_slope_and_its_part_of_the_interval() -> None:
+    ends = torch.tensor([[-3.0, -0.5, 2.0], [-2.0, 4.0, 3.0]], dtype=torch.float64)
+    known = Confined(3, -1.0, 1.0)
+    assert [end.tolist() for end in known.image(*ends)] == [[-1, -0.5, 1], [-1, 1, 1]]
+    assert all(bool((end == 1).all()) for end in known.slope_range_on(*ends))
+    theirs = scalars.Confined(least=-1.0, greatest=1.0)
+    found = theirs.image(ends[0].numpy(), ends[1].numpy())
+    assert [end.tolist() for end in found] == [[-1, -0.5, 1], [-1, 1, 1]]
+    assert all(np.all(end == 1) for end in theirs.slope_range(3))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.op], ids=str)

@@ -34,6 +34,7 @@ from verifier.checker.network import (
     Affine,
     Blocks,
     Elementwise,
+    Gated,
     Maximum,
     Network,
     Node,
@@ -153,7 +154,7 @@ class _Passes:
                 return _reflected(node, rows)
             case Blocks():
                 raise NotProved(f"nothing is known of the derivatives of {node.name!r} everywhere")
-            case Affine() | Product():
+            case Affine() | Product() | Gated():
                 raise NotProved(f"node {node.name!r} is no function of one signal")
 
     def _back(self, node: Node, rows: Float64[np.ndarray, "k m"]) -> np.ndarray:

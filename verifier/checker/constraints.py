@@ -5,6 +5,7 @@ A signal's increment is a matrix over xi with a proved error, and
     a gate with slopes in [a, b]:   phi = m v + r psi,   |psi| <= |v|,   [a, b] within [m-r, m+r]
     a sort of n >= 3:               phi = mean(v) + sum_k h_k psi_k,   k = 1 .. n-1,
                                     sum_k k(k+1) psi_k^2 <= sum_k (h_k.v)^2 / (k(k+1)),
+    gated, of inputs w_1, w_2, ..:  phi = sum_k m_k w_k + psi,   psi^2 <= sum_k share_k w_k^2,
 
 h_k = (1, .., 1, -k, 0, .., 0) with k ones: orthogonal, orthogonal to 1, with |h_k|^2 = k(k+1).
 Sorting keeps the sum and is 1-Lipschitz, so its increment off the mean is not longer than v's.
@@ -24,7 +25,7 @@ from verifier.checker.arithmetic import UNIT, above, enlarged
 from verifier.checker.carry import Carried, Sparse, normal, push, summed
 from verifier.checker.definite import NotProved
 from verifier.checker.maps import Adjoint
-from verifier.checker.network import Affine, Elementwise, Sort
+from verifier.checker.network import Affine, Elementwise, Gated, Sort
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,7 @@ class Constraint:
     owner: Int64[np.ndarray, " entries"]
     coordinates: Int64[np.ndarray, " entries"]
     weight: Float64[np.ndarray, " entries"]
+    has_vertices: bool = True  #: whether psi = T v for one T of a known hull; not of two inputs
 
 
 @dataclass(slots=True)
@@ -88,6 +90,8 @@ def increments(
                 found.constraints.append(_of_gates(walk, lowered.gates[node.name], node))
             case Sort():
                 found.constraints.append(_of_sorts(walk, node))
+            case Gated():
+                found.constraints.append(_of_gated(walk, node))
             case _:
                 pass
     network = lowered.network
@@ -130,6 +134,22 @@ def _of_sorts(walk: _Walk, node: Sort) -> Constraint:
     )
 
 
+def _of_gated(walk: _Walk, node: Gated) -> Constraint:
+    """All that enter a gate bound its psi."""
+    places, ways = walk.places[node.name], len(node.middles)
+    return Constraint(
+        name=node.name,
+        gates=node.size,
+        psis=1,
+        entering=_before(walk.over_xi(node.source, np.eye(ways * node.size)), places),
+        share=node.shares,
+        owner=np.tile(np.arange(node.size, dtype=np.int64), ways),
+        coordinates=np.tile(places, ways),
+        weight=np.ones(ways * node.size),
+        has_vertices=False,
+    )
+
+
 def _before(rows: Carried, places: Int64[np.ndarray, " entries"]) -> Carried:
     """The increments as columns; those at `places` and later do not enter them."""
     end = int(places[0]) if len(places) else rows.value.shape[1]
@@ -158,6 +178,8 @@ class _Walk:
                 case Sort():
                     count, width = node.groups.shape
                     self._place(node.name, count * (width - 1))
+                case Gated():
+                    self._place(node.name, node.size)
                 case Affine():
                     pass
                 case _:
@@ -214,6 +236,8 @@ class _Walk:
             case Sort():
                 means = Adjoint(_means(node, self.network.tensors[node.source]))
                 return [(node.source, push(means, own))]
+            case Gated():
+                return [(node.source, _onto_ways(node, own))]
             case _:
                 raise NotProved(f"node {node.name!r} was not lowered")
 
@@ -221,6 +245,8 @@ class _Walk:
         """And of the node's psis."""
         if isinstance(node, Sort):
             return push(_helmert(node.places, node.size), own)
+        if isinstance(node, Gated):
+            return own
         free = self.free[node.name]
         return _scaled(own.columns(free), self._centred[node.name][1][free])
 
@@ -237,6 +263,13 @@ def _required(
 def adjoint(linear: Map) -> Map:
     """The transpose of a map."""
     return linear.of if isinstance(linear, Adjoint) else Adjoint(linear)
+
+
+def _onto_ways(node: Gated, own: Carried) -> Carried:
+    """A function of z as one of all that enters, but for psi; a middle may be one rounding off."""
+    value = np.concatenate([own.value * middle for middle in node.middles], axis=1)
+    errors = np.concatenate([own.errors() * abs(middle) for middle in node.middles], axis=1)
+    return Carried(value, normal(enlarged(errors + (4 * UNIT) * np.abs(value), 4)))
 
 
 def _scaled(rows: Carried, factor: Float64[np.ndarray, " n"]) -> Carried:

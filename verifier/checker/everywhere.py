@@ -10,7 +10,8 @@ products of bounded signals are bounded:
     other functions       bounds where what enters has them
     product               bounds where both factors have them
 
-A product of two bounded factors is replaced by its increment (`tangent`); another one refuses.
+A product of two bounded factors is replaced by its increment (`tangent`, or `gated` where a proof
+asks for that); another one refuses.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ import numpy as np
 
 from verifier.checker.carry import stages
 from verifier.checker.compounds import Softsign
+from verifier.checker.gated import with_gated
 from verifier.checker.intervals import Interval, affine_image, scaled_by
 from verifier.checker.lowering import lowered
 from verifier.checker.network import Affine, Blocks, Elementwise, Network, Product
 from verifier.checker.normalise import Normalise
-from verifier.checker.scalars import Erf, PiecewiseLinear, Sigmoid, Tanh
+from verifier.checker.scalars import Confined, Erf, PiecewiseLinear, Sigmoid, Tanh
 from verifier.checker.softmax import Softmax
 from verifier.checker.tangent import gates_of, increments_of
 from verifier.checker.waves import Wave
 from verifier.errors import NotLipschitzGlobally
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from jaxtyping import Bool, Float64
 
@@ -41,17 +43,23 @@ if TYPE_CHECKING:
     Vector = Float64[np.ndarray, " n"]
 
 
-def everywhere(network: Network) -> Network:
+def everywhere(network: Network, gated: Sequence[str] = ()) -> Network:
     """The network with gates in the place of products, whose slopes hold for all inputs.
 
+    Args:
+        network: as it was read.
+        gated: the names of products, and of sums of two, that are one gate of several inputs.
+
     Raises:
+        NotProved: a name is not that of a signal that a sigmoid lets pass (`gated`).
         NotLipschitzGlobally: a node multiplies signals without bounds, or has secants of every
             slope.
     """
     _require_slopes(network)
-    if not any(isinstance(node, Product) for node in network.nodes):
+    if not gated and not any(isinstance(node, Product) for node in network.nodes):
         return network
     signals = _signals(network)
+    network = with_gated(network, gated, signals)
     ranges: dict[str, tuple[Vector, Vector]] = {}
     for node in network.nodes:
         for gate, factor in gates_of(node) if isinstance(node, Product) else ():
@@ -154,6 +162,8 @@ def _limits(function: Scalar) -> tuple[float | Vector, float | Vector] | None:
             return -1.0, 1.0
         case Sigmoid():
             return 0.0, 1.0
+        case Confined():
+            return function.least, function.greatest
         case PiecewiseLinear(pieces=((first, low), *_, (last, high))):
             # Flat outside, and monotone between where it has at most three pieces.
             is_flat = bool(np.all(np.equal(first, 0)) and np.all(np.equal(last, 0)))

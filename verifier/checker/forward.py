@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verifier.checker.block_values import value_node
 from verifier.checker.copies import copied_from
 from verifier.checker.definite import NotProved
 from verifier.checker.intervals import Interval, affine_image, scaled_by
-from verifier.checker.linearised import value_node
 from verifier.checker.lowering import sources
 from verifier.checker.network import Affine, Blocks, Elementwise, Maximum, Network, Product, Sort
 from verifier.checker.planes import planes
 from verifier.checker.substitution import Around, Gate, Lines, Substitution, Within
+from verifier.checker.surroundings import Surroundings
 from verifier.checker.tangent import gates_of
 from verifier.norms import Norm
 from verifier.regions import Ball, CenterBox, EndsBox, Everywhere
@@ -186,9 +187,9 @@ class _Walk:
         for node in nodes:
             if isinstance(node, Elementwise | Blocks):
                 self._entering.setdefault(node.source, []).append(node)
-        makers = {node.name: node for node in nodes}
+        self._makers = {node.name: node for node in nodes}
         self._factors = {
-            copied_from(makers, factor)[0]
+            copied_from(self._makers, factor)[0]
             for node in nodes
             if isinstance(node, Product)
             for factor in (node.left, node.right)
@@ -213,11 +214,14 @@ class _Walk:
     def _blocks(self, node: Blocks) -> None:
         """From here on the node is affine, with an error."""
         signals = self.substitution.signals
-        found, image = value_node(node, signals[node.source])
+        is_linear = self._proof.technique == "linear"
+        known = Surroundings(self._makers, self.substitution, has_lines=is_linear)
+        found, image = value_node(node, known)
         signals[node.name] = image.intersected(affine_image(found, signals))
         self.substitution.nodes = [
             found if other.name == node.name else other for other in self.substitution.nodes
         ]
+        self._tighten_read(node.name)
 
     def _affine(self, node: Affine) -> None:
         signals = self.substitution.signals
@@ -235,6 +239,12 @@ class _Walk:
         is_read = node.name in self._entering or node.name in self._factors
         if is_read and (relaxed or (direct and not first)):
             self._tighten(node.name)
+
+    def _tighten_read(self, signal: str) -> None:
+        """The same, if lines are asked for and something reads the signal."""
+        is_read = signal in self._entering or signal in self._factors
+        if is_read and self._proof.technique == "linear":
+            self._tighten(signal)
 
     def _tighten(self, signal: str) -> None:
         """Bounds by lines where some gate that the signal enters has more than one slope."""
@@ -293,9 +303,7 @@ class _Walk:
         if not all(np.all(np.isfinite(part)) for part in (found.low, found.high)):
             raise NotProved(f"product {node.name!r} has no finite planes")
         self.substitution.lines[node.name] = found
-        is_read = node.name in self._entering or node.name in self._factors
-        if is_read and self._proof.technique == "linear":
-            self._tighten(node.name)
+        self._tighten_read(node.name)
 
     def _slopes(
         self,

@@ -310,7 +310,8 @@ class _System:
         named = {name for cuts in row.cuts for name in (cuts.first, cuts.second)}
         signs: dict[str, Signs] = {}
         for constraint in self._found.constraints:
-            if constraint.name in named and constraint.psis == 1:
+            is_scalar = constraint.psis == 1 and constraint.has_vertices
+            if constraint.name in named and is_scalar:
                 place = np.full(constraint.gates, -1)
                 place[constraint.owner] = np.arange(len(constraint.owner))
                 entering = self._entering[constraint.name]

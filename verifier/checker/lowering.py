@@ -20,6 +20,7 @@ from verifier.checker.network import (
     Affine,
     Blocks,
     Elementwise,
+    Gated,
     Maximum,
     Network,
     Node,
@@ -197,7 +198,7 @@ class _Builder:
         match node:
             case Affine() | Blocks():
                 self.nodes.append(node)
-            case Elementwise() | Product():
+            case Elementwise() | Product() | Gated():
                 self.nodes.append(node)
                 self.gates[node.name] = node.name
             case Sort():

@@ -268,7 +268,22 @@ class Blocks:
     function: BlockFunction
 
 
-Node: TypeAlias = Affine | Elementwise | Product | Sort | Reflection | Maximum | Blocks
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gated:
+    """A function z of several inputs w_1, w_2, .., entry by entry; all w_1 enter first.
+
+    Of increments, dz = sum_k middles_k dw_k + psi with psi^2 <= sum_k shares_k dw_k^2. The true
+    middles are as near as rounding allows.
+    """
+
+    name: str
+    size: int
+    source: str
+    middles: tuple[float, ...]
+    shares: Float64[np.ndarray, " entering"]
+
+
+Node: TypeAlias = Affine | Elementwise | Product | Sort | Reflection | Maximum | Blocks | Gated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,12 @@ class Normalise:
             local = upper_of(share / _Box(self, lower, upper).lengths()[0])
         return local if self.epsilon == 0 else np.minimum(local, self.constant(norm, width).upper())
 
+    def lengths(
+        self, lower: Rows, upper: Rows
+    ) -> tuple[Float64[np.ndarray, "*groups 1"], Float64[np.ndarray, "*groups 1"]]:
+        """Ends of s."""
+        return _Box(self, lower, upper).lengths()
+
     def image(self, lower: Rows, upper: Rows) -> tuple[Rows, Rows]:
         """(1) at the ends."""
         return _Box(self, lower, upper).values()

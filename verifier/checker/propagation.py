@@ -15,6 +15,7 @@ import numpy as np
 from verifier.checker.arithmetic import Magnitude, norm_up, sum_up
 from verifier.checker.carry import Carried
 from verifier.checker.definite import NotProved
+from verifier.checker.followed import Followed, followed
 from verifier.checker.forward import forward_bounds, forward_walk, slopes_over, varies
 from verifier.checker.intervals import Interval
 from verifier.checker.jacobian import Along, Jacobian
@@ -31,7 +32,7 @@ from verifier.norms import Norm
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jaxtyping import Float64
+    from jaxtyping import Bool, Float64
 
     from verifier.certificate import GateLmiProof, PropagationProof, SlopeRange
     from verifier.checker.constraints import Slopes
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from verifier.checker.lowering import Lowered
     from verifier.checker.network import Network
     from verifier.checker.substitution import Substitution
+    from verifier.checker.weighting import Unweighted
     from verifier.norms import NormPair
     from verifier.property import Property
 
@@ -53,26 +55,15 @@ def prove_propagation(
     """
     small = lowered(network, sorts="compare", keeps_blocks=True)
     walk = forward_walk(network, small, asked.place, proof.forward)
-    linear = increments_over(tangent(small).network, walk.signals)
-    rows = np.concatenate(
-        [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
-    )
     # A coordinate that the region fixes has no increment.
     wanted = np.zeros(network.input_size, np.bool_)
     wanted[selected.inputs] = varies(asked.place)[selected.inputs]
-    plain = unweighted(linear.network, asked.norm, np.flatnonzero(wanted))
+    plain, jacobian = _jacobian(proof, small, walk, asked, wanted, selected)
     pair = plain.pair
-    jacobian = Jacobian(
-        plain.network,
-        slopes_over(small, walk.signals),
-        rows,
-        linear=proof.technique != "interval",
-        along=_along(small, walk) if proof.technique == "joint" else None,
-        caps=linear.caps,
-    )
     entries = jacobian.entries(wanted)
+    count = len(entries.lower)
     from_linf = pair.input is Norm.LINF
-    sums = jacobian.row_sums(entries, wanted) if from_linf else np.zeros(len(rows))
+    sums = jacobian.row_sums(entries, wanted) if from_linf else np.zeros(count)
     bounds: list[Magnitude] = []
     end = 0
     for item in selected.items:
@@ -80,6 +71,34 @@ def prove_propagation(
         own = Interval(entries.lower[begin:end][:, wanted], entries.upper[begin:end][:, wanted])
         bounds.append(Magnitude.of(_norm_of(own, sums[begin:end], pair)))
     return plain.bounds(bounds)
+
+
+def _jacobian(
+    proof: PropagationProof,
+    small: Lowered,
+    walk: Substitution,
+    asked: Property,
+    wanted: Bool[np.ndarray, " inputs"],
+    selected: Selection,
+) -> tuple[Unweighted, Jacobian]:
+    """What the technique knows of the rows of all items, in coordinates with a plain norm."""
+    increments, slopes, caps = tangent(small).network, slopes_over(small, walk.signals), {}
+    along: Along | None = None
+    if proof.technique == "joint":
+        inner = followed(increments, walk)
+        increments, slopes, caps = inner.network, {**slopes, **inner.slopes}, inner.caps
+        along = _along(small, walk, inner)
+    linear = increments_over(increments, walk.signals)
+    rows = [item.rows.backward(np.eye(len(item.rows.index))) for item in selected.items]
+    plain = unweighted(linear.network, asked.norm, np.flatnonzero(wanted))
+    return plain, Jacobian(
+        plain.network,
+        slopes,
+        np.concatenate(rows),
+        linear=proof.technique != "interval",
+        along=along,
+        caps={**linear.caps, **caps},
+    )
 
 
 def _norm_of(entries: Interval, sums: Float64[np.ndarray, " rows"], pair: NormPair) -> float:
@@ -93,10 +112,10 @@ def _norm_of(entries: Interval, sums: Float64[np.ndarray, " rows"], pair: NormPa
     return min(best, matrix_norm(Carried(*entries.centred()), pair))
 
 
-def _along(small: Lowered, walk: Substitution) -> Along:
-    """How every gate's slope follows what enters it."""
-    slopes: dict[str, SlopeLines] = {}
-    entering: dict[str, str] = {}
+def _along(small: Lowered, walk: Substitution, inner: Followed) -> Along:
+    """How every gate's slope follows what enters it, those of blocks included."""
+    slopes: dict[str, SlopeLines] = {**inner.lines}
+    entering: dict[str, str] = {**inner.signals}
     for node in small.network.nodes:
         match node:
             case Elementwise():

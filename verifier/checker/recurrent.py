@@ -5,7 +5,8 @@ Of step t of direction d of a tensor y, "y:d.t.g" is gate g and "y:d.t.g:in" wha
 
     RNN    h' = f(x W + h R + b)
     GRU    z, r = f(x W + h R + b),  w = 1 - z,  h' = w n + z h,
-           "y:d.t.k" this between -1 and 1, where g is, and the initial state, and f is a sigmoid,
+           "y:d.t.k" this, known to be between -1 and 1, where g and the initial state are, and f
+           is a sigmoid,
            n = g(x W + (r h) R + b), or g(x W + r (h R + b_R) + b_W) with linear_before_reset
     LSTM   i, o, f = f(x W + h R + b),  c = g(x W + h R + b)
            C' = f C + i c,  h' = o h(C')
@@ -107,7 +108,9 @@ class _Cell:
         last = self._sum(f"{name}.h", [self._whole(fresh), self._whole(kept)], None)
         if self.is_bounded:
             # Exact: a mean of numbers between -1 and 1, which intervals would not know.
-            last = self._curve(f"{name}.k", last, lambda: scalars.clip(-1.0, 1.0))
+            last = self._curve(
+                f"{name}.k", last, lambda: scalars.Confined(least=-1.0, greatest=1.0)
+            )
         return last, h
 
     def _inner(self, name: str, h: State) -> State:

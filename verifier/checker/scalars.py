@@ -147,6 +147,24 @@ class PiecewiseLinear(Curve):
         return np.minimum(first, last), np.maximum(first, last)
 
 
+@dataclass(frozen=True, eq=False)
+class Confined(PiecewiseLinear):
+    """x, where something other than its interval says that x lies within [least, greatest]."""
+
+    knots: tuple[tuple[float | Points, float | Points], ...] = ()
+    pieces: tuple[tuple[float | Points, float | Points], ...] = ((1.0, 0.0),)
+    least: float = -np.inf
+    greatest: float = np.inf
+
+    def tiled(self, _count: int, /) -> Confined:
+        """The same."""
+        return self
+
+    def image(self, lower: Vector, upper: Vector) -> Pair:
+        """The part of the interval where x can be."""
+        return np.clip(lower, self.least, self.greatest), np.clip(upper, self.least, self.greatest)
+
+
 def _tiled(
     pairs: tuple[tuple[float | Points, float | Points], ...], count: int
 ) -> tuple[tuple[float | Points, float | Points], ...]:

@@ -176,7 +176,9 @@ def prove(
         return _split(certificate.proof, certificate, whole), ()
     if isinstance(certificate.proof, _Local):
         return _over_region(certificate.proof, network, asked, selected), ()
-    return _everywhere(certificate.proof, everywhere(network), asked, selected)
+    proof = certificate.proof
+    gated = proof.gated if isinstance(proof, LmiProof) else ()
+    return _everywhere(proof, everywhere(network, gated), asked, selected)
 
 
 def _everywhere(

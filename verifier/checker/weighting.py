@@ -31,6 +31,7 @@ from verifier.checker.network import (
     Affine,
     Blocks,
     Elementwise,
+    Gated,
     Maximum,
     Network,
     Node,
@@ -175,7 +176,7 @@ def _moved(node: Node) -> Node:
         case Affine():
             terms = (Term(term.source or FRONT, term.map) for term in node.terms)
             return replace(node, terms=tuple(terms))
-        case Elementwise() | Sort() | Reflection() | Maximum() | Blocks():
+        case Elementwise() | Sort() | Reflection() | Maximum() | Blocks() | Gated():
             return replace(node, source=node.source or FRONT)
         case Product():
             return replace(node, left=node.left or FRONT, right=node.right or FRONT)

@@ -19,7 +19,7 @@ from verifier.errors import NotLipschitzGlobally
 from verifier.network.blocks import Normalise, Softmax
 from verifier.network.graph import Grouped, Network, Node
 from verifier.network.nodes import Affine, Elementwise, Product
-from verifier.network.tangent import left_gate, right_gate, tangent
+from verifier.network.tangent import Range, left_gate, right_gate, tangent
 
 _Interval: TypeAlias = tuple[Tensor, Tensor]
 
@@ -32,7 +32,7 @@ REMEDY = 'ask for a local bound: give a `region`, a box or a ball, with scope "l
 
 def unbounded_node(network: Network) -> Node | None:
     """The first node whose slopes have no bound over all inputs."""
-    known = _factors(network)
+    known = factors_everywhere(network)
     return next((node for node in network.nodes if _is_unbounded(node, known)), None)
 
 
@@ -43,7 +43,7 @@ def everywhere(network: Network) -> Network:
         NotLipschitzGlobally: a node's slopes have no bound over all inputs.
     """
     require_bounded_everywhere(network)
-    return tangent(network, _factors(network))
+    return tangent(network, factors_everywhere(network))
 
 
 def require_bounded_everywhere(network: Network) -> None:
@@ -77,8 +77,8 @@ def _is_unbounded(node: Node, known: Mapping[str, _Interval]) -> bool:
     return any(float(end.abs().max()) >= _ENDLESS for gate in gates for end in known[gate])
 
 
-def _factors(network: Network) -> dict[str, _Interval]:
-    """By gate of the tangent, what it multiplies by."""
+def factors_everywhere(network: Network) -> dict[str, Range]:
+    """By gate of the tangent, what it multiplies by; huge where that has no bounds."""
     if not any(isinstance(node, Product) for node in network.nodes):
         return {}
     far = torch.full((network.input_size,), _FAR, dtype=torch.float64)

@@ -13,7 +13,8 @@ from verifier.methods.lipsdp.rows import Search
 from verifier.methods.lipsdp.slopes import Slopes, global_slopes, local_slopes
 from verifier.methods.progress import NO_AIM, Aim
 from verifier.methods.weights import fronted, plain_norms
-from verifier.network.graph import Network
+from verifier.network.gated import Gated
+from verifier.network.graph import Grouped, Network, Node
 from verifier.network.tangent import tangent
 from verifier.property import Property
 from verifier.regions import Everywhere
@@ -65,6 +66,10 @@ def candidate(
     )
 
 
+def _is_gated(node: Node) -> bool:
+    return isinstance(node, Grouped) and isinstance(node.group, Gated)
+
+
 def _proof(
     network: Network,
     items: tuple[LmiItem, ...],
@@ -72,7 +77,8 @@ def _proof(
     forward: ForwardProof | None,
 ) -> LmiProof | GateLmiProof:
     if forward is None:
-        return LmiProof(patterns=network.patterns, items=items)
+        gated = tuple(node.name for node in network.nodes if _is_gated(node))
+        return LmiProof(patterns=network.patterns, items=items, gated=gated)
     return GateLmiProof(
         patterns=network.patterns,
         forward=forward,

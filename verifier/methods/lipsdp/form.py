@@ -8,6 +8,8 @@ gate that is neither constant nor linear. The increment of every signal is a mat
                                                    m = (a + b)/2, r = (b - a)/2            (1)
     phi = 1 1'v/n + Q psi,   |psi|_2 <= |Q'v|_2    leaves a sorted group of n, the columns of Q an
                                                    orthonormal basis of 1-perp             (2)
+    phi = m'w + psi,    psi^2 <= sum_k a_k w_k^2   leaves a gate of several inputs: psis that
+                                                   nothing reads stand beside it, one for each row
     dy = Y xi                                      leaves the network.
 
 (1): phi - m v = (phi/v - m) v and |phi/v - m| <= r. A gate with a = b is linear and has no psi.
@@ -35,6 +37,7 @@ from torch import Tensor
 
 from verifier.errors import TooLarge
 from verifier.methods.lipsdp.slopes import Slopes
+from verifier.network.gated import Gated
 from verifier.network.graph import Grouped, Network, Node
 from verifier.network.grouped import GroupSort
 from verifier.network.linear_map import (
@@ -149,6 +152,8 @@ def _psis_of(node: Node, slopes: Mapping[str, Slopes]) -> int:
             return len(_active(slopes[node.gate]))
         case Grouped(group=GroupSort(groups=groups)):
             return groups.shape[0] * (groups.shape[1] - 1)
+        case Grouped(group=Gated(shares=shares)):
+            return shares.numel()
         case Grouped() | Product():
             return 0
 
@@ -235,6 +240,11 @@ class _Walk:
                     every = torch.arange(count)
                     own = GateArray(gate=node.name, size=count, active=every, psis=size - 1)
                     self._columns.add(node, own)
+                case Grouped(group=Gated(shares=shares)):
+                    ways, size = shares.shape
+                    every = torch.arange(size)
+                    own = GateArray(gate=node.name, size=size, active=every, psis=ways)
+                    self._columns.add(node, own)
                 case Grouped() | Product():
                     raise TypeError(f"node {node.name!r} is not lowered")
 
@@ -276,6 +286,12 @@ class _Walk:
                 rows[group, psi, groups[:, None, :]] = helmert(width).T
                 noise = 2 * UNIT * rows.flatten(0, 1).abs()
                 return self._over_xi(node.source, rows.flatten(0, 1), noise)
+            case Grouped(group=Gated(shares=shares)):
+                ways, size = shares.shape
+                # What enters a gate by all of its ways, gate after gate.
+                rows = shares.sqrt().flatten().diag().view(ways, size, -1)
+                rows = rows.transpose(0, 1).flatten(0, 1)
+                return self._over_xi(node.source, rows, 2 * UNIT * rows.abs())
             case _:
                 return None
 
@@ -333,6 +349,14 @@ class _Walk:
                 place = self._columns.of[node.name]
                 found.value[:, place], found.noise[:, place] = psis.value, psis.noise
                 return [(node.source, means)]
+            case Grouped(group=Gated(middles=middles)):
+                place = self._columns.of[node.name]
+                psis = range(place.start, place.stop, len(middles))
+                found.value[:, psis], found.noise[:, psis] = own.value, own.noise
+                parts = [own.scaled(own.value.new_full((node.size,), m)) for m in middles]
+                value = torch.cat([part.value for part in parts], dim=1)
+                noise = torch.cat([part.noise for part in parts], dim=1)
+                return [(node.source, _Rows(value, noise + 2 * UNIT * value.abs()))]
             case Grouped() | Product():
                 raise TypeError(f"node {node.name!r} is not lowered")
 

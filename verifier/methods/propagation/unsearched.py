@@ -15,10 +15,12 @@ from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.propagation.candidate import Options, refuse_everywhere
 from verifier.methods.propagation.joint import bends
 from verifier.methods.propagation.work import MOST_JACOBIAN, multiplications
-from verifier.network.blocks import Block, has_many_derivatives
-from verifier.network.graph import Grouped, Network
+from verifier.network.blocks import Block, Normalise, Softmax, has_many_derivatives
+from verifier.network.graph import Grouped, Network, Node
 from verifier.network.nodes import Affine
 from verifier.property import Property
+
+_GATES_OF_BLOCK = 3  #: at most, where its derivatives follow its values
 
 
 def candidates(network: Network, asked: Property, options: Options) -> Iterator[Candidate]:
@@ -35,9 +37,12 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
     techniques: list[Literal["interval", "linear", "joint"]] = ["interval"]
     _refuse_large(lowered)
     rows = sum(len(item.rows) for item in items)
-    if options.technique == "linear" and _work(lowered, rows) < MOST_JACOBIAN:
+    work = _work(lowered, rows)
+    if options.technique == "linear" and work < MOST_JACOBIAN:
         techniques.append("linear")
-        if bends(lowered):
+        is_followed = any(_is_followed(node) for node in lowered.nodes)
+        dear = work * (_GATES_OF_BLOCK if is_followed else 1) >= MOST_JACOBIAN
+        if (is_followed or bends(lowered)) and not dear:
             techniques.append("joint")
     for technique in techniques:
         forward = ForwardProof(technique="interval" if technique == "interval" else "linear")
@@ -46,6 +51,11 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
             estimates=(0.0,) * len(items),
             proof=PropagationProof(patterns=network.patterns, forward=forward, technique=technique),
         )
+
+
+def _is_followed(node: Node) -> bool:
+    """Whether derivatives of the node follow its values."""
+    return isinstance(node, Grouped) and isinstance(node.group, Softmax | Normalise)
 
 
 def _refuse_large(lowered: Network) -> None:

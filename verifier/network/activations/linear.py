@@ -143,6 +143,34 @@ class Clip(PiecewiseLinear):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Confined(PiecewiseLinear):
+    """x, where something other than its interval says that x lies within [lower, upper]."""
+
+    lower: float
+    upper: float
+
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """None."""
+        return ()
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Straight."""
+        return (1.0,)
+
+    def forward(self, x: Float64[Tensor, "*batch n"]) -> Float64[Tensor, "*batch n"]:
+        """x."""
+        return x
+
+    def image(
+        self, lower: Float64[Tensor, "*batch n"], upper: Float64[Tensor, "*batch n"]
+    ) -> tuple[Float64[Tensor, "*batch n"], Float64[Tensor, "*batch n"]]:
+        """The part of the interval where x can be."""
+        return lower.clamp(self.lower, self.upper), upper.clamp(self.lower, self.upper)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SoftShrink(PiecewiseLinear):
     """x moved by `limit` towards 0, and 0 where it is nearer; 0 < limit."""
 

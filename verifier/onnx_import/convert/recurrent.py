@@ -117,12 +117,12 @@ class _Direction:
         rest = self._sum(f"{name}.w", [(z, minus)], np.ones(self.size))
         fresh, kept = self._times(f"{name}.wn", rest, n), self._times(f"{name}.zh", z, h)
         last = self._sum(f"{name}.h", [(fresh, None), (kept, None)])
-        return self._clipped(f"{name}.k", last) if self.is_bounded else last
+        return self._confined(f"{name}.k", last) if self.is_bounded else last
 
-    def _clipped(self, name: str, source: str) -> str:
-        """Between -1 and 1, where the state is anyway: intervals would not say so."""
-        clip = functions.Clip(self.size, -1.0, 1.0)
-        self.nodes.append(Elementwise(name, source, clip, gate=name))
+    def _confined(self, name: str, source: str) -> str:
+        """Between -1 and 1, where the state is: intervals would not say so."""
+        known = functions.Confined(self.size, -1.0, 1.0)
+        self.nodes.append(Elementwise(name, source, known, gate=name))
         return name
 
     def _inner(self, name: str, h: State) -> State:
