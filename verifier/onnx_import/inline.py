@@ -9,7 +9,7 @@ refused recursion.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from verifier.errors import ControlFlow, ExpansionTooLarge, InvalidAttribute
@@ -59,6 +59,22 @@ class Branch:
         """The values that it defines."""
         results = (name for operator in self.operators for name in operator.outputs if name)
         return (*self.constants, *results)
+
+    def within(self, tensor: str) -> Branch:
+        """The same, with what is v in it called "t/v": t is the tensor that leaves the If."""
+        names = {name: f"{tensor}/{name}" for name in self.made}
+
+        def renamed(values: Sequence[str]) -> tuple[str, ...]:
+            return tuple(names.get(value, value) for value in values)
+
+        return Branch(
+            operators=tuple(
+                replace(one, inputs=renamed(one.inputs), outputs=renamed(one.outputs))
+                for one in self.operators
+            ),
+            constants={names[name]: value for name, value in self.constants.items()},
+            outputs=renamed(self.outputs),
+        )
 
     @property
     def captured(self) -> tuple[str, ...]:
