@@ -15,7 +15,8 @@ import numpy as np
 from verifier.checker.folded import LARGEST, UP, Fold, pair_of
 from verifier.checker.folded_arithmetic import ARITHMETIC
 from verifier.checker.folded_reductions import REDUCTIONS
-from verifier.checker.movements import MOVEMENTS, elements_at, moved_constants, slices_at
+from verifier.checker.indexed import elements_at, slices_at
+from verifier.checker.movements import MOVEMENTS, moved_constants
 from verifier.checker.operands import MAX_INTEGER, Call, Constant
 from verifier.checker.tensors import FLOATS, Tensor
 from verifier.errors import DtypeUnsupported, ExpansionTooLarge
