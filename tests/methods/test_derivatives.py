@@ -8,6 +8,8 @@ import torch
 
 from tests.methods.toys import NETWORKS, dyadic
 from verifier.methods.derivatives import Derivatives, smoothed_rise
+from verifier.methods.duality import attained_norm
+from verifier.norms import Norm, NormPair
 
 
 @pytest.mark.parametrize("shape", NETWORKS)
@@ -33,3 +35,11 @@ def test_narrow_windows_give_the_derivative(shape: str) -> None:
     rise = smoothed_rise(network.lowered("compare"), x, d, 1e-5)
     expected = Derivatives(network, torch.eye(2, dtype=torch.float64)).pushed(x, d)
     assert torch.allclose(rise, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [Norm.L1, Norm.L2, Norm.LINF], ids=str)
+def test_where_there_is_no_derivative_none_is_attained(norm: Norm) -> None:
+    jacobians = torch.tensor([[[torch.inf, 1.0]], [[3.0, torch.nan]], [[3.0, 4.0]]]).double()
+    found = attained_norm(NormPair(norm, norm), jacobians).value
+    assert found[:2].tolist() == [0.0, 0.0]
+    assert found[2] > 0
