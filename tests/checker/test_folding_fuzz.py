@@ -112,6 +112,11 @@ FOLDED: dict[str, tuple[Any, dict[str, np.ndarray], Exact]] = {
     "Sign": (node("Sign", ["a"], ["f"]), {"a": ROWS}, fractions(np.sign(ROWS))),
     "Sin": (node("Sin", ["a"], ["f"]), {"a": ROWS}, entrywise(SCALAR["Sin"])(fractions(ROWS))),
     "Cos": (node("Cos", ["a"], ["f"]), {"a": ROWS}, entrywise(SCALAR["Cos"])(fractions(ROWS))),
+    "CumSum": (
+        node("CumSum", ["a", "i"], ["f"]),
+        {"a": np.array([[1, 2], [3, -7]]), "i": np.array(1)},
+        fractions(np.array([[1.0, 3.0], [3.0, -4.0]])),
+    ),
     "Eye": (node("EyeLike", ["a"], ["f"], k=1), {"a": ROWS}, fractions(np.eye(2, 3, 1))),
     "Scatter": (
         node("ScatterElements", ["a", "i", "u"], ["f"], axis=1),
@@ -160,7 +165,8 @@ def _folded(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The constant f of these nodes, flat, as the checker multiplies x by it."""
     shape = np.array([-1], np.int64)
-    nodes = [*nodes, node("Reshape", ["f", "s"], ["r"]), node("Mul", ["x", "r"], ["y"])]
+    cast = node("Cast", ["f"], ["d"], to=11)
+    nodes = [*nodes, cast, node("Reshape", ["d", "s"], ["r"]), node("Mul", ["x", "r"], ["y"])]
     ends = {"inputs": [info("x", (size,), 11)], "outputs": [info("y", None, 11)]}
     (last,) = read_network(model(nodes, constants | {"s": shape}, **ends)).nodes[-1:]
     assert isinstance(last, Affine)
