@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.exact import Exact, fractions
+from tests.exact import SCALAR, Exact, entrywise, fractions
 from tests.onnx_import.graphs import info, model, node
 from verifier.checker.graph import read_network
 from verifier.checker.maps import Composed, Diagonal
@@ -108,6 +108,26 @@ FOLDED: dict[str, tuple[Any, dict[str, np.ndarray], Exact]] = {
         {"a": ROWS},
         fractions(ROWS).sum(axis=1) / 3,
     ),
+    "Relu": (node("Relu", ["a"], ["f"]), {"a": ROWS}, fractions(np.maximum(ROWS, 0))),
+    "Sign": (node("Sign", ["a"], ["f"]), {"a": ROWS}, fractions(np.sign(ROWS))),
+    "Sin": (node("Sin", ["a"], ["f"]), {"a": ROWS}, entrywise(SCALAR["Sin"])(fractions(ROWS))),
+    "Cos": (node("Cos", ["a"], ["f"]), {"a": ROWS}, entrywise(SCALAR["Cos"])(fractions(ROWS))),
+    "CumSum": (
+        node("CumSum", ["a", "i"], ["f"]),
+        {"a": np.array([[1, 2], [3, -7]]), "i": np.array(1)},
+        fractions(np.array([[1.0, 3.0], [3.0, -4.0]])),
+    ),
+    "Eye": (node("EyeLike", ["a"], ["f"], k=1), {"a": ROWS}, fractions(np.eye(2, 3, 1))),
+    "Scatter": (
+        node("ScatterElements", ["a", "i", "u"], ["f"], axis=1),
+        {"a": ROWS, "i": np.array([[2], [-2]]), "u": np.array([[4.0], [5.0]])},
+        fractions(np.array([[0.1, -3.0, 4.0], [7.0, 5.0, -0.7]])),
+    ),
+    "ScatterND": (
+        node("ScatterND", ["a", "i", "u"], ["f"]),
+        {"a": ROWS, "i": np.array([[1, 0]]), "u": np.array([4.0])},
+        fractions(np.array([[0.1, -3.0, 1e-300], [4.0, 0.3, -0.7]])),
+    ),
     "Floor": (node("Floor", ["a"], ["f"]), {"a": ROWS}, fractions(np.floor(ROWS))),
     "ReduceProd": (
         node("ReduceProd", ["a"], ["f"], axes=[0], keepdims=0),
@@ -145,7 +165,8 @@ def _folded(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The constant f of these nodes, flat, as the checker multiplies x by it."""
     shape = np.array([-1], np.int64)
-    nodes = [*nodes, node("Reshape", ["f", "s"], ["r"]), node("Mul", ["x", "r"], ["y"])]
+    cast = node("Cast", ["f"], ["d"], to=11)
+    nodes = [*nodes, cast, node("Reshape", ["d", "s"], ["r"]), node("Mul", ["x", "r"], ["y"])]
     ends = {"inputs": [info("x", (size,), 11)], "outputs": [info("y", None, 11)]}
     (last,) = read_network(model(nodes, constants | {"s": shape}, **ends)).nodes[-1:]
     assert isinstance(last, Affine)

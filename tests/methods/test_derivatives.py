@@ -46,6 +46,9 @@ def test_a_constant_output_does_not_rise() -> None:
     assert torch.equal(smoothed_rise(lowered, x, x, 0.5), torch.zeros(2, 3, dtype=torch.float64))
 
 
-def test_infinite_slopes_are_no_breakdown() -> None:
-    matrices = torch.full((1, 2, 2), torch.nan, dtype=torch.float64)
-    assert attained_norm(NormPair(Norm.L2, Norm.L2), matrices).value.shape == (1,)
+@pytest.mark.parametrize("norm", [Norm.L1, Norm.L2, Norm.LINF], ids=str)
+def test_where_there_is_no_derivative_none_is_attained(norm: Norm) -> None:
+    jacobians = torch.tensor([[[torch.inf, 1.0]], [[3.0, torch.nan]], [[3.0, 4.0]]]).double()
+    found = attained_norm(NormPair(norm, norm), jacobians).value
+    assert found[:2].tolist() == [0.0, 0.0]
+    assert found[2] > 0

@@ -127,6 +127,12 @@ SELECTED = [
 ]
 SHARED = [
     case("GlobalMaxPool", (), IMAGE),
+    case("Max", [np.array(0.25, np.float32)]),
+    case("Min", [np.full((3, 1), 0.25, np.float32)], flipped=True),
+    case("Max", [floats(3, 4)]),
+    case("Min", [floats(2, 3, 1)]),
+    case("RMSNormalization", [floats(1, 3, 4)], opset=23),
+    case("Swish", opset=24, alpha=1.5),
     *(case(op) for op in ("Atan", "Asinh", "Sinh", "Cosh")),
     case("MatMul", [floats(2, 4, 5)]),
     case("MatMul", [floats(3, 2, 4, 2)], (1, 2, 3, 4)),

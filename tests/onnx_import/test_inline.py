@@ -22,6 +22,7 @@ from verifier.errors import (
     LipcertError,
     OpsetUnsupported,
 )
+from verifier.network.nodes import Affine
 from verifier.onnx_import import load
 from verifier.request_json import parse_request
 from verifier.verify import verify
@@ -101,8 +102,39 @@ COUNTED = [
     node("Equal", ["n", "four"], ["c"]),
 ]
 NUMBERS = {"zero": np.array(1, np.int64), "four": np.array(4, np.int64)}
+
+
+def twice() -> bytes:
+    """Two Ifs whose branches call different signals by one name."""
+    inner = {"h": np.array(0.5, np.float32)}
+    first = branch([node("Mul", ["x", "h"], ["m"]), node("Relu", ["m"], ["r"])], "r", inner)
+    second = branch([node("Mul", ["p", "h"], ["m"]), node("Tanh", ["m"], ["r"])], "r", inner)
+    nodes = [
+        node("If", ["c"], ["p"], then_branch=first, else_branch=first),
+        node("If", ["c"], ["q"], then_branch=second, else_branch=second),
+        node("Add", ["p", "q"], ["y"]),
+    ]
+    return model(nodes, {"c": np.array(True)})
+
+
+def test_what_an_if_makes_has_names_of_its_own() -> None:
+    """In both readings; names of the graph around it are refused."""
+    network = load(twice()).require_network()
+    gates = {"p/r", "q/r"}
+    assert gates == {one.name for one in network.nodes if not isinstance(one, Affine)}
+    assert gates <= {one.name for one in read_network(twice()).nodes}
+    taken = [node("Neg", ["x"], ["y/r"]), node("If", ["c"], ["y"], **RELU)]
+    for read in (load, read_network):
+        with pytest.raises(LipcertError) as refusal:
+            read(model([*taken, node("Add", ["y", "y/r"], ["z"])], {"c": np.array(True)},
+                       outputs=[info("z", None)]))  # fmt: skip
+        assert refusal.value.code in {"duplicate-name", "not-checkable"}
+
+
+RELU = dict.fromkeys(("then_branch", "else_branch"), branch([node("Relu", ["x"], ["r"])], "r"))
 READ.update(
     {
+        "two Ifs that share names": twice(),
         "an If that holds": branching([], {"c": np.array(True)}),
         "an If that does not": branching([], {"c": np.array(False)}),
         "an If on a shape": branching(COUNTED, NUMBERS),

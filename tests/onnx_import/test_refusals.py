@@ -308,7 +308,7 @@ def test_a_file_beyond_the_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_node_of_a_refusal_is_named() -> None:
-    data = model([helper.make_node("Sinh", ["x"], ["y"], name="head")])
+    data = model([helper.make_node("Tan", ["x"], ["y"], name="head")])
     with pytest.raises(ModelRefused) as refusal:
         load(data)
     assert refusal.value.node == "head"

@@ -161,7 +161,8 @@ def _trailing(*, centres: bool) -> Rule:
         rank = len(signal.shape)
         axis = call.axis(call.integer("axis", -1), rank)
         groups = along(call, signal.shape, tuple(range(axis, rank)))
-        inner = signal.shape[axis:]
+        # RMSNormalization is defined by a product with its scale, of any shape that spreads to x's.
+        inner = signal.shape[axis:] if centres else signal.shape
         parameters = _fitting(call, 1, inner), _fitting(call, 2, inner) if centres else None
         return _layer(builder, call, groups, parameters, centres=centres)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from verifier.checker import enclosures
+from verifier.checker import enclosures, waves
 from verifier.checker.enclosures import TINY, U
 from verifier.checker.folded import (
     UP,
@@ -241,7 +241,7 @@ def _remainder(call: Call) -> list[Constant]:
 
 
 def _rounded(function: Callable[[np.ndarray], np.ndarray]) -> Fold:
-    """Floor and the like, of exact numbers."""
+    """Floor, sign and the like, of exact numbers."""
 
     def fold(call: Call) -> list[Constant]:
         call.arity(1, 1)
@@ -249,6 +249,26 @@ def _rounded(function: Callable[[np.ndarray], np.ndarray]) -> Fold:
         return [Constant(function(call.exact(0).value), call.constant(0).dtype)]
 
     return fold
+
+
+def _wave(quarters: int) -> Fold:
+    """Sine and cosine: no difference of values exceeds that of the operands."""
+
+    def fold(call: Call) -> list[Constant]:
+        call.arity(1, 1)
+        dtype = call.one_float_type()
+        operand = call.constant(0)
+        low, high = waves.wave(operand.value, quarters)
+        return between(call, low - operand.spread, high + operand.spread, dtype)
+
+    return fold
+
+
+def _relu(call: Call) -> list[Constant]:
+    call.arity(1, 1)
+    call.one_float_type()
+    found = call.constant(0)
+    return [Constant(np.maximum(found.value, 0.0), found.dtype, found.error)]
 
 
 def _logarithm(call: Call) -> list[Constant]:
@@ -330,6 +350,7 @@ ARITHMETIC: Mapping[str, Fold] = {
     "Add": _add,
     "Ceil": _rounded(np.ceil),
     "Clip": _clip,
+    "Cos": _wave(1),
     "Div": _divide,
     "Exp": _monotone(enclosures.exp),
     "Floor": _rounded(np.floor),
@@ -343,7 +364,10 @@ ARITHMETIC: Mapping[str, Fold] = {
     "Neg": _negate,
     "Pow": _power,
     "Reciprocal": _reciprocal,
+    "Relu": _relu,
     "Sigmoid": _monotone(enclosures.sigmoid),
+    "Sign": _rounded(np.sign),
+    "Sin": _wave(0),
     "Softplus": _monotone(enclosures.softplus),
     "Sqrt": _sqrt,
     "Sub": _subtract,

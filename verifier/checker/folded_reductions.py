@@ -91,7 +91,18 @@ def _reduce_extreme(greatest: bool) -> Fold:
     return fold
 
 
+def _cumulated(call: Call) -> list[Constant]:
+    call.arity(2, 2)
+    operand = call.constant(0)
+    axis = call.axis(int(call.scalar(1)), operand.value.ndim)
+    if operand.dtype in FLOATS or call.integer("exclusive", 0) or call.integer("reverse", 0):
+        call.not_checkable("sums of floats, or of another order")
+    size = np.abs(operand.value.astype(np.float64)).sum()
+    return integers(call, np.cumsum(operand.value, axis=axis), np.asarray(size))
+
+
 REDUCTIONS: Mapping[str, Fold] = {
+    "CumSum": _cumulated,
     "ReduceL2": _reduce_l2,
     "ReduceMax": _reduce_extreme(greatest=True),
     "ReduceMean": _reduce_mean,

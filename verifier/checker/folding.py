@@ -7,6 +7,7 @@ before anything is computed. Here constants are made, converted, compared and ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -15,6 +16,7 @@ from verifier.checker.counted import DEQUANTISERS, QUANTISERS, dequantised, quan
 from verifier.checker.folded import LARGEST, UP, Fold, pair_of
 from verifier.checker.folded_arithmetic import ARITHMETIC
 from verifier.checker.folded_reductions import REDUCTIONS
+from verifier.checker.indexed import elements_at, slices_at
 from verifier.checker.movements import MOVEMENTS, moved_constants
 from verifier.checker.operands import MAX_INTEGER, Call, Constant
 from verifier.checker.tensors import FLOATS, Tensor
@@ -144,6 +146,51 @@ def _where(call: Call) -> list[Constant]:
     return [Constant(value, first.dtype, error if np.any(error) else None)]
 
 
+def _eye(call: Call) -> list[Constant]:
+    call.arity(1, 1)
+    operand = call.constant(0)
+    target = _TYPE_NUMBERS.get(call.integer("dtype", 0)) if call.has("dtype") else operand.dtype
+    if operand.value.ndim != 2 or target not in {*FLOATS, *LARGEST}:
+        call.not_checkable(f"EyeLike of {operand.shape} and {target}")
+    shift = min(max(call.integer("k", 0), -operand.shape[0]), operand.shape[1])
+    kind = np.float64 if target in FLOATS else np.int64
+    return [Constant(np.eye(*operand.shape, k=shift, dtype=kind), target)]
+
+
+def _non_zero(call: Call) -> list[Constant]:
+    call.arity(1, 1)
+    if call.constant(0).value.ndim == 0:
+        call.not_checkable("NonZero of a number")
+    return [Constant(np.asarray(np.stack(np.nonzero(call.exact(0).value)), np.int64), "int64")]
+
+
+def _scattered(call: Call, places: np.ndarray) -> list[Constant]:
+    """The data with the updates at these flat places, which all differ."""
+    call.arity(3, 3)
+    data, updates = call.constant(0), call.constant(2)
+    if call.string("reduction", "none") != "none" or np.unique(places).size < places.size:
+        call.not_checkable("updates of constants that are reduced, or of one place")
+    if data.dtype != updates.dtype or places.shape != updates.shape:
+        call.mismatch(f"{updates.shape} updates of {updates.dtype}")
+    value, error = data.value.reshape(-1).copy(), data.spread.reshape(-1).copy()
+    value[places], error[places] = updates.value, updates.spread
+    shape = data.shape
+    return [
+        Constant(value.reshape(shape), data.dtype, error.reshape(shape) if np.any(error) else None)
+    ]
+
+
+def _scatter_elements(call: Call) -> list[Constant]:
+    shape = call.constant(0).shape
+    flat = np.arange(math.prod(shape)).reshape(shape)
+    return _scattered(call, elements_at(call, flat, call.axis(call.integer("axis", 0), len(shape))))
+
+
+def _scatter_nd(call: Call) -> list[Constant]:
+    shape = call.constant(0).shape
+    return _scattered(call, slices_at(call, np.arange(math.prod(shape)).reshape(shape), 0))
+
+
 FOLDS: Mapping[str, Fold] = {
     **ARITHMETIC,
     **REDUCTIONS,
@@ -154,13 +201,17 @@ FOLDS: Mapping[str, Fold] = {
     "Cast": _cast,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "EyeLike": _eye,
     "Equal": _comparison(np.equal),
     "Greater": _comparison(np.greater),
     "GreaterOrEqual": _comparison(np.greater_equal),
     "Less": _comparison(np.less),
     "LessOrEqual": _comparison(np.less_equal),
+    "NonZero": _non_zero,
     "Not": _not,
     "Or": _comparison(np.logical_or, is_logical=True),
     "Range": _range,
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
     "Where": _where,
 }

@@ -219,16 +219,10 @@ class _Pass:
 
     def _branched(self, call: Call) -> list[Value]:
         """What leaves an If: the results of the branch that its condition, a constant, picks."""
-        call.arity(1, 1)
-        condition = call.operand(0)
-        if not isinstance(condition, Constant) or condition.value.size != 1:
-            raise ControlFlow(
-                "an If on the input", fix="export one straight graph", node=call.node.name
-            )
-        if condition.dtype != "bool":
-            call.invalid("its condition is no truth value")
         holds, fails = call.node.branches
-        branch = holds if condition.value.reshape(()) else fails
+        branch = (holds if _condition(call) else fails).within(call.node.name)
+        if not self.values.keys().isdisjoint(branch.made):
+            call.not_checkable("names inside of it are taken")
         for name, tensor in branch.constants.items():
             self.values[name] = masks.stored(tensor)
         nodes, needed = in_order(branch.nodes), {*branch.outputs}
@@ -239,7 +233,7 @@ class _Pass:
             self._step(node, needed)
         results = (self._operand(name, call.node) for name in branch.outputs)
         found = [result for result in results if result is not None]
-        # What another If makes under one of these names is another value.
+        # What the graph around it may make under one of these names is another value.
         for name in branch.made:
             self.values.pop(name, None)
         return found
@@ -387,6 +381,19 @@ class _Pass:
             fix="export again",
             node=name,
         )
+
+
+def _condition(call: Call) -> bool:
+    """The condition of an If."""
+    call.arity(1, 1)
+    condition = call.operand(0)
+    if not isinstance(condition, Constant) or condition.value.size != 1:
+        raise ControlFlow(
+            "an If on the input", fix="export one straight graph", node=call.node.name
+        )
+    if condition.dtype != "bool":
+        call.invalid("its condition is no truth value")
+    return bool(condition.value.reshape(()))
 
 
 def _agrees(declared: Declared, shape: tuple[int, ...]) -> bool:

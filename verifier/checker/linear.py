@@ -10,11 +10,12 @@ import numpy as np
 from verifier.checker.builder import Builder, composed, indices, rearranged, scaled, spread
 from verifier.checker.enclosures import TINY, U
 from verifier.checker.folded_arithmetic import product, quotient, square_root
-from verifier.checker.maps import Adjoint, Composed, Dense, Gather, identity
+from verifier.checker.maps import Composed, Dense, identity
 from verifier.checker.network import Term
 from verifier.checker.operands import Call, Constant, Signal
 from verifier.checker.products import matrix_product, summed_products
 from verifier.checker.reductions import reduced_axes
+from verifier.checker.stacks import stacked
 from verifier.errors import TrainingModeOp
 
 if TYPE_CHECKING:
@@ -135,42 +136,12 @@ def matmul(builder: Builder, call: Call) -> Signal:
     first, second = call.operand(0), call.operand(1)
     for item in (first, second):
         if isinstance(item, Constant) and math.prod(item.shape[:-2]) > 1:
-            return _stacked(builder, call, first, second)
+            return stacked(builder, call, first, second)
     if isinstance(first, Signal) and isinstance(second, Constant):
         return _signal_by_matrix(builder, call, first, _plain(call, second), len(second.shape))
     if isinstance(first, Constant) and isinstance(second, Signal):
         return _matrix_by_signal(builder, call, _plain(call, first), second, len(first.shape))
     return matrix_product(builder, call, call.signal(0), call.signal(1))
-
-
-def _stacked(
-    builder: Builder, call: Call, first: Constant | Signal, second: Constant | Signal
-) -> Signal:
-    """A stack of different matrices and a signal: entry by entry, and added up."""
-    if len(first.shape) < 2 or len(second.shape) < 2:
-        call.not_checkable("a vector and a stack of matrices")
-    if first.shape[-1] != second.shape[-2]:
-        call.mismatch(f"{first.shape} times {second.shape}")
-    outer = call.broadcast(first.shape[:-2], second.shape[:-2])
-    shape = call.allowed((*outer, first.shape[-2], second.shape[-1]))
-    grid = call.allowed((*shape, first.shape[-1]))
-
-    def read(array: np.ndarray, *, is_first: bool) -> np.ndarray:
-        """The operand's entry for every product, with the axis that is added up last."""
-        array = array[..., :, None, :] if is_first else np.swapaxes(array, -1, -2)[..., None, :, :]
-        return np.broadcast_to(array, grid).reshape(-1)
-
-    owner = np.repeat(np.arange(math.prod(shape)), grid[-1])
-    sums = Adjoint(Gather(owner, math.prod(shape)))
-    signal, weight = (first, second) if isinstance(first, Signal) else (second, first)
-    if not isinstance(signal, Signal) or not isinstance(weight, Constant):
-        call.not_checkable("no factor, or both, depend on the input")
-    is_first = signal is first
-    places = read(indices(signal.shape), is_first=is_first)
-    values = read(weight.value, is_first=not is_first)
-    error = None if weight.error is None else read(weight.error, is_first=not is_first)
-    factors = scaled(Gather(places, signal.size), values, error)
-    return builder.linear(call, shape, [Term(signal.source, Composed(factors, sums))])
 
 
 def _plain(call: Call, constant: Constant) -> Constant:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from verifier.checker.indexed import counted, gather_elements, gather_nd, places_of, triangle
 from verifier.checker.operands import Constant
 from verifier.errors import TrainingModeOp
 
@@ -181,7 +182,7 @@ def _gather(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
     call.arity(2, 2)
     axis = call.axis(call.integer("axis", 0), arrays[0].ndim)
     shape = arrays[0].shape
-    found = _inside(call, _places(call), shape[axis])
+    found = counted(call, places_of(call), shape[axis])
     call.allowed([*shape[:axis], *found.shape, *shape[axis + 1 :]])
     return [np.asarray(np.take(arrays[0], found, axis=axis))]
 
@@ -302,73 +303,6 @@ def _space_to_depth(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
     return [moved.reshape(batch, depth * block**2, height // block, width // block)]
 
 
-def _triangle(call: Call, arrays: Arrays, fill: int) -> list[np.ndarray]:
-    call.arity(1, 2)
-    if arrays[0].ndim < 2:
-        call.invalid("its operand is no matrix")
-    shift = 0 if call.optional(1) is None else int(call.scalar(1))
-    rows, columns = arrays[0].shape[-2:]
-    # As far as this, every entry is on one side.
-    shift = min(max(shift, -rows - 1), columns + 1)
-    is_upper = call.integer("upper", 1) != 0
-    below = np.tri(rows, columns, k=shift - 1 if is_upper else shift, dtype=np.bool_)
-    keeps = ~below if is_upper else below
-    return [np.where(keeps, arrays[0], np.asarray(fill).astype(arrays[0].dtype))]
-
-
-def _gather_elements(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
-    call.arity(2, 2)
-    return [elements_at(call, arrays[0], call.axis(call.integer("axis", 0), arrays[0].ndim))]
-
-
-def elements_at(call: Call, array: np.ndarray, axis: int) -> np.ndarray:
-    """The entry for every entry of operand 1, which says where it is along the axis."""
-    index = _places(call)
-    shape = index.shape
-    fits = index.ndim == array.ndim and all(
-        size <= array.shape[a] for a, size in enumerate(shape) if a != axis
-    )
-    if not fits:
-        call.mismatch(f"indices of shape {shape[:8]} for {array.shape[:8]}")
-    grid: list[np.ndarray] = list(np.indices(shape, sparse=True))
-    grid[axis] = _inside(call, index, array.shape[axis])
-    return np.asarray(array[tuple(grid)])
-
-
-def _gather_nd(call: Call, arrays: Arrays, _fill: int) -> list[np.ndarray]:
-    call.arity(2, 2)
-    return [slices_at(call, arrays[0], call.integer("batch_dims", 0))]
-
-
-def slices_at(call: Call, array: np.ndarray, batch: int) -> np.ndarray:
-    """The slice for every vector of operand 1, which says where it is along axes after `batch`."""
-    index = _places(call)
-    count = index.shape[-1] if index.ndim else 0
-    outer, rank = index.shape[:-1], array.ndim
-    if not (0 < count and 0 <= batch <= len(outer) and batch + count <= rank):
-        call.mismatch(f"indices of shape {index.shape[:8]} for {array.shape[:8]}")
-    if outer[:batch] != array.shape[:batch]:
-        call.mismatch(f"batches {outer[:batch]} of {array.shape[:batch]}")
-    call.allowed([*outer, *array.shape[batch + count :]])
-    every: tuple[np.ndarray, ...] = np.indices(outer, sparse=True)
-    own = [_inside(call, index[..., i], array.shape[batch + i]) for i in range(count)]
-    return np.asarray(array[(*every[:batch], *own)])
-
-
-def _places(call: Call) -> np.ndarray:
-    found = call.constant(1)
-    if found.dtype not in ("int64", "int32"):
-        call.invalid("indices are no integers")
-    return found.value
-
-
-def _inside(call: Call, index: np.ndarray, size: int) -> np.ndarray:
-    """Places counted from the front."""
-    if np.any((index < -size) | (index >= size)):
-        call.invalid(f"an index outside {size} entries")
-    return index % max(size, 1)
-
-
 #: Operators all of whose operands are moved; of the others only the first one is.
 MOVES_ALL = frozenset({"Concat"})
 
@@ -379,8 +313,8 @@ MOVEMENTS: Mapping[str, Movement] = {
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
-    "GatherElements": _gather_elements,
-    "GatherND": _gather_nd,
+    "GatherElements": gather_elements,
+    "GatherND": gather_nd,
     "Identity": _identity,
     "Pad": _pad,
     "Reshape": _reshape,
@@ -390,7 +324,7 @@ MOVEMENTS: Mapping[str, Movement] = {
     "Squeeze": _squeeze,
     "Tile": _tile,
     "Transpose": _transpose,
-    "Trilu": _triangle,
+    "Trilu": triangle,
     "Unsqueeze": _unsqueeze,
 }
 

@@ -7,7 +7,7 @@ operators are refused here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -86,6 +86,23 @@ class Branch:
     def made(self) -> tuple[str, ...]:
         """The values that it makes."""
         return (*self.constants, *(name for node in self.nodes for name in node.outputs if name))
+
+    def within(self, tensor: str) -> Branch:
+        """The same where it stands: what is v inside is "t/v", t the tensor that leaves the If."""
+        names = {name: f"{tensor}/{name}" for name in self.made}
+        nodes = (
+            replace(
+                node,
+                inputs=tuple(names.get(name, name) for name in node.inputs),
+                outputs=tuple(names.get(name, name) for name in node.outputs),
+            )
+            for node in self.nodes
+        )
+        return Branch(
+            nodes=tuple(nodes),
+            constants={names[name]: tensor for name, tensor in self.constants.items()},
+            outputs=tuple(names.get(name, name) for name in self.outputs),
+        )
 
     @property
     def captured(self) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from verifier.checker.builder import Builder, indices, rearranged
+from verifier.checker.indexed import elements_at, slices_at
 from verifier.checker.linear import added, flat
 from verifier.checker.maps import Adjoint, Composed, Dense, Gather
-from verifier.checker.movements import elements_at, slices_at
 from verifier.checker.network import Term
 from verifier.checker.operands import Call, Constant, Operand, Signal
 

@@ -1,6 +1,7 @@
 """Max and Min of signals: rounds of comparisons, each a gate |a - b|; and limits by constants.
 
 max(a, b) = (a + b)/2 + |a - b|/2. Gate c of tensor t is called `t#c`, in the order of comparison.
+A limit is the gate t itself, or `t:over` where its numbers differ.
 """
 
 from __future__ import annotations
@@ -38,10 +39,24 @@ def _extreme(builder: Builder, call: Call, sign: int) -> Signal:
         limit = next(operand for operand in operands if isinstance(operand, Constant))
         if limit.error is not None and np.any(limit.error):
             call.not_checkable("a limit that is rounded")
-        values = flat(limit, shape).value
-        curve = scalars.clip(values, None) if sign > 0 else scalars.clip(None, values)
-        return builder.elementwise(call, signals[0], curve)
+        return _limited(builder, call, signals[0], flat(limit, shape), sign)
     return call.not_checkable("constants and signals of several shapes")
+
+
+def _limited(builder: Builder, call: Call, signal: Signal, limit: Constant, sign: int) -> Signal:
+    """max(x, c) or min(x, c); of numbers c that differ, c + relu(x - c) or c - relu(c - x)."""
+    values = limit.value
+    if values.size and np.all(values == values[0]):
+        end = float(values[0])
+        curve = scalars.clip(end, None) if sign > 0 else scalars.clip(None, end)
+        return builder.elementwise(call, signal, curve)
+    name, size = call.node.name, signal.size
+    turned = scaled(identity(size), np.full(size, float(sign)), None)
+    shift = Constant(-sign * values, limit.dtype)
+    builder.affine(f"{name}:in", size, [Term(signal.source, turned)], shift)
+    over = f"{name}:over"
+    builder.add(Elementwise(name=over, size=size, source=f"{name}:in", function=scalars.relu()))
+    return builder.linear(call, signal.shape, [Term(over, turned)], Constant(values, limit.dtype))
 
 
 def _tournament(

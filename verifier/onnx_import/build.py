@@ -174,11 +174,11 @@ class _Builder:
                 fix="export with fixed control flow: trace the model on an example input",
             )
         first, second = call.operator.branches
-        branch = first if condition.array.reshape(-1)[0] else second
-        again = sorted(self.nodes.keys() & {*branch.made})
+        branch = (first if condition.array.reshape(-1)[0] else second).within(call.output)
+        again = sorted(self.values.keys() & {*branch.made})
         if again:
             raise ControlFlow(
-                f"node {call.name!r} (If): {again[0]!r} is a name that another If uses inside",
+                f"node {call.name!r} (If): {again[0]!r}, as what it makes is called, is taken",
                 node=call.name,
                 fix="export without control flow, or with names that are used once",
             )

@@ -61,6 +61,22 @@ class Branch:
         results = (name for operator in self.operators for name in operator.outputs if name)
         return (*self.constants, *results)
 
+    def within(self, tensor: str) -> Branch:
+        """The same, with what is v in it called "t/v": t is the tensor that leaves the If."""
+        names = {name: f"{tensor}/{name}" for name in self.made}
+
+        def renamed(values: Sequence[str]) -> tuple[str, ...]:
+            return tuple(names.get(value, value) for value in values)
+
+        return Branch(
+            operators=tuple(
+                replace(one, inputs=renamed(one.inputs), outputs=renamed(one.outputs))
+                for one in self.operators
+            ),
+            constants={names[name]: value for name, value in self.constants.items()},
+            outputs=renamed(self.outputs),
+        )
+
     @property
     def captured(self) -> tuple[str, ...]:
         """The values of the graph around it that it reads."""

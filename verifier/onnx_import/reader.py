@@ -109,10 +109,11 @@ def _check_names(
         names.add(name)
     for name in (name for operator in operators for name in operator.outputs if name):
         names.add(name)
-    for branch in (branch for operator in operators for branch in operator.branches):
-        inside = _Names(set(names.seen))  # the two branches of one node may share names
-        for name in branch.made:
-            inside.add(name)
+    for operator in operators:
+        for branch in operator.branches:
+            inside = _Names(set(names.seen))  # the two branches of one node may share names
+            for name in (*branch.made, *branch.within(operator.outputs[0]).made):
+                inside.add(name)
     used = [(operator.name, name) for operator in operators for name in operator.reads if name]
     _check_defined(names, (*used, *(("", value.text("name")) for value in graph.each("output"))))
 

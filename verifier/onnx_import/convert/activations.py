@@ -13,7 +13,7 @@ from verifier.network import elementwise as functions
 from verifier.network.graph import Grouped
 from verifier.network.grouped import GroupSort, Maximum
 from verifier.network.linear_map import Adjoint, LinearMap
-from verifier.network.nodes import Affine, Term
+from verifier.network.nodes import Affine, Elementwise, Term
 from verifier.onnx_import.convert.emitted import (
     Emitted,
     affine,
@@ -23,6 +23,7 @@ from verifier.onnx_import.convert.emitted import (
     index_tensor,
     indices,
     maximum,
+    scaled,
     spread,
     tensor,
     then,
@@ -96,6 +97,13 @@ def _gelu(call: Call) -> Emitted:
     return elementwise(call, x, functions.Gelu(x.size))
 
 
+def _swish(call: Call) -> Emitted:
+    x, alpha = call.signal(0), call.attributes.number("alpha", 1.0)
+    if alpha <= 0:
+        raise call.unsupported(f"alpha is {alpha}")
+    return elementwise(call, x, functions.Silu(x.size, alpha))
+
+
 def _clip(call: Call) -> Emitted:
     x = call.signal(0)
     if call.opset < 11:
@@ -151,6 +159,10 @@ def _extreme(call: Call, sign: int) -> Emitted:
     """Max or Min of several tensors: stacked into one signal, then windows across the parts."""
     shape = broadcast_shape(call, *(call.shape(place) for place in range(len(call.inputs))))
     count, size = len(call.inputs), prod(checked_size(shape, call.name))
+    signals = [value for value in call.inputs if isinstance(value, Signal)]
+    limits = [value for value in call.inputs if isinstance(value, Constant)]
+    if (len(signals), len(limits)) == (1, 1) and signals[0].shape == shape:
+        return _limited(call, signals[0], np.broadcast_to(limits[0].array, shape), sign)
     checked_size((count, size), call.name)
     places = indices((count, size))
     bias = np.zeros((count, size))
@@ -171,6 +183,23 @@ def _extreme(call: Call, sign: int) -> Emitted:
         ),
         shape,
     )
+
+
+def _limited(call: Call, x: Signal, limit: Array, sign: int) -> Emitted:
+    """max(x, c) or min(x, c): of numbers c that differ, c + relu(x - c) or c - relu(c - x)."""
+    first = float(limit.reshape(-1)[0]) if limit.size else 0.0
+    if (limit == first).all():
+        ends = (first, inf) if sign == 1 else (-inf, first)
+        return elementwise(call, x, functions.Clip(x.size, *ends))
+    entering, over = f"{call.output}:in", f"{call.output}:over"
+    flat = tensor(limit.reshape(-1))
+    turned = scaled(gather(indices(x.shape), x.size), sign)
+    nodes = (
+        Affine(entering, (Term(x.node, turned),), -sign * flat),
+        Elementwise(over, entering, functions.Relu(x.size), gate=over),
+        Affine(call.output, (Term(over, turned),), flat),
+    )
+    return Emitted(nodes, x.shape)
 
 
 def _max(call: Call) -> Emitted:
@@ -289,6 +318,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "Softplus": _plain(functions.Softplus),
     "Softsign": _plain(functions.Softsign),
     "Sqrt": _root,
+    "Swish": _swish,
     "Tanh": _plain(functions.Tanh),
     "ThresholdedRelu": _thresholded_relu,
     "TopK": _top_k,

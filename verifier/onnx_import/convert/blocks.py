@@ -158,7 +158,8 @@ def _trailing(*, centres: bool) -> Rule:
         call.attributes.integer("stash_type", 1)
         axis = axis_of(call, call.attributes.integer("axis", -1), len(x.shape))
         groups = along(call, x, tuple(range(axis, len(x.shape))))
-        gamma = _parameter(call, 1, x.shape[axis:])
+        # The scale of RMSNormalization may run along all axes.
+        gamma = _parameter(call, 1, x.shape[axis:] if centres else x.shape)
         beta = _parameter(call, 2, x.shape[axis:]) if centres else None
         return _layer(call, groups, gamma, beta, centres=centres)
 
