@@ -337,14 +337,7 @@ class _Climb:
                 spread = (shares * scale)[:, None] * direction
                 middle = self._domain.middle(x.expand_as(spread), spread)
                 lower, upper = middle - spread, middle + spread
-                values = torch.cat(
-                    [
-                        secant_values(self._lowered, rows, self._norm, first, second)
-                        for first, second in zip(
-                            lower.split(self._most), upper.split(self._most), strict=True
-                        )
-                    ]
-                )
+                values = self._secants(rows, lower, upper, clock)
                 place = int(values.argmax())
                 scale = shares[place] * scale
                 value = float(values[place])
@@ -352,6 +345,8 @@ class _Climb:
                 inside = all(self._region.contains(end.tolist()) for end in ends)
                 if inside and (0.0 if best is None else best[0]) < value:
                     best = (value, *ends, item)
+                if clock.has_expired:
+                    break
         if best is None:
             return None
         value, lower, upper, item = best
@@ -361,6 +356,21 @@ class _Climb:
             y=tuple(upper.tolist()),
             item=item if self._is_list else None,
         )
+
+    def _secants(
+        self,
+        rows: Float64[Tensor, "selected outputs"],
+        lower: Float64[Tensor, "pairs inputs"],
+        upper: Float64[Tensor, "pairs inputs"],
+        clock: Clock,
+    ) -> Float64[Tensor, " reached"]:
+        """What the pairs are sure to reach; of the first ones only, where time is up."""
+        values: list[Tensor] = []
+        for ends in zip(lower.split(self._most), upper.split(self._most), strict=True):
+            values.append(secant_values(self._lowered, rows, self._norm, *ends))
+            if clock.has_expired:
+                break
+        return torch.cat(values)
 
     def _normal(self, *shape: int) -> Float64[Tensor, ...]:
         return torch.randn(*shape, dtype=torch.float64, generator=self._random)
