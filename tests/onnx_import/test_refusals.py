@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.onnx_import.graphs import floats, info, integers, model, node, proto, serialised
-from verifier.errors import LipcertError, ModelRefused
+from verifier.checker.graph import read_network
+from verifier.errors import ExpansionTooLarge, LipcertError, ModelRefused
 from verifier.onnx_import import load, prescan
 
 EYE = np.eye(4, dtype=np.float32)
@@ -322,3 +323,42 @@ def test_damaged_bytes_are_refused_or_read_and_never_crash(seed: int) -> None:
         data[place] = rng.integers(0, 256)
     with suppress(ModelRefused):
         load(bytes(data), differential=False)
+
+
+MANY = [1] * 40
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        model([node("Relu", ["x"], ["y"])], shape=MANY),
+        model([node("Add", ["x", "c"], ["y"])], {"c": np.ones(MANY, np.float32)}),
+        model([node("Reshape", ["x", "s"], ["y"])], {"s": integers(*MANY, 4)}),
+        model(
+            [node("ConstantOfShape", ["s"], ["t"]), node("Add", ["x", "t"], ["y"])],
+            {"s": integers(*MANY, 4)},
+        ),
+        model([node("Unsqueeze", ["x", "a"], ["y"])], {"a": integers(*range(40))}),
+    ],
+    ids=["input", "weight", "reshape", "made", "unsqueeze"],
+)
+def test_more_axes_than_run_times_can_count_are_refused_by_both(data: bytes) -> None:
+    for read in (load, read_network):
+        with pytest.raises(LipcertError) as refusal:
+            read(data)
+        assert refusal.value.code in {"expansion-too-large", "invalid-attribute", "shape-mismatch"}
+
+
+def test_calls_of_nothing_are_counted() -> None:
+    """Each function calls the one before twice, and the first holds no node."""
+    made = proto([helper.make_node("f29", ["x"], ["y"], domain="f")], domains=["f"])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+    for place in range(30):
+        body = [
+            helper.make_node(f"f{place - 1}", [source], [result], domain="f")
+            for source, result in (("a", "t"), ("t", "b"))
+        ]
+        nodes = body if place else []
+        made.functions.append(helper.make_function("f", f"f{place}", ["a"], ["b"], nodes, opsets))
+    with pytest.raises(ExpansionTooLarge):
+        load(serialised(made))

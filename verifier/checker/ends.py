@@ -17,12 +17,13 @@ import numpy as np
 
 from verifier.certificate import Assumption
 from verifier.checker.messages import Parts, collect, integer, name_of, view
-from verifier.checker.tensors import NAMES, Gapped, Tensor, nearest
+from verifier.checker.tensors import MAX_AXES, NAMES, Gapped, Tensor, nearest
 from verifier.checker.wire import not_onnx, text
 from verifier.errors import (
     DuplicateName,
     DynamicShape,
     EmptyModel,
+    ExpansionTooLarge,
     InvalidName,
     InvalidRequest,
     NonFiniteWeights,
@@ -196,6 +197,8 @@ def _read_value(parts: Parts, sizes: Mapping[str, int]) -> tuple[str, Declared]:
     if 2 not in tensor:
         return name, Declared(dtype=dtype, shape=None)
     dims = collect(view(tensor[2][0])).get(1, [])
+    if MAX_AXES < len(dims):
+        raise ExpansionTooLarge(f"{name!r} has {len(dims)} axes", fix="export again", node=name)
     # A dimension without a symbol is called by its place.
     shape = tuple(
         _dimension(view(dim), name, f"{name}[{axis}]", sizes) for axis, dim in enumerate(dims)

@@ -195,6 +195,7 @@ class _Pass:
         call.check_all_asked()
         for name, value in zip(node.outputs, results, strict=False):
             if value is not None and name not in self.hints:
+                call.allowed(value.shape)
                 self.values[name] = value
                 self._check_declared(name)
         if not self.values.keys() >= set(wanted):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import numpy as np
 
-from verifier.checker.tensors import FLOATS, Gapped, Tensor
+from verifier.checker.tensors import FLOATS, MAX_AXES, Gapped, Tensor
 from verifier.errors import (
     DtypeUnsupported,
     ExpansionTooLarge,
@@ -368,7 +368,7 @@ class Call:
         """The shape, if a value of it may be made."""
         if any(size < 0 for size in shape):
             self.mismatch(f"shape {tuple(shape)[:8]}")
-        if math.prod(shape) > MAX_SIGNAL:
+        if math.prod(shape) > MAX_SIGNAL or MAX_AXES < len(shape):
             raise ExpansionTooLarge(
                 f"{self.node.op} makes a value of shape {tuple(shape)[:8]}",
                 fix="export a smaller network",

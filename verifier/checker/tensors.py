@@ -19,6 +19,7 @@ from verifier.checker.wire import (
 from verifier.errors import (
     AmbiguousTensor,
     DtypeUnsupported,
+    ExpansionTooLarge,
     NonFiniteWeights,
     TensorSizeMismatch,
 )
@@ -52,6 +53,7 @@ HALVES = ("int4", "uint4")  #: two in a byte, the first one in its lower half
 FLOATS = ("bfloat16", "float16", "float32", "float64")
 #: every type that may be declared for a tensor between nodes
 NAMES = {number: name for number, (name, _, _) in _TYPES.items()}
+MAX_AXES = 16  #: of a tensor: numpy and run times have limits of their own above
 _DATA_FIELDS = (4, 5, 6, 7, 9, 10, 11)
 _RAW = 9
 
@@ -119,6 +121,8 @@ def _opened(widened: np.ndarray, dtype: str) -> Tensor | Gapped:
 def _shape(values: Sequence[Value], name: str) -> tuple[tuple[int, ...], int]:
     """(shape, its product), in integers that do not overflow."""
     dims = unpack_ints(values)
+    if MAX_AXES < len(dims):
+        raise ExpansionTooLarge(f"tensor {name!r} has {len(dims)} axes", fix="export again")
     count = math.prod(dims)
     # numpy multiplies also what stands beside a 0.
     if any(dim < 0 or dim >= 2**31 for dim in dims) or math.prod(dim or 1 for dim in dims) > 2**40:

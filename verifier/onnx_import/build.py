@@ -107,6 +107,8 @@ class _Builder:
             call = self._call(operator)
             self.producers |= dict.fromkeys(operator.outputs, operator)
             for name, value in zip(operator.outputs, self._results(call), strict=False):
+                if value.shape is not None:
+                    tensors.check_axes(value.shape, name)
                 self.values[name] = value
             self._note_shape(call)
 

@@ -237,6 +237,7 @@ def _dimensions(value: Message) -> Dimensions | None:
     if shape is None:
         return None
     own = value.text("name")
+    tensors.check_axes(shape.each("dim"), own)
     return tuple(_dimension(dim, f"{own}[{axis}]") for axis, dim in enumerate(shape.each("dim")))
 
 

@@ -249,7 +249,7 @@ def _check_functions(model: Message, graph: Message, opset: int) -> frozenset[st
     for function in functions:
         _check_function_opset(function, opset)
     sizes = _expanded_sizes(called)
-    whole = sum(sizes.get(function_key(node), 1) for node in graph.each("node"))
+    whole = sum(max(1, sizes.get(function_key(node), 1)) for node in graph.each("node"))
     if wire.MAX_NODES < max(whole, *sizes.values()):
         raise ExpansionTooLarge(
             f"the graph has {max(whole, *sizes.values()):,} nodes when its functions are written "
@@ -282,7 +282,8 @@ def _expanded_sizes(called: Mapping[str, list[str]]) -> dict[str, int]:
                 fix="export the model without recursive functions",
             )
         for name in ready:
-            sizes[name] = sum(sizes.get(callee, 1) for callee in remaining.pop(name))
+            # A call of nothing is written out as nothing, but it is followed all the same.
+            sizes[name] = sum(max(1, sizes.get(callee, 1)) for callee in remaining.pop(name))
     return sizes
 
 

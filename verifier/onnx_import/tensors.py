@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,7 @@ import numpy as np
 from verifier.errors import (
     AmbiguousTensor,
     DtypeUnsupported,
+    ExpansionTooLarge,
     ExternalData,
     NonFiniteWeights,
     TensorSizeMismatch,
@@ -30,6 +31,7 @@ _DATA_FIELDS: Final = (
     "double_data",
     "uint64_data",
 )
+MAX_AXES: Final = 16  #: of a tensor; run times and libraries have limits of their own above
 MAX_DIMENSION: Final = 2**40  #: also of their product, zeros left out
 
 
@@ -133,6 +135,7 @@ def check(tensor: Message, where: str) -> None:
         )
     kind = element_type(tensor.number("data_type"), where)
     dims = _dims(tensor)
+    check_axes(dims, where)
     # Beside a 0 the others count as well: numpy multiplies them.
     if min(dims, default=0) < 0 or MAX_DIMENSION < prod(dim or 1 for dim in dims):
         raise TensorSizeMismatch(
@@ -153,6 +156,16 @@ def check(tensor: Message, where: str) -> None:
             f"tensor {where!r} has an entry that is nan or infinite",
             node=where,
             fix="train or export again: every weight has to be finite",
+        )
+
+
+def check_axes(shape: Sequence[object], where: str) -> None:
+    """Raises ExpansionTooLarge where a tensor has more axes than any network needs."""
+    if MAX_AXES < len(shape):
+        raise ExpansionTooLarge(
+            f"tensor {where!r} has {len(shape)} axes; at most {MAX_AXES} are supported",
+            node=where,
+            fix="export a model whose tensors have fewer axes",
         )
 
 
