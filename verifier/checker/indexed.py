@@ -81,4 +81,4 @@ def counted(call: Call, index: np.ndarray, size: int) -> np.ndarray:
     """Places counted from the front."""
     if np.any((index < -size) | (index >= size)):
         call.invalid(f"an index outside {size} entries")
-    return index % max(size, 1)
+    return np.asarray(index % max(size, 1))

@@ -287,7 +287,7 @@ def _places(call: Call, index: Array, size: int) -> Array:
             node=call.name,
             fix="export the model again",
         )
-    return index % size if size else index
+    return np.asarray(index % max(size, 1))
 
 
 MOVES: Final[Mapping[str, Move]] = {
