@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from tests.methods.toys import NETWORKS, chain, dense, gate
 from verifier.certificate import PropagationProof
-from verifier.errors import InvalidRequest
+from verifier.errors import InvalidRequest, TooLarge
 from verifier.methods import product, propagation
 from verifier.methods.clock import Clock
 from verifier.methods.derivatives import Derivatives
@@ -215,3 +216,15 @@ def test_a_global_question_is_refused() -> None:
     network = chain(np.random.default_rng(73), (3, 5, 2))
     with pytest.raises(InvalidRequest):
         propagation.candidate(network, Property(), propagation.Options(), FOREVER)
+
+
+def test_derivatives_that_no_memory_holds_are_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = NETWORKS["relu"](np.random.default_rng(0))
+    asked = local(PAIRS[0], network.input_size)
+    held = 32 * network.output_size * sum(network.lowered("compare").sizes.values())
+    module = import_module("verifier.methods.propagation.unsearched")
+    monkeypatch.setattr(module, "available_bytes", lambda: held)
+    assert [*propagation.unsearched(network, asked, UNTILTED)]
+    monkeypatch.setattr(module, "available_bytes", lambda: held - 1)
+    with pytest.raises(TooLarge, match="derivatives"):
+        next(propagation.unsearched(network, asked, UNTILTED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,3 +210,27 @@ def test_many_outputs_go_without_the_whole_jacobian(norm: NormPair) -> None:
     (bound,) = propagation.candidate(network, asked, options, seconds(60.0)).estimates
     assert found is not None
     assert 0.3 * bound <= found.value <= bound
+
+
+@pytest.mark.parametrize("held", [1, 500])
+def test_a_large_network_is_searched_in_small_batches_and_to_its_clock(
+    monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    """Once time is up nothing is begun but what a pair needs: a slope, and a few evaluations."""
+    network = NETWORKS["relu"](np.random.default_rng(5))
+    asked = Property(scope="local", norm=PAIRS[0], region=box(network.input_size))
+    monkeypatch.setattr(witness, "_HELD_ENTRIES", held)
+    rows: list[int] = []
+    evaluated = witness.secant_values
+
+    def counted(*arguments: Any) -> Any:  # noqa: ANN401 (as secant_values)
+        rows.append(len(arguments[3]))
+        return evaluated(*arguments)
+
+    monkeypatch.setattr(witness, "secant_values", counted)
+    found = witness.search(network, asked, Clock.start(0.0), 0)
+    most = max(2, held // sum(network.lowered("compare").sizes.values()))
+    assert found is not None
+    assert 0 < found.value
+    assert max(rows) <= most
+    assert len(rows) == 1

@@ -11,6 +11,7 @@ from typing import Literal
 
 from verifier.certificate import Candidate, ForwardProof, PropagationProof
 from verifier.errors import TooLarge
+from verifier.estimate import available_bytes
 from verifier.methods.items import items_of, varying_inputs
 from verifier.methods.propagation.candidate import Options, refuse_everywhere
 from verifier.methods.propagation.joint import bends
@@ -20,6 +21,7 @@ from verifier.network.graph import Grouped, Network, Node
 from verifier.network.nodes import Affine
 from verifier.property import Property
 
+_ENTRY_BYTES = 32  #: of the bounds of one derivative, and of what they are made from
 _GATES_OF_BLOCK = 3  #: at most, where its derivatives follow its values
 
 
@@ -37,6 +39,7 @@ def candidates(network: Network, asked: Property, options: Options) -> Iterator[
     techniques: list[Literal["interval", "linear", "joint"]] = ["interval"]
     _refuse_large(lowered)
     rows = sum(len(item.rows) for item in items)
+    _refuse_unheld(lowered, rows)
     work = _work(lowered, rows)
     if options.technique == "linear" and work < MOST_JACOBIAN:
         techniques.append("linear")
@@ -68,6 +71,16 @@ def _refuse_large(lowered: Network) -> None:
                 node=node.name,
                 fix='ask for method "product" or "lipsdp"',
             )
+
+
+def _refuse_unheld(lowered: Network, rows: int) -> None:
+    held = _ENTRY_BYTES * rows * sum(lowered.sizes.values())
+    if available_bytes() < held:
+        raise TooLarge(
+            f"bounds of the derivatives of {rows} outputs by all signals take about "
+            f"{held / 1e9:.1f} GB",
+            fix='ask about some outputs, by indices, or for method "product"',
+        )
 
 
 def _work(lowered: Network, rows: int) -> float:

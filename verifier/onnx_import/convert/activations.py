@@ -193,7 +193,7 @@ def _limited(call: Call, x: Signal, limit: Array, sign: int) -> Emitted:
         return elementwise(call, x, functions.Clip(x.size, *ends))
     entering, over = f"{call.output}:in", f"{call.output}:over"
     flat = tensor(limit.reshape(-1))
-    turned = scaled(gather(indices(x.shape), x.size), sign)
+    turned = scaled(gather(indices(x.shape), x.size), float(sign))
     nodes = (
         Affine(entering, (Term(x.node, turned),), -sign * flat),
         Elementwise(over, entering, functions.Relu(x.size), gate=over),
