@@ -73,7 +73,7 @@ def passed(
     if op == "Softmax" and isinstance(first, Masked) and isinstance(first.inner, Signal):
         return [masked_softmax(builder, plain, first.keeps)]
     if op == "Add" and len(operands) == 2:
-        keeps = [_keeps(call, 0) & _keeps(call, 1)]
+        keeps = [np.asarray(_keeps(call, 0) & _keeps(call, 1))]
     elif op == "Where" and len(operands) == 3 and isinstance(first, Constant):
         if first.dtype != "bool":
             call.invalid("its condition is no truth value")

@@ -114,7 +114,7 @@ def _opened(widened: np.ndarray, dtype: str) -> Tensor | Gapped:
     """The numbers, and apart from them where they are minus infinity."""
     if dtype not in FLOATS or np.all(np.isfinite(widened)):
         return Tensor(dtype=dtype, array=widened)
-    keeps = np.isfinite(widened)
+    keeps = np.asarray(np.isfinite(widened))
     return Gapped(dtype=dtype, numbers=np.where(keeps, widened, 0.0), keeps=keeps)
 
 

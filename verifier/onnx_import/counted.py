@@ -42,7 +42,7 @@ def dequantised(call: Call) -> Constant:
         raise call.attributes.invalid("x_zero_point", f"is no {counted.dtype}")
     dtype = _constant(call, 1).dtype
     check_output(call, dtype)
-    return Constant.of((counted.array - zero) * step, dtype)
+    return Constant.of(np.asarray((counted.array - zero) * step), dtype)
 
 
 def quantised(call: Call) -> Constant:
@@ -56,7 +56,7 @@ def quantised(call: Call) -> Constant:
     if not (0 < step).all():
         raise call.attributes.invalid("y_scale", "is not positive everywhere")
     rounded = np.rint(call.array(0) / step) + zero
-    return Constant.of(np.clip(rounded, *RANGES[kind]).astype(np.int64), kind)
+    return Constant.of(np.asarray(np.clip(rounded, *RANGES[kind]), np.int64), kind)
 
 
 def integers_of(call: Call) -> str:

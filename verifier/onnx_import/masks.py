@@ -42,7 +42,7 @@ def opened(constant: Constant) -> Constant | Masked:
     """A stored constant, taken apart where it has minus infinity."""
     if not constant.is_float or not np.isneginf(constant.array).any():
         return constant
-    keeps = np.isfinite(constant.array)
+    keeps = np.asarray(np.isfinite(constant.array))
     return Masked(Constant(np.where(keeps, constant.array, 0.0), constant.dtype), keeps)
 
 
@@ -89,7 +89,7 @@ def _kept(call: Call, plain: Call) -> Sequence[Array]:
     """Which entries of each result are not minus infinity."""
     first = call.input(0)
     if call.op == "Add":
-        return [_keeps(call, 0) & _keeps(call, 1)]
+        return [np.asarray(_keeps(call, 0) & _keeps(call, 1))]
     if call.op == "Where" and isinstance(first, Constant):
         return [np.where(first.array, _keeps(call, 1), _keeps(call, 2))]
     if isinstance(first, Masked) and call.op == "Cast":

@@ -69,7 +69,7 @@ def _numbers(call: Call, place: int, layout: Layout) -> Signal | Constant:
     if value.dtype not in RANGES or _kind(call, place + 2) not in {"", value.dtype}:
         raise call.unsupported(f"operand {place} is {value.dtype}, or its zero point is not")
     step, zero = (_spread(call, value, place + more, axis) for more in (1, 2))
-    return Constant.of((value.array - zero) * step, _kind(call, place + 1))
+    return Constant.of(np.asarray((value.array - zero) * step), _kind(call, place + 1))
 
 
 def _spread(call: Call, weight: Constant, place: int, axis: int | None) -> np.ndarray:
@@ -93,7 +93,7 @@ def _bias(call: Call, layout: Layout) -> Constant:
     if _kind(call, layout.bias) != "int32":
         raise call.unsupported("its bias is not int32")
     kind = _kind(call, layout.taken[0] + 1)
-    return Constant.of(call.array(layout.bias) * (first * second), kind)
+    return Constant.of(np.asarray(call.array(layout.bias) * (first * second)), kind)
 
 
 def _kind(call: Call, place: int) -> str:

@@ -110,7 +110,7 @@ def _limit(call: Call, value: Value, stepped: Stepped) -> Constant:
     grid = stepped.grid
     if not isinstance(value, Constant) or value.dtype != grid.kind or call.opset < _CLIPS:
         raise jumps(call, f"its limits are no {grid.kind}")
-    return Constant.of(grid.step * (value.array - grid.zero), stepped.signal.dtype)
+    return Constant.of(np.asarray(grid.step * (value.array - grid.zero)), stepped.signal.dtype)
 
 
 def jumps(call: Call, what: str) -> Unrepresented:
@@ -149,8 +149,8 @@ def grid_of(call: Call, dtype: str, scale: int, zero: int, kind: str) -> Grid:
     return Grid(float(step), int(start), *RANGES[kind], kind)
 
 
-def _number(call: Call, place: int, what: str) -> float:
-    """A constant operand that is one number."""
+def _number(call: Call, place: int, what: str) -> float | int:
+    """A constant operand that is one number, of the type that it has."""
     value = call.input(place)
     if not isinstance(value, Constant):
         raise jumps(call, f"{what} depends on the input")
