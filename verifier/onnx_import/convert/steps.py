@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from verifier.network import elementwise as functions
 from verifier.onnx_import.convert.emitted import Emitted, elementwise
 from verifier.onnx_import.counted import (
