@@ -59,7 +59,7 @@ def constant(tiny: TinyNetwork, norms: Pair, share: float = 1.0) -> Fraction:
 @pytest.mark.parametrize(("seed", "norms"), CONVERGING.values(), ids=CONVERGING)
 def test_trees_converge_to_the_constant(seed: int, norms: Pair) -> None:
     tiny = tiny_of(seed)
-    certificate = BRANCH.answer(tiny.network.model, local(tiny, norms), seconds=10.0)
+    certificate = BRANCH.answer(tiny.network.model, local(tiny, norms), seconds=120.0)
     exact = constant(tiny, norms)
     (bound,) = bounds(certificate)
     assert bound is not None
