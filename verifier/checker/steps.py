@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from verifier.checker import scalars
 from verifier.checker.arithmetic import root_up, up
 from verifier.checker.counted import QUANTISERS, along, check_type_of_result, grid_of, kind_of
@@ -97,7 +99,7 @@ def _limit(call: Call, item: Anything, stepped: Stepped) -> Constant:
     grid = stepped.grid
     if not isinstance(item, Constant) or item.dtype != grid.kind or call.opset < _CLIPS:
         call.not_checkable(f"its limits are no {grid.kind}")
-    return Constant(grid.step * (item.value - grid.zero), stepped.signal.dtype)
+    return Constant(np.asarray(grid.step * (item.value - grid.zero)), stepped.signal.dtype)
 
 
 def _refuse_blocks(call: Call) -> None:
