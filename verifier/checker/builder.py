@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from verifier.checker.network import Map, Node, Scalar
 
-MAX_ENTRIES = 2**26  #: of all signals together
+MAX_ENTRIES = 2**27  #: of all signals together: of a DenseNet of 121 layers they are 80 million
 
 
 class Builder:
