@@ -10,7 +10,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from tests.onnx_import.graphs import floats, info, model, node
-from verifier.errors import ImportMismatch
+from verifier.errors import ImportMismatch, ShapeMismatch
 from verifier.onnx_import import differential, load, prescan, reader, rounding
 from verifier.onnx_import.build import build
 from verifier.property import Reading
@@ -119,3 +119,18 @@ def _run(entries: int, monkeypatch: pytest.MonkeyPatch) -> rounding.Shaken:
     return rounding.outputs(
         network, inputs, rounding.Precision.of("float32"), runs, rounding.Steps()
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("shapes cannot be multiplied", ShapeMismatch), ("can't allocate memory", MemoryError)],
+)
+def test_no_memory_is_no_fault_of_the_file(
+    monkeypatch: pytest.MonkeyPatch, said: str, kind: type[Exception]
+) -> None:
+    def failing(*_: Any) -> Any:  # noqa: ANN401 (as outputs)
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(differential.rounding, "outputs", failing)
+    with pytest.raises(kind):
+        load(image_network())

@@ -159,6 +159,8 @@ def _computed(
     try:
         return rounding.outputs(network, feed.inputs, precision, way.runs, steps)
     except RuntimeError as error:  # of torch, where maps do not fit together
+        if "alloc" in str(error):  # torch has no other type for it
+            raise MemoryError(str(error)) from error
         raise ShapeMismatch(
             "the network as understood cannot be computed: its nodes do not fit together",
             fix="export the model again with a current exporter",
